@@ -1,0 +1,91 @@
+"""One table of everything a client can be refused for: code -> HTTP status -> WebSocket close code.
+
+A refusal is raised as `Refusal` anywhere below the handlers and answered in one place. It is never a bug: bugs are
+other exceptions, and become `internal`.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """How one code leaves: as an HTTP status, and as a close code on a WebSocket that is already open (RFC 6455)."""
+
+    status: int
+    close: int
+
+
+KINDS: dict[str, Kind] = {
+    "not_found": Kind(404, 1008),
+    "method_not_allowed": Kind(405, 1008),
+    "unauthorized": Kind(401, 1008),
+    "missing_scope": Kind(403, 1008),
+    "wrong_space": Kind(403, 1008),
+    "space_not_found": Kind(404, 1008),
+    "token_not_found": Kind(404, 1008),
+    "rate_limited": Kind(429, 1013),
+    "unsupported_media_type": Kind(415, 1003),
+    "too_large": Kind(413, 1009),
+    "invalid_json": Kind(400, 1007),
+    "invalid_request": Kind(400, 1008),
+    "invalid_entry": Kind(400, 1008),
+    "job_not_found": Kind(404, 1008),
+    "lease_lost": Kind(409, 1008),
+    "invalid_state": Kind(409, 1008),
+    "idempotency_mismatch": Kind(422, 1008),
+    "unavailable": Kind(503, 1013),
+    "outcome_unknown": Kind(503, 1013),
+    "internal": Kind(500, 1011),
+}
+
+
+class Refusal(Exception):
+    """A call that is not done, and why: a code of KINDS, a sentence for a person, and keys that help a program.
+
+    Nothing was stored, except with `outcome_unknown`, where it may have been.
+    """
+
+    def __init__(self, code: str, text: str, *, headers: dict[str, str] | None = None, **more: Any) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.headers = headers or {}
+        self.more = more
+
+    @property
+    def kind(self) -> Kind:
+        """The HTTP status and the close code."""
+        return KINDS[self.code]
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object of the answer."""
+        return {"error": self.text, "code": self.code, **self.more}
+
+
+def unavailable(why: str) -> Refusal:
+    """Redis cannot do it now, and nothing was done."""
+    return Refusal("unavailable", why, headers={"retry-after": "1"})
+
+
+def outcome_unknown() -> Refusal:
+    """The link broke after the command was sent."""
+    return Refusal(
+        "outcome_unknown",
+        "Redis did not answer in time: the call may or may not have been done. "
+        "Repeating it with its Idempotency-Key or lease token is safe.",
+        headers={"retry-after": "1"},
+    )
+
+
+def invalid(text: str, **more: Any) -> Refusal:
+    """A request whose JSON is fine but whose content is not."""
+    return Refusal("invalid_request", text, **more)
+
+
+def job_not_found() -> Refusal:
+    """No such job, or a string that is no id."""
+    return Refusal("job_not_found", "Job not found")
+
+
+def space_not_found() -> Refusal:
+    """No such space; only the root key is told so."""
+    return Refusal("space_not_found", "Space not found")

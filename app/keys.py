@@ -1,0 +1,95 @@
+"""The only place that spells a key or a channel.
+
+Keys of a space share the hash tag {S}, log keys of a job share {J}: see docs/redis.md, which promises this layout to
+other programs. Lua scripts build the keys of a space from `Keys.space`, whose last word they cut off.
+"""
+
+
+class Keys:
+    """Names under one prefix. S is a space id, J a job id, both ULIDs of 26 characters."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.spaces = f"{prefix}:spaces"
+        self.due = f"{prefix}:due"
+        self.probe = f"{prefix}:probe"
+
+    def token(self, digest: str) -> str:
+        """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
+        return f"{self.prefix}:token:{digest}"
+
+    def rate(self, digest: str) -> str:
+        """Hash: the token bucket of one key."""
+        return f"{self.prefix}:rate:{digest}"
+
+    def space(self, space: str) -> str:
+        """Hash: the space's name, dates and counters."""
+        return f"{self.prefix}:{{{space}}}:space"
+
+    def tokens(self, space: str) -> str:
+        """Hash: token id -> digest of the key."""
+        return f"{self.prefix}:{{{space}}}:tokens"
+
+    def idem(self, space: str, key: str) -> str:
+        """Hash: what a create under this Idempotency-Key did."""
+        return f"{self.prefix}:{{{space}}}:idem:{key}"
+
+    def job(self, space: str, job: str) -> str:
+        """Hash: one job, a field per attribute."""
+        return f"{self.prefix}:{{{space}}}:job:{job}"
+
+    def events(self, space: str, job: str) -> str:
+        """List: one event an item, oldest first."""
+        return f"{self.prefix}:{{{space}}}:job:{job}:events"
+
+    def lease(self, space: str, job: str) -> str:
+        """String with PX: the lease token."""
+        return f"{self.prefix}:{{{space}}}:lease:{job}"
+
+    def deadlines(self, space: str) -> str:
+        """Zset: job by the end of its lease, ms."""
+        return f"{self.prefix}:{{{space}}}:deadlines"
+
+    def scheduled(self, space: str) -> str:
+        """Zset: job by the time it becomes pending, ms."""
+        return f"{self.prefix}:{{{space}}}:scheduled"
+
+    def ended(self, space: str) -> str:
+        """Zset: ended job by the time its retention is over, ms."""
+        return f"{self.prefix}:{{{space}}}:ended"
+
+    def pending(self, space: str, name: str = "") -> str:
+        """Zset: pending job by queue counter; of one name, or of all."""
+        return f"{self.prefix}:{{{space}}}:pending:{name}" if name else f"{self.prefix}:{{{space}}}:pending"
+
+    def jobs(self, space: str, status: str = "") -> str:
+        """Zset: job by creation counter; of one status, or of all."""
+        return f"{self.prefix}:{{{space}}}:jobs:{status}" if status else f"{self.prefix}:{{{space}}}:jobs"
+
+    def feed(self, space: str) -> str:
+        """Stream: the newest events of the space, id <seq>-0."""
+        return f"{self.prefix}:{{{space}}}:feed"
+
+    def live(self, space: str, job: str = "") -> str:
+        """Channel: events and progress of one job, or of the whole space."""
+        return f"{self.prefix}:{{{space}}}:live:{job}" if job else f"{self.prefix}:{{{space}}}:live"
+
+    def wake(self, space: str) -> str:
+        """Channel: the name of a job that became pending."""
+        return f"{self.prefix}:{{{space}}}:wake"
+
+    def log(self, job: str) -> str:
+        """Stream: record batches, id <seq of the batch's last line>-0."""
+        return f"{self.prefix}:{{{job}}}:log"
+
+    def log_blocks(self, job: str) -> str:
+        """Zset: sealed blocks by the seq of their last line."""
+        return f"{self.prefix}:{{{job}}}:log:blocks"
+
+    def log_meta(self, job: str) -> str:
+        """Hash: lastSeq, firstSeq, bytes."""
+        return f"{self.prefix}:{{{job}}}:log:meta"
+
+    def log_live(self, job: str) -> str:
+        """Channel: `first last` of each append."""
+        return f"{self.prefix}:{{{job}}}:log:live"

@@ -1,0 +1,276 @@
+"""The links of this process to Redis: one connection shared by all calls, and what can go wrong with it.
+
+Owns: connecting (through the redis package: its TLS, its authentication, its Sentinel), one write for all the commands
+of one turn of the event loop, one parse for all the answers of one read, the order in which answers come back, and the
+translation of every failure into a Refusal.
+
+Never: sends a command twice. Whoever calls learns whether a command was refused (`unavailable`: nothing was done) or
+whether nobody knows (`outcome_unknown`: it had been sent when the link broke).
+
+Always: an answer that does not come within the timeout breaks the link, so that a stalled Redis is a fault of seconds
+and not of a kernel's patience; the link then reconnects by itself.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError
+
+from app.error import Refusal, outcome_unknown, unavailable
+
+log = logging.getLogger("jobwire.redis")
+
+Word = bytes | str | int
+Command = tuple[Word, ...]
+Connect = Callable[[], Awaitable[Connection]]
+
+IN_FLIGHT = 20_000
+"""Commands that may wait for an answer on one link; more are refused, so that a stall has bounded memory."""
+
+CONNECT_GRACE_S = 0.5
+"""How long a call waits for a link that is just being made anew."""
+
+REFUSALS = {
+    "OOM": "Redis is out of memory.",
+    "READONLY": "Redis is read-only: a failover may be under way.",
+    "LOADING": "Redis is loading its data.",
+    "MISCONF": "Redis cannot write to its disk.",
+    "MASTERDOWN": "Redis has lost its primary.",
+    "NOREPLICAS": "Redis has too few replicas.",
+    "BUSY": "Redis is busy with a script.",
+    "CLUSTERDOWN": "The Redis cluster is down.",
+    "NOAUTH": "Redis wants a password.",
+    "NOPERM": "Redis does not permit this user to do that.",
+}
+"""First words of Redis's error replies after which nothing was done."""
+
+
+class ScriptUnknown(Exception):
+    """NOSCRIPT: the script's text must be sent first; nothing ran."""
+
+
+class RedisFault(Exception):
+    """An error reply that no operator's day explains: a bug of ours."""
+
+
+def failure(reply: hiredis.ReplyError) -> Exception:
+    """The exception that an error reply stands for."""
+    text = str(reply)
+    word = text.split(" ", 1)[0]
+    if word == "NOSCRIPT":
+        return ScriptUnknown(text)
+    if word in REFUSALS:
+        return unavailable(REFUSALS[word])
+    return RedisFault(text)
+
+
+class Link(asyncio.Protocol):
+    """One connection. `call` returns the reply (bytes, int, None, or lists of them) or raises.
+
+    Raises Refusal `unavailable` or `outcome_unknown`, ScriptUnknown, RedisFault.
+    """
+
+    def __init__(self, connect: Connect, *, name: str, timeout_s: float, greeting: Sequence[Command] = ()) -> None:
+        self.name = name
+        self.timeout_s = timeout_s
+        self._connect = connect
+        self._greeting = greeting
+        self._connection: Connection | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+        self._out: list[bytes] = []
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._up = asyncio.Event()
+        self._lost: asyncio.Future[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether a connection stands at this moment."""
+        return self._transport is not None
+
+    def start(self) -> None:
+        """Begin to connect, and to connect again whenever the connection is lost."""
+        self._keeper = asyncio.create_task(self._keep(), name=f"redis-{self.name}")
+
+    async def close(self) -> None:
+        """End the connection; calls in flight fail with `outcome_unknown`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._drop()
+
+    async def ready(self, timeout_s: float) -> None:
+        """Return once a connection stands; Refusal `unavailable` if none does in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            raise unavailable("Redis cannot be reached.") from None
+
+    async def call(self, *command: Word) -> Any:
+        """Send one command and return its reply."""
+        if self._transport is None:
+            await self.ready(CONNECT_GRACE_S)
+        return await self._send(command)
+
+    async def pipeline(self, *commands: Command) -> list[Any]:
+        """Send commands in one write and return their replies in order; the first failure is raised after all came."""
+        if self._transport is None:
+            await self.ready(CONNECT_GRACE_S)
+        replies = await asyncio.gather(*[self._send(command) for command in commands], return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    def _send(self, command: Command) -> asyncio.Future[Any]:
+        if len(self._waiting) >= IN_FLIGHT:
+            raise unavailable("Too many calls wait for Redis.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if not self._out:
+            loop.call_soon(self._flush)
+        self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub narrows tuples
+        self._waiting.append((future, loop.time()))
+        return future
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None and out:
+            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not Ellipsis:
+            if not self._waiting:
+                self._drop()
+                return
+            future, _ = self._waiting.popleft()
+            if isinstance(reply, hiredis.ReplyError):
+                self._fail(future, reply)
+            elif not future.done():
+                future.set_result(reply)
+
+    def _fail(self, future: asyncio.Future[Any], reply: hiredis.ReplyError) -> None:
+        if not future.done():
+            future.set_exception(failure(reply))
+        if str(reply).startswith("READONLY"):
+            asyncio.get_running_loop().call_soon(self._drop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        """Fail whatever waits and wake the keeper. What was never written is `unavailable`, the rest is unknown."""
+        transport, self._transport = self._transport, None
+        self._up.clear()
+        unwritten, self._out = len(self._out), []
+        waiting, self._waiting = self._waiting, deque()
+        sent = len(waiting) - unwritten
+        for index, (future, _) in enumerate(waiting):
+            if not future.done():
+                future.set_exception(outcome_unknown() if index < sent else unavailable("Redis has gone away."))
+                future.exception()
+        if transport is not None:
+            transport.abort()
+        if self._connection is not None:
+            self._connection._writer = self._connection._reader = None
+            self._connection = None
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+
+    async def _keep(self) -> None:
+        pause_s, told = 0.02, False
+        while True:
+            try:
+                await self._open()
+                if told:
+                    log.info("the %s link to Redis is back", self.name)
+                pause_s, told = 0.02, False
+                await self._watch()
+            except (RedisError, RedisFault, Refusal, OSError) as error:
+                if not told:
+                    log.warning("no %s link to Redis: %s", self.name, error)
+                told = True
+            self._drop()
+            await asyncio.sleep(pause_s)
+            pause_s = min(0.5, pause_s * 2)
+
+    async def _open(self) -> None:
+        """Connect by the redis package, then take its transport over: from here on, answers come to us."""
+        async with asyncio.timeout(self.timeout_s):
+            connection = await self._connect()
+            writer = connection._writer
+            if writer is None:
+                raise ConnectionError("the connection closed while it was made")
+            self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+            self._lost = asyncio.get_running_loop().create_future()
+            self._connection = connection
+            self._transport = writer.transport
+            self._transport.set_protocol(self)
+            if self._greeting:
+                await asyncio.gather(*[self._send(command) for command in self._greeting])
+        self._up.set()
+
+    async def _watch(self) -> None:
+        """Return when the connection is lost; raise when the oldest call waits for longer than the timeout."""
+        assert self._lost is not None
+        loop = asyncio.get_running_loop()
+        while not self._lost.done():
+            await asyncio.wait([self._lost], timeout=self.timeout_s / 8)
+            if self._waiting and loop.time() - self._waiting[0][1] > self.timeout_s:
+                raise TimeoutError(f"no answer for {self.timeout_s:g} s")
+
+
+def connector(url: str, timeout_s: float) -> Connect:
+    """A function that makes one connected, authenticated connection to what `url` names; ValueError for a bad url."""
+    if url.startswith(("redis+sentinel://", "rediss+sentinel://")):
+        return sentinel_connector(url, timeout_s)
+    options = dict(parse_url(url))
+    kind = options.pop("connection_class", Connection)
+    for ours in ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode_responses"):
+        options.pop(ours, None)
+
+    async def connect() -> Connection:
+        made: Connection = kind(protocol=2, socket_timeout=timeout_s, **options)  # type: ignore[operator]  # a class
+        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
+        return made
+
+    return connect
+
+
+def sentinel_connector(url: str, timeout_s: float) -> Connect:
+    """As `connector`, for redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]."""
+    scheme, rest = url.split("://", 1)
+    credentials, _, rest = rest.rpartition("@")
+    hosts, _, path = rest.partition("/")
+    service, _, db = path.partition("/")
+    if not service:
+        raise ValueError("a Sentinel url ends in the name of the service, as in redis+sentinel://host:26379/mymaster")
+    user, _, password = credentials.partition(":")
+    places = [(host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")]
+    sentinel: Any = Sentinel(places, socket_timeout=timeout_s)  # type: ignore[no-untyped-call]  # untyped there
+    kind = SSLConnection if scheme == "rediss+sentinel" else Connection
+
+    async def connect() -> Connection:
+        host, port = await sentinel.discover_master(service)
+        made = kind(
+            host=host,
+            port=port,
+            db=int(db or 0),
+            username=user or None,
+            password=password or None,
+            protocol=2,
+            socket_timeout=timeout_s,
+        )
+        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
+        return made
+
+    return connect

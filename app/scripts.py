@@ -1,0 +1,109 @@
+"""The Lua scripts: loading, calling by hash, and what their first word means.
+
+Every change of state is one script of `lua/`, whose listing is the inventory of what can happen. A line
+`-- include: NAME` in a script is replaced by `lua/include/NAME.lua`.
+
+A script answers with an array whose first item is a word. `ok` means done; the words of WORDS are refusals, and a script
+that refuses has written nothing.
+
+Calls go by hash (EVALSHA), so that processes of an old and a new version live side by side. A server that forgot its
+scripts says NOSCRIPT before anything runs: then, and only then, the text is sent and the call repeated.
+https://redis.io/docs/latest/develop/programmability/eval-intro/
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from app.error import Refusal, job_not_found, space_not_found, unavailable
+from app.link import Command, Link, RedisFault, ScriptUnknown, Word
+
+INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+
+
+def folder() -> Path:
+    """Where the scripts are: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    return here / "lua" if (here / "lua").is_dir() else here.parent / "lua"
+
+
+class Script:
+    """One script: its name, its text with the includes in place, and the hash that the server knows it by."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        include = path.parent / "include"
+        self.text = INCLUDE.sub(lambda found: (include / f"{found[1]}.lua").read_text(), path.read_text())
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+SCRIPTS: dict[str, Script] = {path.stem: Script(path) for path in sorted(folder().glob("*.lua"))}
+
+GREETING: Sequence[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS.values()]
+"""Commands for a new connection: whatever server this is, it knows our scripts."""
+
+
+def word(reply: bytes) -> str:
+    return reply.decode()
+
+
+def invalid_state(status: str) -> Refusal:
+    """The job's status does not allow the call."""
+    return Refusal("invalid_state", f"The job is {status}; that does not allow this call.", status=status)
+
+
+WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
+    "no_job": lambda rest: job_not_found(),
+    "no_space": lambda rest: space_not_found(),
+    "state": lambda rest: invalid_state(word(rest[0])),
+    "lease_lost": lambda rest: Refusal(
+        "lease_lost", "The job has been handed to another worker since.", status=word(rest[0])
+    ),
+    "late": lambda rest: unavailable("Redis was too slow; nothing was done."),
+    "mismatch": lambda rest: Refusal(
+        "idempotency_mismatch", "This Idempotency-Key was used before, with another body."
+    ),
+    "full": lambda rest: unavailable("Redis is almost out of memory."),
+}
+"""First words of refusals, and the refusal that each stands for, made from the rest of the reply."""
+
+
+def observe_nothing(name: str, seconds: float) -> None:
+    """The observer of a process that keeps no figures."""
+
+
+class Scripts:
+    """Calls the scripts over one link; `observe` is told each call's name and seconds, waiting included."""
+
+    def __init__(self, link: Link, observe: Callable[[str, float], None] = observe_nothing) -> None:
+        self.link = link
+        self._observe = observe
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
+        """What the script answered after its `ok`.
+
+        Raises the Refusal that another first word stands for, and whatever the link raises. Atomic, as every script is.
+        """
+        reply = await self.raw(name, keys, args)
+        if reply[0] == b"ok":
+            return reply[1:]
+        try:
+            made = WORDS[word(reply[0])]
+        except KeyError:
+            raise RedisFault(f"{name} answered {reply[0]!r}") from None
+        raise made(reply[1:])
+
+    async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
+        """The whole answer, for callers who read the first word themselves."""
+        script = SCRIPTS[name]
+        begun = perf_counter()
+        try:
+            reply: list[Any] = await self.link.call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except ScriptUnknown:
+            await self.link.call("SCRIPT", "LOAD", script.text)
+            reply = await self.link.call("EVALSHA", script.sha, len(keys), *keys, *args)
+        self._observe(name, perf_counter() - begun)
+        return reply

@@ -1,0 +1,97 @@
+"""Every knob of the server, in one frozen struct.
+
+A setting is read once, at the start, from one environment variable. A value that cannot be used stops the start with
+a sentence that names the variable: nothing is clamped, nothing is guessed. `docs/operations.md` lists the same table.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+class BadSetting(ValueError):
+    """A variable holds a value that cannot be used; the text says which and why."""
+
+
+def knob(variable: str, default: Any, meaning: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """One setting: its variable, its default, one sentence (with the unit), and the range of a number."""
+    return field(default=default, metadata={"variable": variable, "meaning": meaning, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator can change. The metadata of each field is its documentation."""
+
+    redis_url: str = knob("REDIS_URL", "", "Redis to use: redis://, rediss://, unix:// or redis+sentinel://.")
+    prefix: str = knob("JOBWIRE_PREFIX", "jw", "First part of every key and channel.")
+    root_key: str = knob("JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys; without one nobody can.")
+    public_url: str = knob("JOBWIRE_PUBLIC_URL", "", "Where clients reach us, for realtimeUrl; else the Host header.")
+    origins: tuple[str, ...] = knob("JOBWIRE_ORIGINS", ("*",), "Origins of browsers that may call, comma-separated.")
+    rate: int = knob("JOBWIRE_RATE", 1000, "Requests per second and key, over all processes; 0 = off.", least=0)
+    retention_s: int = knob(
+        "JOBWIRE_RETENTION", 604_800, "Seconds that an ended job and all that is its own are kept.", least=1
+    )
+    redis_timeout_s: float = knob(
+        "JOBWIRE_REDIS_TIMEOUT", 3.0, "Seconds without an answer after which Redis counts as stalled.", least=0.1
+    )
+    appendfsync: str = knob(
+        "JOBWIRE_APPENDFSYNC", "everysec", "When the embedded server flushes to disk: always or everysec."
+    )
+    maxmemory_bytes: int = knob(
+        "JOBWIRE_MAXMEMORY", 0, "Memory limit of the embedded server in bytes; 0 = none.", least=0
+    )
+    mask_callback_headers: bool = knob(
+        "JOBWIRE_MASK_CALLBACK_HEADERS", False, "1 masks callback header values for keys without jobs:create."
+    )
+    log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
+    log_bytes: int = knob(
+        "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
+    )
+
+    def __post_init__(self) -> None:
+        for knob_ in fields(self):
+            check(knob_, getattr(self, knob_.name))
+        if self.appendfsync not in ("always", "everysec"):
+            raise BadSetting(f"JOBWIRE_APPENDFSYNC is always or everysec, not {self.appendfsync!r}.")
+        if not self.prefix or any(c in self.prefix for c in "{}* ?[]"):
+            raise BadSetting("JOBWIRE_PREFIX is a word without blanks, braces, brackets, * and ?.")
+
+
+def check(knob_: "Field[Any]", value: Any) -> None:
+    """Raise BadSetting unless the value lies within the range of its field."""
+    least, most = knob_.metadata["least"], knob_.metadata["most"]
+    if (least is not None and value < least) or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise BadSetting(f"{knob_.metadata['variable']} is {bounds}, not {value}.")
+
+
+def parse(knob_: "Field[Any]", text: str) -> Any:
+    """The value that a variable's text stands for; its type is that of the default."""
+    variable, default = knob_.metadata["variable"], knob_.default
+    kind: type = type(default)
+    try:
+        if isinstance(default, bool):
+            return {"0": False, "false": False, "1": True, "true": True}[text.lower()]
+        if isinstance(default, tuple):
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "0 or 1", int: "a whole number", float: "a number"}[kind]
+        raise BadSetting(f"{variable} is {wanted}, not {text!r}.") from None
+
+
+def variables() -> Iterator[tuple[str, str, Any, str]]:
+    """Each setting as (field, variable, default, meaning), in the order of the struct."""
+    for knob_ in fields(Settings):
+        yield knob_.name, knob_.metadata["variable"], knob_.default, knob_.metadata["meaning"]
+
+
+def read(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """The settings of this environment; `overrides` (field names) win. Raises BadSetting."""
+    values = {
+        knob_.name: parse(knob_, environ[knob_.metadata["variable"]])
+        for knob_ in fields(Settings)
+        if environ.get(knob_.metadata["variable"], "") != ""
+    }
+    return Settings(**(values | overrides))
