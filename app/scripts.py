@@ -3,8 +3,8 @@
 Every change of state is one script of `lua/`, whose listing is the inventory of what can happen. A line
 `-- include: NAME` in a script is replaced by `lua/include/NAME.lua`.
 
-A script answers with an array whose first item is a word. `ok` means done; the words of WORDS are refusals, and a script
-that refuses has written nothing.
+A script answers with an array whose first item is a word. `ok` means done; the words of WORDS are refusals, and a
+script that refuses has written nothing.
 
 Calls go by hash (EVALSHA), so that processes of an old and a new version live side by side. A server that forgot its
 scripts says NOSCRIPT before anything runs: then, and only then, the text is sent and the call repeated.
