@@ -1,0 +1,47 @@
+-- What happens when an attempt did not succeed. Needs job, emit, lease, queue, finish.
+
+-- requeue(...): back to pending, at the back of the queue; `kind` of event with `data`. The HSET of `fields` is the
+-- caller's part of the change, an array of field, value, ...
+local function requeue(space, id, job, kind, data, now, fields)
+  local feed = next_feed(space)
+  move(space, id, job, 'pending')
+  enqueue(space, id, job, feed)
+  emit(space, id, job, kind, data, feed, now, counts(space))
+  redis.call('HSET', job.key, 'status', 'pending', 'updatedAt', now, 'eventSeq', job.event_seq,
+    'eventBytes', job.event_bytes, unpack(fields))
+  redis.call('HDEL', job.key, 'deliveredAt', 'startedAt')
+end
+
+-- delay_ms(...): how long the next attempt waits. retryDelay is 'seconds', or 'base factor max' for an exponential
+-- delay with full jitter: a share `chance` (0..1) of min(max, base * factor ^ attempt).
+-- https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+local function delay_ms(job, chance)
+  local setting = redis.call('HGET', job.key, 'retryDelay')
+  if not setting then return 0 end
+  local base, factor, most = string.match(setting, '^(%S+) (%S+) (%S+)$')
+  if not base then return math.floor(tonumber(setting) * 1000) end
+  local cap = math.min(tonumber(most), tonumber(base) * tonumber(factor) ^ job.attempt)
+  return math.floor(cap * 1000 * chance)
+end
+
+-- fail_attempt(...): another attempt if one is left and `may_retry`, else dead. `reason` is '' or a JSON member.
+local function fail_attempt(space, id, job, problem, reason, may_retry, chance, now, keep_ms)
+  if not may_retry or job.attempt >= job.max_retries then
+    finish(space, id, job, 'dead', '{"error":' .. problem .. reason .. '}', '{"error":' .. problem .. '}', now, keep_ms)
+    return
+  end
+  release(space, id)
+  local wait_ms = delay_ms(job, chance)
+  job.attempt = job.attempt + 1
+  local data = '{"error":' .. problem .. ',"attemptNumber":' .. job.attempt .. reason .. '}'
+  if wait_ms == 0 then
+    requeue(space, id, job, 'retried', data, now, { 'attemptNumber', job.attempt, 'deliveries', 0 })
+    return
+  end
+  move(space, id, job, 'scheduled')
+  redis.call('ZADD', space .. 'scheduled', now + wait_ms, id)
+  emit(space, id, job, 'retried', data, next_feed(space), now, counts(space))
+  redis.call('HSET', job.key, 'status', 'scheduled', 'scheduledFor', now + wait_ms, 'attemptNumber', job.attempt,
+    'deliveries', 0, 'updatedAt', now, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+  redis.call('HDEL', job.key, 'deliveredAt', 'startedAt')
+end

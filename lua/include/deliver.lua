@@ -1,0 +1,13 @@
+-- deliver(...): pending -> delivered, and what a worker gets: {id, token, name, payload, timeoutSeconds, maxRetries,
+-- attemptNumber, createdAt, checkpoint}. Needs job, emit, lease, queue.
+local function deliver(space, id, job, token, now)
+  dequeue(space, id, job)
+  grant(space, id, token, job.timeout_ms, now)
+  move(space, id, job, 'delivered')
+  emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts(space))
+  redis.call('HSET', job.key, 'status', job.status, 'deliveredAt', now, 'updatedAt', now, 'leaseToken', token,
+    'deliveries', job.deliveries + 1, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+  local field = redis.call('HMGET', job.key, 'name', 'payload', 'timeoutSeconds', 'maxRetries', 'attemptNumber',
+    'createdAt', 'checkpoint')
+  return { id, token, field[1], field[2], field[3], field[4], field[5], field[6], field[7] }
+end

@@ -1,0 +1,42 @@
+-- read_job(key): what every transition asks of a job's hash, or nil without one.
+local function read_job(key)
+  local field = redis.call('HMGET', key, 'status', 'name', 'attemptNumber', 'maxRetries', 'timeoutSeconds',
+    'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes')
+  if not field[1] then return nil end
+  return {
+    key = key,
+    status = field[1],
+    name = field[2],
+    attempt = tonumber(field[3]),
+    max_retries = tonumber(field[4]),
+    timeout_ms = tonumber(field[5]) * 1000,
+    token = field[6] or '',
+    created = tonumber(field[7]),
+    deliveries = tonumber(field[8] or 0),
+    event_seq = tonumber(field[9]),
+    event_bytes = tonumber(field[10]),
+  }
+end
+
+-- fence(job, token): the refusal of a call that holds another lease than the job's latest, or nil.
+local function fence(job, token)
+  if not job then return { 'no_job' } end
+  if token ~= '' and token ~= job.token then return { 'lease_lost', job.status } end
+  return nil
+end
+
+-- counts(space): jobs by status, as a JSON object.
+local function counts(space)
+  local parts = {}
+  for i, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+    parts[i] = '"' .. status .. '":' .. redis.call('ZCARD', space .. 'jobs:' .. status)
+  end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+-- move(space, id, job, status): the job leaves one status index for another.
+local function move(space, id, job, status)
+  redis.call('ZREM', space .. 'jobs:' .. job.status, id)
+  redis.call('ZADD', space .. 'jobs:' .. status, job.created, id)
+  job.status = status
+end

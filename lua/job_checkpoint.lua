@@ -1,0 +1,27 @@
+-- What the next attempt shall know, of a delivered or running job. Renews the lease.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the checkpoint, an object
+-- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: checkpoint
+-- Cost: 10 commands
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+local space_key = KEYS[1]
+local id, token, checkpoint = ARGV[1], ARGV[2], ARGV[3]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+
+redis.call('HSET', job.key, 'checkpoint', checkpoint, 'updatedAt', now)
+local lease_end = renew(space, id, job, now)
+emit(space, id, job, 'checkpoint', checkpoint, next_feed(space), now, 'null')
+redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+return { 'ok', job.status, lease_end }

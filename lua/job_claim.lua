@@ -1,0 +1,27 @@
+-- Hand one pending job, named by its id, to a worker.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] ms     deadline on Redis's clock: a call that runs later takes nothing, for its caller has gone
+-- ARGV[3] string a fresh lease token
+-- ARGV[4] string the lease token that the caller holds, or ''
+-- Replies: {'ok', job} as deliver makes it | {'late'} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: delivered
+-- Cost: about 20 commands
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+-- include: queue
+-- include: deliver
+local space_key = KEYS[1]
+local id, deadline, fresh, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if now > deadline then return { 'late' } end
+if job.status ~= 'pending' then return { 'state', job.status } end
+
+return { 'ok', deliver(space, id, job, fresh, now) }

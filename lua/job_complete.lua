@@ -1,0 +1,30 @@
+-- A worker is done: delivered or running -> completed. Repeated with the same result it is answered again.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the result
+-- ARGV[4] ms     how long the job's keys live on, should nobody sweep
+-- Replies: {'ok', 'completed'} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: completed, its data is the result
+-- Cost: about 25 commands; works at maxmemory
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+-- include: queue
+-- include: finish
+local space_key = KEYS[1]
+local id, token, result, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status == 'completed' and redis.call('HGET', job.key, 'result') == result then return { 'ok', 'completed' } end
+if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+
+release(space, id)
+redis.call('HSETNX', job.key, 'startedAt', now)
+finish(space, id, job, 'completed', result, result, now, keep_ms)
+return { 'ok', 'completed' }

@@ -1,0 +1,26 @@
+-- A custom event of a job that has not ended. Renews the lease, if there is one.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the event's data
+-- Replies: {'ok', status, lease end or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: event
+-- Cost: 10 commands
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+local space_key = KEYS[1]
+local id, token, data = ARGV[1], ARGV[2], ARGV[3]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
+
+emit(space, id, job, 'event', data, next_feed(space), now, 'null')
+redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+local leased = job.status == 'delivered' or job.status == 'running'
+return { 'ok', job.status, leased and renew(space, id, job, now) }

@@ -1,0 +1,20 @@
+-- A worker lives: the lease of a delivered or running job anew.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: none
+-- Cost: 4 commands; works at maxmemory
+-- include: clock
+-- include: job
+-- include: lease
+local space_key = KEYS[1]
+local id, token = ARGV[1], ARGV[2]
+local space = string.sub(space_key, 1, -6)
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+
+return { 'ok', job.status, renew(space, id, job, now_ms()) }

@@ -1,0 +1,28 @@
+-- Somebody ends a job that has not ended: any such status -> killed.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the reason, a string or null
+-- ARGV[4] ms     how long the job's keys live on, should nobody sweep
+-- Replies: {'ok', 'killed'} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: killed, with data {reason}
+-- Cost: about 25 commands; works at maxmemory
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+-- include: queue
+-- include: finish
+local space_key = KEYS[1]
+local id, token, reason, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
+
+local result = '{"reason":' .. reason .. '}'
+finish(space, id, job, 'killed', result, result, now, keep_ms)
+return { 'ok', 'killed' }

@@ -1,0 +1,27 @@
+-- The latest progress of a delivered or running job: a state, not an event. Renews the lease.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the progress
+-- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: none; a message of type progress on both channels, with the seqs of the events before it
+-- Cost: 8 commands; works at maxmemory
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+local space_key = KEYS[1]
+local id, token, progress = ARGV[1], ARGV[2], ARGV[3]
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local job = read_job(space .. 'job:' .. id)
+local refusal = fence(job, token)
+if refusal then return refusal end
+if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+
+local lease_end = renew(space, id, job, now)
+redis.call('HSET', job.key, 'progress', progress, 'progressAt', now, 'updatedAt', now)
+local text = message(id, job, 'progress', progress, redis.call('HGET', space_key, 'seq'), now, 'null')
+publish(space, id, text, text)
+return { 'ok', job.status, lease_end }

@@ -1,0 +1,28 @@
+-- Jobs whose time has come: scheduled -> pending, at the back of the queue.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] int    jobs at most
+-- Replies: {'ok', jobs looked at}
+-- Events: pending
+-- Cost: about 20 commands a job
+-- include: clock
+-- include: job
+-- include: emit
+-- include: lease
+-- include: queue
+-- include: finish
+-- include: attempt
+local space_key = KEYS[1]
+local most = tonumber(ARGV[1])
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local due = redis.call('ZRANGEBYSCORE', space .. 'scheduled', '-inf', now, 'LIMIT', 0, most)
+for _, id in ipairs(due) do
+  redis.call('ZREM', space .. 'scheduled', id)
+  local job = read_job(space .. 'job:' .. id)
+  if job and job.status == 'scheduled' then
+    requeue(space, id, job, 'pending', 'null', now, { 'deliveries', 0 })
+    if job.attempt > 0 then redis.call('HDEL', job.key, 'scheduledFor') end
+  end
+end
+return { 'ok', #due }

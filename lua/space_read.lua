@@ -1,0 +1,11 @@
+-- One space and its jobs by status, as they are at one moment.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- Replies: {'ok', {field, value, ...}, counts (a JSON object)} | {'no_space'}
+-- Events: none
+-- Cost: 8 commands
+-- include: job
+local space_key = KEYS[1]
+local space = string.sub(space_key, 1, -6)
+
+if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
+return { 'ok', redis.call('HGETALL', space_key), counts(space) }
