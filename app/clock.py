@@ -9,6 +9,7 @@ _RFC3339 = re.compile(
     re.ASCII,
 )
 from_none = None
+_MILLISECOND = timedelta(milliseconds=1)
 MOST_MS = 253_402_300_799_999
 
 
@@ -34,7 +35,7 @@ def parse_ms(text: str) -> int:
         whole = datetime.fromisoformat(f"{day}T{time}{'+00:00' if offset in 'Zz' else offset}")
     except ValueError as error:
         raise ValueError(f"a time that no calendar has: {error}") from None
-    at_ms = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND + int(((fraction or "") + "000")[:3])
+    at_ms: int = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND + int(((fraction or "") + "000")[:3])
     if not 0 <= at_ms <= MOST_MS:
         raise ValueError("a time lies between the years 1970 and 9999")
     return at_ms

@@ -47,19 +47,18 @@ class Transition(NamedTuple):
 
 
 def _transitions() -> Iterable[Transition]:
-    one = lambda status: frozenset({status})  # noqa: E731  # a table reads better without a def between its rows
+    scheduled, pending = frozenset({Status.SCHEDULED}), frozenset({Status.PENDING})
+    delivered, running = frozenset({Status.DELIVERED}), frozenset({Status.RUNNING})
     yield Transition("create", frozenset(), Status.PENDING, "created", "")
     yield Transition("create", frozenset(), Status.SCHEDULED, "created", "with a future scheduledFor")
-    yield Transition("promote", one(Status.SCHEDULED), Status.PENDING, "pending", "the time has come")
-    yield Transition("poll", one(Status.PENDING), Status.DELIVERED, "delivered", "")
-    yield Transition("claim", one(Status.PENDING), Status.DELIVERED, "delivered", "")
-    yield Transition("ack", one(Status.DELIVERED), Status.RUNNING, "started", "")
-    yield Transition("expire", one(Status.DELIVERED), Status.PENDING, "delivery_timeout", "")
-    yield Transition(
-        "expire", one(Status.DELIVERED), Status.DEAD, "dead", "after 100 deliveries in a row without an ack"
-    )
+    yield Transition("promote", scheduled, Status.PENDING, "pending", "the time has come")
+    yield Transition("poll", pending, Status.DELIVERED, "delivered", "")
+    yield Transition("claim", pending, Status.DELIVERED, "delivered", "")
+    yield Transition("ack", delivered, Status.RUNNING, "started", "")
+    yield Transition("expire", delivered, Status.PENDING, "delivery_timeout", "")
+    yield Transition("expire", delivered, Status.DEAD, "dead", "after 100 deliveries in a row without an ack")
     yield Transition("complete", LEASED, Status.COMPLETED, "completed", "")
-    for by, sources in (("fail", LEASED), ("expire", one(Status.RUNNING))):
+    for by, sources in (("fail", LEASED), ("expire", running)):
         yield Transition(by, sources, Status.PENDING, "retried", "a retry is left")
         yield Transition(by, sources, Status.SCHEDULED, "retried", "a retry is left, after a delay")
         yield Transition(by, sources, Status.DEAD, "dead", "no retry is left")

@@ -11,6 +11,7 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.spaces = f"{prefix}:spaces"
+        self.deleting = f"{prefix}:deleting"
         self.due = f"{prefix}:due"
         self.probe = f"{prefix}:probe"
 

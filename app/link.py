@@ -77,6 +77,7 @@ class Link(asyncio.Protocol):
     """
 
     def __init__(self, connect: Connect, *, name: str, timeout_s: float, greeting: Sequence[Command] = ()) -> None:
+        """`greeting` is sent on every new connection, before any call."""
         self.name = name
         self.timeout_s = timeout_s
         self._connect = connect
@@ -135,11 +136,15 @@ class Link(asyncio.Protocol):
             raise unavailable("Too many calls wait for Redis.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        if not self._out:
-            loop.call_soon(self._flush)
-        self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub narrows tuples
+        self.write(command)
         self._waiting.append((future, loop.time()))
         return future
+
+    def write(self, command: Command) -> None:
+        """Send a command in the write that ends this turn of the event loop."""
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub narrows tuples
 
     def _flush(self) -> None:
         out, self._out = self._out, []
@@ -149,14 +154,21 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not Ellipsis:
-            if not self._waiting:
-                self._drop()
-                return
-            future, _ = self._waiting.popleft()
-            if isinstance(reply, hiredis.ReplyError):
-                self._fail(future, reply)
-            elif not future.done():
-                future.set_result(reply)
+            self.answered(reply)
+
+    def answered(self, reply: Any) -> None:
+        """One answer has come: it belongs to the call that waits longest."""
+        if not self._waiting:
+            self._drop()
+            return
+        future, _ = self._waiting.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            self._fail(future, reply)
+        elif not future.done():
+            future.set_result(reply)
+
+    def opened(self) -> None:
+        """A new connection stands."""
 
     def _fail(self, future: asyncio.Future[Any], reply: hiredis.ReplyError) -> None:
         if not future.done():
@@ -218,6 +230,7 @@ class Link(asyncio.Protocol):
             if self._greeting:
                 await asyncio.gather(*[self._send(command) for command in self._greeting])
         self._up.set()
+        self.opened()
 
     async def _watch(self) -> None:
         """Return when the connection is lost; raise when the oldest call waits for longer than the timeout."""

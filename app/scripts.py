@@ -87,7 +87,11 @@ class Scripts:
 
         Raises the Refusal that another first word stands for, and whatever the link raises. Atomic, as every script is.
         """
-        reply = await self.raw(name, keys, args)
+        return self.done(name, await self.raw(name, keys, args))
+
+    @staticmethod
+    def done(name: str, reply: list[Any]) -> list[Any]:
+        """The rest of an answer that begins with `ok`; raises the Refusal that another first word stands for."""
         if reply[0] == b"ok":
             return reply[1:]
         try:

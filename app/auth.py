@@ -1,0 +1,205 @@
+"""Who calls, and what they may do: scopes, keys, spaces, and the rate of a key.
+
+Owns: the SHA-256 under which a key is stored, the cache that lets a key be looked up about once a second, the share of
+a key's rate that this process holds. Never: keeps a key, shows one, or logs one.
+Always: a revoked or expired key stops working on every process within one second.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from app.error import Refusal
+from app.keys import Keys
+from app.link import Link
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+from app.settings import Settings
+
+SCOPES = (
+    "jobs:create",
+    "jobs:read",
+    "jobs:poll",
+    "jobs:ack",
+    "jobs:progress",
+    "jobs:event",
+    "jobs:complete",
+    "jobs:fail",
+    "jobs:kill",
+    "jobs:keepalive",
+    "jobs:read:progress",
+    "jobs:retry",
+)
+
+_WRITE = ("jobs:ack", "jobs:progress", "jobs:event", "jobs:complete", "jobs:fail", "jobs:keepalive")
+SHORTHANDS = {"jobs:worker": ("jobs:read", "jobs:poll", *_WRITE), "jobs:write": _WRITE}
+"""Kept as written on the key, expanded when checked."""
+
+IMPLIED = {"jobs:read": ("jobs:read:progress",)}
+
+ROOT = "root"
+"""The scope of the calls that manage spaces and keys; no key but the root key has it."""
+
+CACHE_S = 0.8
+CACHE_MOST = 20_000
+GRANT_S = 0.1
+REFUSED_S = 0.05
+
+
+def expand(scopes: Iterable[str]) -> frozenset[str]:
+    """Every scope that these stand for."""
+    spelled = {one for scope in scopes for one in SHORTHANDS.get(scope, (scope,))}
+    return frozenset(spelled | {more for scope in spelled for more in IMPLIED.get(scope, ())})
+
+
+class Identity(NamedTuple):
+    """A caller: the digest of the key, its space (None for the root key), its scopes, its expiry (ms, 0 = never)."""
+
+    digest: str
+    space: str | None
+    scopes: frozenset[str]
+    expires_ms: int = 0
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the root key."""
+        return self.space is None
+
+    def require(self, scope: str) -> None:
+        """Refusal `missing_scope` unless the key has it."""
+        if scope not in self.scopes:
+            raise Refusal("missing_scope", f"Missing required scope: {scope}")
+
+    def require_space(self, space: str | None) -> None:
+        """Refusal `wrong_space` unless the key is for it; the root key is for all of them."""
+        if self.space is not None and self.space != space:
+            raise Refusal("wrong_space", "The key belongs to another space.")
+
+
+def digest(key: str) -> str:
+    """What is stored of a key: its SHA-256, in hex."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def unauthorized(why: str) -> Refusal:
+    """The key is missing or does not work (any more)."""
+    return Refusal("unauthorized", why, headers={"www-authenticate": 'Bearer realm="jobwire"'})
+
+
+class _Seen(NamedTuple):
+    identity: Identity | None
+    until_s: float
+
+
+class Keyring:
+    """The keys that this process has seen lately."""
+
+    def __init__(self, control: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+        self._scripts = Scripts(control)
+        self._keys = keys
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
+        self._asking: dict[str, asyncio.Task[Identity | None]] = {}
+        self._root_digest = digest(settings.root_key) if settings.root_key else ""
+        self._root = Identity(self._root_digest, None, frozenset({*SCOPES, ROOT}))
+
+    async def identify(self, key: str) -> Identity:
+        """The caller with this key. Refusal `unauthorized` for a key that is unknown, revoked or expired."""
+        if not key:
+            raise unauthorized("Send a key as x-api-key or as Authorization: Bearer.")
+        hashed = digest(key)
+        if hmac.compare_digest(hashed, self._root_digest):
+            return self._root
+        seen = self._seen.get(hashed)
+        found = seen.identity if seen and seen.until_s > _now_s() else await self._ask(hashed)
+        if found is None or 0 < found.expires_ms <= self._clock.now_ms():
+            raise unauthorized("The key is unknown, revoked or expired.")
+        return found
+
+    async def _ask(self, hashed: str) -> Identity | None:
+        """One look-up for all callers that wait for the same key."""
+        task = self._asking.get(hashed)
+        if task is None:
+            task = self._asking[hashed] = asyncio.create_task(self._look_up(hashed))
+            task.add_done_callback(lambda _: self._asking.pop(hashed, None))
+        return await asyncio.shield(task)
+
+    async def _look_up(self, hashed: str) -> Identity | None:
+        asked_s = _now_s()
+        (flat,) = await self._scripts.run("token_read", [self._keys.token(hashed)], [])
+        found = {flat[i]: flat[i + 1].decode() for i in range(0, len(flat), 2)}
+        identity = None
+        if b"space" in found:
+            scopes = expand(found[b"scopes"].split())
+            identity = Identity(hashed, found[b"space"], scopes, int(found.get(b"expiresAt", 0)))
+        while len(self._seen) >= CACHE_MOST:
+            del self._seen[next(iter(self._seen))]
+        self._seen.pop(hashed, None)
+        self._seen[hashed] = _Seen(identity, asked_s + CACHE_S)
+        return identity
+
+
+class _Share:
+    """What one process may still let through for one key, and until when the grant (or the refusal) counts."""
+
+    __slots__ = ("left", "retry_s", "until_s")
+
+    def __init__(self, left: int, until_s: float, retry_s: float) -> None:
+        self.left = left
+        self.until_s = until_s
+        self.retry_s = retry_s
+
+
+class Rate:
+    """The rate of each key, held over all processes: Redis counts, a process takes small shares in advance.
+
+    A share is a fiftieth of the rate and lapses after a tenth of a second, so that the total stays within a tenth of
+    the rate however many processes there are.
+    """
+
+    def __init__(self, control: Link, keys: Keys, settings: Settings) -> None:
+        self._scripts = Scripts(control)
+        self._keys = keys
+        self._rate = settings.rate
+        self._share = max(1, settings.rate // 50)
+        self._shares: dict[str, _Share] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def spend(self, identity: Identity) -> None:
+        """Count one request. Refusal `rate_limited` over the key's rate; the root key is exempt."""
+        if not self._rate or identity.is_root:
+            return
+        share = self._shares.get(identity.digest)
+        if share is None or share.until_s <= _now_s() or (share.left <= 0 and not share.retry_s):
+            share = await self._take(identity.digest)
+        if share.left <= 0:
+            wait = f"{max(1, round(share.retry_s))}"
+            raise Refusal("rate_limited", f"Over {self._rate} requests/s for this key.", headers={"retry-after": wait})
+        share.left -= 1
+
+    async def _take(self, hashed: str) -> _Share:
+        lock = self._locks.setdefault(hashed, asyncio.Lock())
+        async with lock:
+            share = self._shares.get(hashed)
+            if share is not None and share.until_s > _now_s() and (share.left > 0 or share.retry_s):
+                return share
+            granted, retry_ms = await self._scripts.run(
+                "rate_take", [self._keys.rate(hashed)], [self._rate, self._share]
+            )
+            share = _Share(granted, _now_s() + (GRANT_S if granted else REFUSED_S), 0.0 if granted else retry_ms / 1000)
+        if len(self._shares) >= CACHE_MOST:
+            self._shares.clear()
+            self._locks.clear()
+        self._shares[hashed] = share
+        return share
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def spell(scopes: Sequence[str]) -> str:
+    """Scopes as they are stored: as written, separated by a blank."""
+    return " ".join(scopes)

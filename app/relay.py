@@ -1,0 +1,144 @@
+"""The process's one pub/sub link: channels in, listeners called.
+
+Owns: which channels this process hears, subscribing again after a reconnect, and noticing that the link went deaf.
+Never: trusts a message to arrive. A message is a hint; whoever listens is told `None` when hints may have been lost,
+and then reads from the store.
+https://redis.io/docs/latest/develop/pubsub/
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from app.error import Refusal
+from app.link import Connect, Link, Word
+
+log = logging.getLogger("jobwire.relay")
+
+Listener = Callable[[bytes | None], None]
+
+PROBE_S = 1.0
+DEAF_S = 3.0
+
+
+class PubSub(Link):
+    """A link whose answers are messages. `on_up` runs on each new connection, `on_message` for each message."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        timeout_s: float,
+        on_up: Callable[[], None],
+        on_message: Callable[[list[Any]], None],
+    ) -> None:
+        super().__init__(connect, name="pub/sub", timeout_s=timeout_s)
+        self._on_up = on_up
+        self._on_message = on_message
+
+    def answered(self, reply: Any) -> None:
+        self._on_message(reply)
+
+    def opened(self) -> None:
+        self._on_up()
+
+    def post(self, *command: Word) -> None:
+        """Send a command whose answer, if any, comes as a message. Nothing happens while no connection stands."""
+        if self.up:
+            self.write(command)
+
+    def reconnect(self) -> None:
+        """Give the connection up; a new one is made."""
+        self._drop()
+
+
+class Relay:
+    """Subscriptions of this process. `publish` runs on `control`, so that the probe takes the path of real messages."""
+
+    def __init__(self, connect: Connect, control: Link, *, probe: str, timeout_s: float) -> None:
+        self._control = control
+        self._probe = probe
+        self._listeners: dict[bytes, list[Listener]] = {}
+        self._confirmed: dict[bytes, asyncio.Event] = {}
+        self._link = PubSub(connect, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
+        self._heard_s = 0.0
+        self._prober: asyncio.Task[None] | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether messages have come through lately, the probe's included."""
+        return self._link.up and asyncio.get_running_loop().time() - self._heard_s < DEAF_S
+
+    def start(self) -> None:
+        """Connect, and probe from now on."""
+        self._heard_s = asyncio.get_running_loop().time()
+        self._listeners[self._probe.encode()] = []
+        self._confirmed[self._probe.encode()] = asyncio.Event()
+        self._link.start()
+        self._prober = asyncio.create_task(self._probe_forever(), name="relay-probe")
+
+    async def close(self) -> None:
+        """End the link; listeners hear nothing more."""
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.gather(self._prober, return_exceptions=True)
+        await self._link.close()
+
+    async def subscribe(self, channel: str, listener: Listener, timeout_s: float = 1.0) -> None:
+        """Call `listener` with each message from now on, and with None when messages may have been lost.
+
+        Returns when Redis has confirmed, or after `timeout_s` without: then the listener is told None later.
+        """
+        name = channel.encode()
+        if name not in self._listeners:
+            self._listeners[name] = []
+            self._confirmed[name] = asyncio.Event()
+            self._link.post("SUBSCRIBE", channel)
+        self._listeners[name].append(listener)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._confirmed[name].wait()
+        except TimeoutError:
+            log.warning("Redis did not confirm a subscription within %g s", timeout_s)
+
+    def unsubscribe(self, channel: str, listener: Listener) -> None:
+        """Stop calling `listener`; the last one to go ends the subscription."""
+        name = channel.encode()
+        listeners = self._listeners.get(name, [])
+        if listener in listeners:
+            listeners.remove(listener)
+        if not listeners and name in self._listeners:
+            del self._listeners[name], self._confirmed[name]
+            self._link.post("UNSUBSCRIBE", channel)
+
+    def _up(self) -> None:
+        for confirmed in self._confirmed.values():
+            confirmed.clear()
+        if self._listeners:
+            self._link.post("SUBSCRIBE", *self._listeners)
+
+    def _message(self, reply: list[Any]) -> None:
+        kind, channel = reply[0], reply[1]
+        self._heard_s = asyncio.get_running_loop().time()
+        if kind == b"message":
+            self._tell(channel, reply[2])
+        elif kind == b"subscribe" and channel in self._confirmed:
+            self._confirmed[channel].set()
+            self._tell(channel, None)
+
+    def _tell(self, channel: bytes, payload: bytes | None) -> None:
+        for listener in tuple(self._listeners.get(channel, ())):
+            listener(payload)
+
+    async def _probe_forever(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            try:
+                await self._control.call("PUBLISH", self._probe, "probe")
+            except Refusal:
+                continue
+            if self._link.up and not self.live:
+                log.warning("the pub/sub link is deaf; connecting anew")
+                self._heard_s = asyncio.get_running_loop().time()
+                self._link.reconnect()

@@ -1,0 +1,150 @@
+"""Spaces and their keys on Redis: made, listed, revoked, removed.
+
+The keys of a space, of its tokens and of its jobs' logs lie in different slots, so that making and removing go in an
+order in which a crash leaves nothing that works by half: a key's hash is written last and removed first; a space that
+is being removed stands in a list of its own until the last of its keys is gone.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from app.auth import digest, spell
+from app.error import Refusal, invalid, space_not_found
+from app.job import encode_ulid, is_ulid, new_space_id, tag
+from app.keys import Keys
+from app.link import Link
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+from app.store import Fields, Store, pairs
+
+PUBLIC_SCOPES = ("jobs:read:progress",)
+STEP_JOBS = 200
+
+
+class Space(NamedTuple):
+    """A space: its hash, and its jobs by status (a JSON object)."""
+
+    id: str
+    fields: Fields
+    counts: bytes
+
+
+class Token(NamedTuple):
+    """What is known of a key; `key` only when it has just been made."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_ms: int
+    expires_ms: int | None
+    used_ms: int | None
+    key: str = ""
+
+
+class Spaces:
+    """Spaces and tokens. `delete_log` removes the log of a job, which lies in another slot."""
+
+    def __init__(
+        self, control: Link, keys: Keys, clock: RedisClock, store: Store, delete_log: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._control = control
+        self._scripts = Scripts(control)
+        self._keys = keys
+        self._clock = clock
+        self._store = store
+        self._delete_log = delete_log
+
+    async def create(self, name: str) -> tuple[Space, Token]:
+        """A new space, and its public key."""
+        while True:
+            space = new_space_id(self._clock.now_ms())
+            if await self._control.call("HSETNX", self._keys.spaces, tag(space), space):
+                break
+        await self._scripts.run("space_create", [self._keys.space(space)], [name, secrets.token_hex(8)])
+        return await self.get(space), await self.create_token(space, "public", PUBLIC_SCOPES, None)
+
+    async def get(self, space: str) -> Space:
+        """One space. Refusal `space_not_found`."""
+        if not is_ulid(space):
+            raise space_not_found()
+        fields, counts = await self._scripts.run("space_read", [self._keys.space(space)], [])
+        return Space(space, pairs(fields), counts)
+
+    async def all(self) -> list[Space]:
+        """All spaces, oldest first."""
+        found = []
+        for space in sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces)):
+            try:
+                found.append(await self.get(space))
+            except Refusal as refusal:
+                if refusal.code != "space_not_found":
+                    raise
+        return found
+
+    async def delete(self, space: str) -> None:
+        """Remove a space and everything of it. Refusal `space_not_found`. What a crash leaves, `resume` removes."""
+        await self.get(space)
+        await self._control.call("HSET", self._keys.deleting, tag(space), space)
+        await self._control.call("HDEL", self._keys.spaces, tag(space))
+        await self._remove(space)
+
+    async def resume(self) -> None:
+        """Go on with removals that were cut off."""
+        for space in await self._control.call("HVALS", self._keys.deleting):
+            await self._remove(space.decode())
+
+    async def _remove(self, space: str) -> None:
+        keys = self._keys
+        self._store.forget_space(space)
+        for hashed in await self._control.call("HVALS", keys.tokens(space)):
+            await self._control.call("DEL", keys.token(hashed.decode()))
+        await self._control.call("DEL", keys.tokens(space), keys.space(space))
+        while ids := await self._control.call("ZRANGE", keys.jobs(space), 0, STEP_JOBS - 1):
+            for id_ in ids:
+                await self._delete_log(id_.decode())
+                await self._store.delete(space, id_.decode(), forced=True)
+        await self._control.call("DEL", keys.space(space), keys.feed(space))
+        await self._control.call("ZREM", keys.due, space)
+        await self._control.call("HDEL", keys.deleting, tag(space))
+
+    async def create_token(self, space: str, name: str, scopes: Sequence[str], expires_ms: int | None) -> Token:
+        """A new key for a space. Refusals: space_not_found, invalid_request for an expiry that has passed."""
+        await self.get(space)
+        key = f"emit_{secrets.token_urlsafe(32)}"
+        token_id = encode_ulid(self._clock.now_ms(), secrets.token_bytes(10))
+        await self._control.call("HSET", self._keys.tokens(space), token_id, digest(key))
+        fields = ["id", token_id, "space", space, "name", name, "scopes", spell(scopes)]
+        expires = "" if expires_ms is None else str(expires_ms)
+        reply = await self._scripts.raw("token_create", [self._keys.token(digest(key))], [expires, *fields])
+        if reply[0] == b"past":
+            await self._control.call("HDEL", self._keys.tokens(space), token_id)
+            raise invalid("expiresAt is not in the future.")
+        return Token(token_id, name, list(scopes), int(reply[1]), expires_ms, None, key)
+
+    async def tokens(self, space: str) -> list[Token]:
+        """The keys of a space that work, oldest first. Refusal `space_not_found`."""
+        await self.get(space)
+        digests = await self._control.call("HVALS", self._keys.tokens(space))
+        hashes = await self._control.pipeline(*(("HGETALL", self._keys.token(d.decode())) for d in digests))
+        return sorted((_token(pairs(flat)) for flat in hashes if flat), key=lambda token: token.id)
+
+    async def revoke(self, space: str, token: str) -> None:
+        """Let a key work no more. Refusals: space_not_found, token_not_found."""
+        await self.get(space)
+        hashed = await self._control.call("HGET", self._keys.tokens(space), token)
+        if hashed is None:
+            raise Refusal("token_not_found", "Token not found")
+        await self._control.call("DEL", self._keys.token(hashed.decode()))
+        await self._control.call("HDEL", self._keys.tokens(space), token)
+
+
+def _token(fields: Fields) -> Token:
+    return Token(
+        fields["id"].decode(),
+        fields["name"].decode(),
+        fields["scopes"].decode().split(),
+        int(fields["createdAt"]),
+        int(fields["expiresAt"]) if "expiresAt" in fields else None,
+        int(fields["lastUsedAt"]) if "lastUsedAt" in fields else None,
+    )

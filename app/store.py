@@ -1,0 +1,340 @@
+"""The verbs of a job on Redis. Each that changes something is one script: all of it happens, or none.
+
+Owns: which script is called with which keys, and what comes back. Never: reads, decides and writes in separate steps;
+sends anything twice. JSON that belongs to users goes through as bytes.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from app.clock import MOST_MS
+from app.error import Refusal, invalid, job_not_found
+from app.job import (
+    EVENTS_ANSWERED,
+    EVENTS_ANSWERED_BYTES,
+    IDEMPOTENCY_MS,
+    is_ulid,
+    new_job_ids,
+    new_lease_token,
+    tag,
+)
+from app.keys import Keys
+from app.link import Link, Word
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+from app.settings import Settings
+
+BACKSTOP_MS = 86_400_000
+"""How much longer than their retention the keys of an ended job live, should nobody sweep."""
+
+Fields = dict[str, bytes]
+"""A hash as Redis holds it."""
+
+
+class NewJob(NamedTuple):
+    """A job to create. `payload` and `headers` are JSON; `retry_delay` is as lua/include/attempt.lua reads it."""
+
+    name: str
+    payload: bytes
+    max_retries: int
+    timeout_s: int
+    scheduled_ms: int | None
+    callback_url: str
+    callback_headers: bytes
+    retry_delay: str
+    claim: bool
+
+
+class Created(NamedTuple):
+    """What a create did: ids in order, a lease token for each claimed job, and whether an earlier call did it."""
+
+    ids: list[str]
+    tokens: list[str]
+    at_ms: int
+    replayed: bool
+
+
+class Delivered(NamedTuple):
+    """What a worker gets for one job."""
+
+    id: str
+    token: str
+    name: bytes
+    payload: bytes
+    timeout_s: int
+    max_retries: int
+    attempt: int
+    created_ms: int
+    checkpoint: bytes | None
+
+
+class Renewed(NamedTuple):
+    """A worker's call that went through: the job's status, and the end of its lease, if it has one."""
+
+    status: str
+    lease_end_ms: int | None
+
+
+class Failed(NamedTuple):
+    """A failed attempt: where the job stands now."""
+
+    status: str
+    will_retry: bool
+    attempt: int
+
+
+class Event(NamedTuple):
+    """One event of a job: its place, and the item of the list (JSON array of type, ms and data)."""
+
+    seq: int
+    item: bytes
+
+
+class Events(NamedTuple):
+    """A page of events, and the range that is kept."""
+
+    events: list[Event]
+    first_kept: int
+    newest: int
+
+
+class Store:
+    """Jobs of all spaces. `control` carries small calls, `bulk` large answers."""
+
+    def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+        self._control = control
+        self._bulk = bulk
+        self._keys = keys
+        self._clock = clock
+        self._late_ms = int(settings.redis_timeout_s * 1000)
+        self._keep_ms = settings.retention_s * 1000 + BACKSTOP_MS
+        self._scripts = Scripts(control)
+        self._bulk_scripts = Scripts(bulk)
+        self._spaces: dict[str, str] = {}
+        self._hinted: dict[str, int] = {}
+
+    # Which space
+
+    async def space_of(self, job: str) -> str | None:
+        """The space that a job id belongs to, by its tag; None for a string that is no id or a tag nobody has."""
+        if not is_ulid(job):
+            return None
+        mark = tag(job)
+        known = self._spaces.get(mark)
+        if known is None:
+            found = await self._control.call("HGET", self._keys.spaces, mark)
+            if found is None:
+                return None
+            known = self._spaces[mark] = found.decode()
+        return known
+
+    def forget_space(self, space: str) -> None:
+        """No longer take this space for granted."""
+        self._spaces.pop(tag(space), None)
+
+    # Producers
+
+    async def create(self, space: str, jobs: Sequence[NewJob], *, idem_key: str = "", digest: str = "") -> Created:
+        """Create jobs, all or none. With `idem_key`, the same `digest` again is answered like the first.
+
+        Refusals: space_not_found, idempotency_mismatch, invalid_request for a scheduledFor that has passed.
+        """
+        ids = new_job_ids(space, self._clock.now_ms(), len(jobs))
+        tokens = [new_lease_token() if job.claim else "" for job in jobs]
+        args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS]
+        for id_, job, token in zip(ids, jobs, tokens, strict=True):
+            due = "" if job.scheduled_ms is None else job.scheduled_ms
+            args += (id_, job.name, job.payload, job.max_retries, job.timeout_s, due)
+            args += (job.callback_url, job.callback_headers, job.retry_delay, token)
+        space_key = self._keys.space(space)
+        idem = self._keys.idem(space, idem_key) if digest else space_key
+        reply = await self._scripts.raw("job_create", [space_key, idem], args)
+        if reply[0] == b"past":
+            index = {"index": reply[1]} if len(jobs) > 1 else {}
+            raise invalid("scheduledFor is not in the future.", **index)
+        if reply[0] == b"replay":
+            made = [entry.partition(":") for entry in reply[2].decode().split(",")]
+            return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
+        done = self._scripts.done("job_create", reply)
+        at_ms = int(done[0])
+        await self._hint_due(space, min((_first_due_ms(job, at_ms) for job in jobs), default=MOST_MS))
+        return Created(ids, tokens, at_ms, False)
+
+    async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
+        """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
+        reply = await self._job("job_kill", space, job, token, reason, self._keep_ms)
+        return str(reply[0].decode())
+
+    async def retry(self, space: str, job: str, token: str) -> str:
+        """Let a dead or killed job run again; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
+        reply = await self._job("job_retry", space, job, token)
+        return str(reply[0].decode())
+
+    # Workers
+
+    async def poll(self, space: str, count: int, names: Sequence[str] = ()) -> list[Delivered]:
+        """Up to `count` of the oldest pending jobs, of these names or of any; each is now the caller's.
+
+        Refusals: space_not_found; `unavailable` when Redis was so late that the caller has given up.
+        """
+        deadline = self._clock.now_ms() + self._late_ms
+        args: list[Word] = [deadline, count, *(new_lease_token() for _ in range(count)), *names]
+        reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
+        taken = [_delivered(item) for item in reply]
+        if taken:
+            await self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
+        return taken
+
+    async def claim(self, space: str, job: str, token: str) -> Delivered:
+        """One pending job by its id. Refusals: job_not_found, lease_lost, invalid_state, unavailable when late."""
+        if not is_ulid(job):
+            raise job_not_found()
+        deadline = self._clock.now_ms() + self._late_ms
+        args: list[Word] = [job, deadline, new_lease_token(), token]
+        reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
+        taken = _delivered(reply[0])
+        await self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
+        return taken
+
+    async def ack(self, space: str, job: str, token: str) -> Renewed:
+        """delivered -> running. Refusals: job_not_found, lease_lost, invalid_state."""
+        return await self._renewing("job_ack", space, job, token)
+
+    async def progress(self, space: str, job: str, token: str, progress: bytes) -> Renewed:
+        """The latest progress (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
+        return await self._renewing("job_progress", space, job, token, progress)
+
+    async def checkpoint(self, space: str, job: str, token: str, checkpoint: bytes) -> Renewed:
+        """What the next attempt shall know (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
+        return await self._renewing("job_checkpoint", space, job, token, checkpoint)
+
+    async def event(self, space: str, job: str, token: str, data: bytes) -> Renewed:
+        """A custom event (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
+        return await self._renewing("job_event", space, job, token, data)
+
+    async def keepalive(self, space: str, job: str, token: str) -> Renewed:
+        """The lease anew. Refusals: job_not_found, lease_lost, invalid_state."""
+        return await self._renewing("job_keepalive", space, job, token)
+
+    async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
+        """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
+        reply = await self._job("job_complete", space, job, token, result, self._keep_ms)
+        return str(reply[0].decode())
+
+    async def fail(self, space: str, job: str, token: str, error: bytes, *, may_retry: bool) -> Failed:
+        """The attempt failed, with an error (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
+        args = (error, int(may_retry), repr(random.random()), self._keep_ms)
+        status, will_retry, attempt, due = await self._job("job_fail", space, job, token, *args)
+        if due:
+            await self._hint_due(space, int(due))
+        return Failed(status.decode(), will_retry == 1, attempt)
+
+    # Readers
+
+    async def job(self, space: str, job: str) -> tuple[Fields, Events]:
+        """A job's hash and its newest events, as they are at one moment. Refusals: job_not_found."""
+        if not is_ulid(job):
+            raise job_not_found()
+        args: list[Word] = [job, EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES]
+        reply = await self._bulk_scripts.run("job_read", [self._keys.space(space)], args)
+        fields = pairs(reply[0])
+        first, items, kept = reply[1], reply[2], reply[3]
+        newest = int(fields["eventSeq"])
+        events = [Event(first + i, item) for i, item in enumerate(items)]
+        return fields, Events(events, newest - kept + 1, newest)
+
+    async def events(self, space: str, job: str, after: int, limit: int) -> Events:
+        """Up to `limit` events after a seq, or 4 MiB of them. Refusals: job_not_found."""
+        if not is_ulid(job):
+            raise job_not_found()
+        args: list[Word] = [job, after, limit, EVENTS_ANSWERED_BYTES]
+        reply = await self._bulk_scripts.run("job_events", [self._keys.space(space)], args)
+        events = [Event(reply[0] + i, item) for i, item in enumerate(reply[1])]
+        return Events(events, reply[2], reply[3])
+
+    async def fields(self, space: str, job: str, *names: str) -> list[bytes | None]:
+        """Some fields of a job's hash. Refusals: job_not_found."""
+        if not is_ulid(job):
+            raise job_not_found()
+        reply: list[bytes | None] = await self._control.call("HMGET", self._keys.job(space, job), "status", *names)
+        if reply[0] is None:
+            raise job_not_found()
+        return reply[1:]
+
+    async def page(self, space: str, status: str, offset: int, limit: int) -> tuple[list[tuple[str, Fields]], int]:
+        """Jobs, newest created first, and how many there are in all. A job that moved meanwhile is left out."""
+        index = self._keys.jobs(space, status)
+        ids, total = await self._bulk.pipeline(("ZRANGE", index, offset, offset + limit - 1, "REV"), ("ZCARD", index))
+        names = [id_.decode() for id_ in ids]
+        hashes = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, id_)) for id_ in names))
+        found = [(id_, pairs(hash_)) for id_, hash_ in zip(names, hashes, strict=True) if hash_]
+        return [job for job in found if not status or job[1]["status"] == status.encode()], total
+
+    # The sweeper's part
+
+    async def expire(self, space: str, most: int) -> int:
+        """Act on up to `most` leases that ended; how many deadlines were looked at."""
+        args: list[Word] = [most, repr(random.random()), self._keep_ms]
+        return int((await self._scripts.run("job_expire", [self._keys.space(space)], args))[0])
+
+    async def promote(self, space: str, most: int) -> int:
+        """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
+        return int((await self._scripts.run("job_promote", [self._keys.space(space)], [most]))[0])
+
+    async def delete(self, space: str, job: str, *, forced: bool = False) -> None:
+        """Remove one ended job's keys of its space (`forced`: whatever its status); its log has been removed before.
+
+        Refusals: job_not_found, invalid_state.
+        """
+        await self._scripts.run("job_delete", [self._keys.space(space)], [job, int(forced)])
+
+    # Pieces
+
+    async def _job(self, script: str, space: str, job: str, token: str, *args: Word) -> list[Any]:
+        if not is_ulid(job):
+            raise job_not_found()
+        return await self._scripts.run(script, [self._keys.space(space)], [job, token, *args])
+
+    async def _renewing(self, script: str, space: str, job: str, token: str, *args: Word) -> Renewed:
+        status, lease_end = await self._job(script, space, job, token, *args)
+        if lease_end is not None:
+            await self._hint_due(space, lease_end)
+        return Renewed(status.decode(), lease_end)
+
+    async def _hint_due(self, space: str, at_ms: int) -> None:
+        """Tell the sweeper of the space's earliest due moment, unless an earlier one is still ahead."""
+        hinted = self._hinted.get(space, 0)
+        if at_ms >= hinted > self._clock.now_ms():
+            return
+        self._hinted[space] = at_ms
+        try:
+            await self._control.call("ZADD", self._keys.due, "LT", at_ms, space)
+        except Refusal:
+            self._hinted.pop(space, None)
+
+
+def pairs(flat: Sequence[bytes]) -> Fields:
+    """A hash from Redis's flat reply."""
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _first_due_ms(job: NewJob, now_ms: int) -> int:
+    if job.scheduled_ms is not None:
+        return job.scheduled_ms
+    return now_ms + job.timeout_s * 1000 if job.claim else MOST_MS
+
+
+def _delivered(item: Sequence[Any]) -> Delivered:
+    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint = item
+    return Delivered(
+        id_.decode(),
+        token.decode(),
+        name,
+        payload,
+        int(timeout_s),
+        int(max_retries),
+        int(attempt),
+        int(created_ms),
+        checkpoint,
+    )
