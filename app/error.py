@@ -89,3 +89,8 @@ def job_not_found() -> Refusal:
 def space_not_found() -> Refusal:
     """No such space; only the root key is told so."""
     return Refusal("space_not_found", "Space not found")
+
+
+def too_large(text: str, limit: str, most: int, **more: Any) -> Refusal:
+    """Over a limit: `limit` names it in the client's words, `most` is how much would have been taken."""
+    return Refusal("too_large", text, limit={limit: most}, **more)
