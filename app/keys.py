@@ -14,6 +14,7 @@ class Keys:
         self.deleting = f"{prefix}:deleting"
         self.due = f"{prefix}:due"
         self.probe = f"{prefix}:probe"
+        self.sweeper = f"{prefix}:sweeper"
 
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
@@ -58,6 +59,10 @@ class Keys:
     def ended(self, space: str) -> str:
         """Zset: ended job by the time its retention is over, ms."""
         return f"{self.prefix}:{{{space}}}:ended"
+
+    def log_work(self, space: str) -> str:
+        """Zset: ended job whose log has still to be sealed, by the time of its end, ms."""
+        return f"{self.prefix}:{{{space}}}:log_work"
 
     def pending(self, space: str, name: str = "") -> str:
         """Zset: pending job by queue counter; of one name, or of all."""

@@ -38,7 +38,10 @@ class PubSub(Link):
         self._on_message = on_message
 
     def answered(self, reply: Any) -> None:
-        self._on_message(reply)
+        if isinstance(reply, list):
+            self._on_message(reply)
+        else:
+            log.warning("Redis refused a subscription: %s", reply)
 
     def opened(self) -> None:
         self._on_up()

@@ -43,17 +43,22 @@ class Token(NamedTuple):
 
 
 class Spaces:
-    """Spaces and tokens. `delete_log` removes the log of a job, which lies in another slot."""
+    """Spaces and tokens. `delete_job` removes a job whatever its status, with its log."""
 
     def __init__(
-        self, control: Link, keys: Keys, clock: RedisClock, store: Store, delete_log: Callable[[str], Awaitable[None]]
+        self,
+        control: Link,
+        keys: Keys,
+        clock: RedisClock,
+        store: Store,
+        delete_job: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._control = control
         self._scripts = Scripts(control)
         self._keys = keys
         self._clock = clock
         self._store = store
-        self._delete_log = delete_log
+        self._delete_job = delete_job
 
     async def create(self, name: str) -> tuple[Space, Token]:
         """A new space, and its public key."""
@@ -70,6 +75,10 @@ class Spaces:
             raise space_not_found()
         fields, counts = await self._scripts.run("space_read", [self._keys.space(space)], [])
         return Space(space, pairs(fields), counts)
+
+    async def exists(self, space: str) -> bool:
+        """Whether there is such a space."""
+        return is_ulid(space) and bool(await self._control.call("HEXISTS", self._keys.space(space), "createdAt"))
 
     async def all(self) -> list[Space]:
         """All spaces, oldest first."""
@@ -102,8 +111,7 @@ class Spaces:
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
         while ids := await self._control.call("ZRANGE", keys.jobs(space), 0, STEP_JOBS - 1):
             for id_ in ids:
-                await self._delete_log(id_.decode())
-                await self._store.delete(space, id_.decode(), forced=True)
+                await self._delete_job(space, id_.decode())
         await self._control.call("DEL", keys.space(space), keys.feed(space))
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("HDEL", keys.deleting, tag(space))

@@ -1,0 +1,53 @@
+"""For the operator: spaces and keys. Only the root key gets here."""
+
+from app.api.answers import space_answer, token_answer
+from app.api.http import NO_CONTENT, Answer, Call, answer, decode
+from app.api.requests import SPACE, TOKEN, TokenRequest, time_ms
+from app.job import KIB
+from app.spaces import Spaces
+
+ADMIN_BYTES = 64 * KIB
+
+
+class Admin:
+    """The handlers of spaces and tokens."""
+
+    def __init__(self, spaces: Spaces) -> None:
+        self._spaces = spaces
+
+    async def create_space(self, call: Call) -> Answer:
+        """POST /spaces"""
+        request = decode(SPACE, await call.body(ADMIN_BYTES))
+        space, public = await self._spaces.create(request.name)
+        return answer(space_answer(space, public.key), 201)
+
+    async def list_spaces(self, call: Call) -> Answer:
+        """GET /spaces"""
+        return answer([space_answer(space) for space in await self._spaces.all()])
+
+    async def get_space(self, call: Call) -> Answer:
+        """GET /spaces/:spaceId"""
+        return answer(space_answer(await self._spaces.get(call.space)))
+
+    async def delete_space(self, call: Call) -> Answer:
+        """DELETE /spaces/:spaceId"""
+        await self._spaces.delete(call.space)
+        return NO_CONTENT
+
+    async def create_token(self, call: Call) -> Answer:
+        """POST /spaces/:spaceId/tokens"""
+        request: TokenRequest = decode(TOKEN, await call.body(ADMIN_BYTES))
+        request.check()
+        expires_ms = None if request.expires_at is None else time_ms(request.expires_at, "expiresAt")
+        return answer(
+            token_answer(await self._spaces.create_token(call.space, request.name, request.scopes, expires_ms)), 201
+        )
+
+    async def list_tokens(self, call: Call) -> Answer:
+        """GET /spaces/:spaceId/tokens"""
+        return answer([token_answer(token) for token in await self._spaces.tokens(call.space)])
+
+    async def revoke_token(self, call: Call) -> Answer:
+        """DELETE /spaces/:spaceId/tokens/:tokenId"""
+        await self._spaces.revoke(call.space, call.params["token_id"])
+        return NO_CONTENT

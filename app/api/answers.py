@@ -1,0 +1,192 @@
+"""What clients get: the typed structs that encode answers, made from the hashes and lists of the store."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from app.clock import rfc3339
+from app.job import encode_ulid
+from app.spaces import Space, Token
+from app.store import Delivered, Event, Fields, NewJob
+
+NULL = Raw(b"null")
+
+
+class JobAnswer(Struct, rename="camel"):
+    """The job object."""
+
+    id: str
+    space_id: str
+    name: str
+    payload: Raw
+    status: str
+    max_retries: int
+    attempt_number: int
+    timeout_seconds: int
+    scheduled_for: str | None
+    delivered_at: str | None
+    started_at: str | None
+    completed_at: str | None
+    result: Raw
+    created_at: str
+    updated_at: str
+    realtime_url: str | UnsetType = UNSET
+    lease_token: str | UnsetType = UNSET
+
+
+class EventAnswer(Struct, rename="camel"):
+    """One event of a job. `id` is derived from the job, the time and the seq: the same at each reading."""
+
+    id: str
+    job_id: str
+    space_id: str
+    type: str
+    data: Raw
+    created_at: str
+    seq: int
+
+
+class JobDetails(JobAnswer, kw_only=True):
+    """The job object with what only its own page shows."""
+
+    callback_url: str | None
+    callback_headers: dict[str, str] | None
+    checkpoint: Raw
+    events: list[EventAnswer]
+    events_truncated: bool | UnsetType = UNSET
+
+
+class DeliveredAnswer(Struct, rename="camel"):
+    """What a worker gets for one job."""
+
+    id: str
+    name: str
+    payload: Raw
+    timeout_seconds: int
+    max_retries: int
+    attempt_number: int
+    created_at: str
+    lease_token: str
+    checkpoint: Raw
+
+
+class SpaceAnswer(Struct, rename="camel"):
+    """A space and its jobs by status."""
+
+    id: str
+    name: str
+    created_at: str
+    counts: Raw
+    public_token: str | UnsetType = UNSET
+
+
+class TokenAnswer(Struct, rename="camel"):
+    """What is known of a key; `key` only when it has just been made."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | UnsetType | None = UNSET
+    key: str | UnsetType = UNSET
+
+
+def when(at_ms: bytes | int | None) -> str | None:
+    """A moment, or None."""
+    return None if at_ms is None else rfc3339(int(at_ms))
+
+
+def job_fields(space: str, job: str, fields: Fields) -> dict[str, Any]:
+    """The members of a job object, from its hash."""
+    return {
+        "id": job,
+        "space_id": space,
+        "name": fields["name"].decode(),
+        "payload": Raw(fields["payload"]),
+        "status": fields["status"].decode(),
+        "max_retries": int(fields["maxRetries"]),
+        "attempt_number": int(fields["attemptNumber"]),
+        "timeout_seconds": int(fields["timeoutSeconds"]),
+        "scheduled_for": when(fields.get("scheduledFor")),
+        "delivered_at": when(fields.get("deliveredAt")),
+        "started_at": when(fields.get("startedAt")),
+        "completed_at": when(fields.get("completedAt")),
+        "result": Raw(fields["result"]) if "result" in fields else NULL,
+        "created_at": rfc3339(int(fields["createdAt"])),
+        "updated_at": rfc3339(int(fields["updatedAt"])),
+    }
+
+
+def created_answer(space: str, job: NewJob, id_: str, token: str, *, at_ms: int, realtime_url: str) -> JobAnswer:
+    """The job object of a job as it was when it was created."""
+    at = rfc3339(at_ms)
+    status = "delivered" if token else "pending" if job.scheduled_ms is None else "scheduled"
+    return JobAnswer(
+        id=id_,
+        space_id=space,
+        name=job.name,
+        payload=Raw(job.payload),
+        status=status,
+        max_retries=job.max_retries,
+        attempt_number=0,
+        timeout_seconds=job.timeout_s,
+        scheduled_for=when(job.scheduled_ms),
+        delivered_at=at if token else None,
+        started_at=None,
+        completed_at=None,
+        result=NULL,
+        created_at=at,
+        updated_at=at,
+        realtime_url=realtime_url,
+        lease_token=token or UNSET,
+    )
+
+
+def event_answer(space: str, job: str, event: Event) -> EventAnswer:
+    """One event, from the item of the job's list."""
+    kind, at_ms, data = _ITEM.decode(event.item)
+    return EventAnswer(_event_id(job, at_ms, event.seq), job, space, kind, data, rfc3339(at_ms), event.seq)
+
+
+_ITEM = msgspec.json.Decoder(tuple[str, int, Raw])
+
+
+def _event_id(job: str, at_ms: int, seq: int) -> str:
+    return encode_ulid(at_ms, hashlib.blake2b(f"{job}:{seq}".encode(), digest_size=10).digest())
+
+
+def delivered_answer(job: Delivered) -> DeliveredAnswer:
+    """What a worker gets for one job."""
+    return DeliveredAnswer(
+        id=job.id,
+        name=job.name.decode(),
+        payload=Raw(job.payload),
+        timeout_seconds=job.timeout_s,
+        max_retries=job.max_retries,
+        attempt_number=job.attempt,
+        created_at=rfc3339(job.created_ms),
+        lease_token=job.token,
+        checkpoint=NULL if job.checkpoint is None else Raw(job.checkpoint),
+    )
+
+
+def space_answer(space: Space, public_token: str | UnsetType = UNSET) -> SpaceAnswer:
+    """A space."""
+    created_at = rfc3339(int(space.fields["createdAt"]))
+    return SpaceAnswer(space.id, space.fields["name"].decode(), created_at, Raw(space.counts), public_token)
+
+
+def token_answer(token: Token) -> TokenAnswer:
+    """A key: with the key itself when it has just been made, else with when it was last used."""
+    return TokenAnswer(
+        token.id,
+        token.name,
+        token.scopes,
+        rfc3339(token.created_ms),
+        when(token.expires_ms),
+        UNSET if token.key else when(token.used_ms),
+        token.key or UNSET,
+    )

@@ -1,0 +1,78 @@
+"""Is the process alive, and can it do its work? For load balancers and people, without a key."""
+
+from typing import TYPE_CHECKING
+
+from starlette.types import Receive, Scope, Send
+
+from app.api.http import Answer, answer, bug, refused
+from app.error import Refusal
+from app.link import RedisFault
+from app.scripts import Scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.main import Backend
+
+
+class Probe:
+    """One path that is asked with GET or HEAD and answers by itself."""
+
+    allow = "GET, HEAD"
+
+    def __init__(self, ask: "Callable[[], Awaitable[Answer]]") -> None:
+        self._ask = ask
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            text = f"This path allows {self.allow}."
+            result = refused(Refusal("method_not_allowed", text, headers={"allow": self.allow}))
+        else:
+            try:
+                result = await self._ask()
+            except Exception:
+                result = bug(scope)
+        await result.send(send)
+
+
+class Health:
+    """GET /healthz and GET /readyz"""
+
+    def __init__(self, backend: "Backend") -> None:
+        self._backend = backend
+        self._scripts = Scripts(backend.control)
+
+    def paths(self) -> dict[str, Probe]:
+        """Where the two are."""
+        return {"/healthz": Probe(self.alive), "/readyz": Probe(self.ready)}
+
+    async def alive(self) -> Answer:
+        """The process answers."""
+        return answer({"status": "ok"})
+
+    async def ready(self) -> Answer:
+        """Ready, or 503 with every problem that there is."""
+        problems = [problem for problem in (await self._script(), self._relay(), await self._policy()) if problem]
+        if not problems:
+            return answer({"status": "ready"})
+        return refused(Refusal("unavailable", " ".join(problems), headers={"retry-after": "1"}, problems=problems))
+
+    async def _script(self) -> str:
+        try:
+            await self._scripts.run("ready_probe", [f"{self._backend.keys.probe}:ready"], [])
+        except (Refusal, RedisFault) as error:
+            return f"A script could not run: {error}"
+        return ""
+
+    def _relay(self) -> str:
+        return "" if self._backend.relay.live else "Live delivery does not work: no message comes back from Redis."
+
+    async def _policy(self) -> str:
+        """Any other eviction policy may drop jobs: https://redis.io/docs/latest/develop/reference/eviction/"""
+        try:
+            info = (await self._backend.control.call("INFO", "memory")).decode()
+        except (Refusal, RedisFault) as error:
+            return f"The eviction policy could not be read: {error}"
+        fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        policy = fields.get("maxmemory_policy", "noeviction")
+        return "" if policy == "noeviction" else f"Redis's eviction policy is {policy}: it may drop jobs."

@@ -1,0 +1,306 @@
+"""What every route shares: who calls, what they sent, how they are answered.
+
+Owns: the order in which a request is checked (path, method, key, scope, space, rate, media type, size, JSON), reading a
+body without ever holding more than its limit, and turning a Refusal, or a bug, into JSON. Never: knows what a job is.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from app.auth import Identity, Keyring, Rate
+from app.error import Refusal, invalid, too_large
+from app.inflate import inflate_aside
+from app.job import NESTING_MOST
+from app.settings import Settings
+
+log = logging.getLogger("jobwire.api")
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+IGNORED_BYTES = 65_536
+JSON_HEADER = (b"content-type", b"application/json")
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Answer(NamedTuple):
+    """A whole answer: status, JSON body, and headers besides its type and length."""
+
+    status: int
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        length = (b"content-length", b"%d" % len(self.body))
+        headers = [JSON_HEADER, length, *self.headers] if self.body else [length, *self.headers]
+        start: Message = {"type": "http.response.start", "status": self.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class Streamed(NamedTuple):
+    """An answer that is sent by its own function, which begins with the response's start."""
+
+    run: Callable[[Send], Awaitable[None]]
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        await self.run(send)
+
+
+NO_CONTENT = Answer(204, b"")
+
+
+def answer(body: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """An answer of anything that msgspec encodes as JSON."""
+    return Answer(status, msgspec.json.encode(body), headers)
+
+
+def refused(refusal: Refusal) -> Answer:
+    """The answer that a refusal stands for."""
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in refusal.headers.items()]
+    return Answer(refusal.kind.status, msgspec.json.encode(refusal.body()), headers)
+
+
+class Call:
+    """One request: its path parameters, headers, caller, and body."""
+
+    __slots__ = ("headers", "identity", "params", "receive", "scope", "space")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.params: Mapping[str, str] = scope.get("path_params", {})
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.identity: Identity
+        self.space = ""
+
+    def header(self, name: bytes) -> str:
+        """A header's text, "" without it."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def job(self) -> str:
+        """The job's id, as the path has it."""
+        return self.params["job_id"]
+
+    @property
+    def lease_token(self) -> str:
+        """The lease that the caller says it holds, or ""."""
+        return self.header(b"x-lease-token")
+
+    @property
+    def key(self) -> str:
+        """The key that was sent, or ""."""
+        if b"x-api-key" in self.headers:
+            return self.header(b"x-api-key").strip()
+        scheme, _, rest = self.header(b"authorization").partition(" ")
+        return rest.strip() if scheme.lower() == "bearer" else ""
+
+    def idempotency_key(self) -> str:
+        """The Idempotency-Key, or "". Refusal `invalid_request` for one that is empty, too long or unprintable."""
+        if b"idempotency-key" not in self.headers:
+            return ""
+        sent = self.headers[b"idempotency-key"]
+        if not 1 <= len(sent) <= 128 or not all(32 <= byte < 127 for byte in sent):
+            raise invalid("An Idempotency-Key has 1 to 128 printable ASCII characters.")
+        return sent.decode()
+
+    def media_type(self, *supported: str) -> str:
+        """The body's media type, one of `supported`; JSON without one. Refusal `unsupported_media_type`."""
+        sent = self.header(b"content-type")
+        if not sent or self.headers.get(b"content-length") == b"0":
+            return JSON
+        kind, _, parameters = sent.partition(";")
+        charset = parameters.strip().lower().replace('"', "")
+        if kind.strip().lower() not in supported or charset not in ("", "charset=utf-8", "charset=utf8"):
+            raise Refusal("unsupported_media_type", f"Send {' or '.join(supported)} in UTF-8, not {sent[:100]!r}.")
+        return kind.strip().lower()
+
+    async def body(self, limit_bytes: int, wire_bytes: int = 0, supported: Sequence[str] = (JSON,)) -> bytes:
+        """The inflated body, valid UTF-8, of at most `limit_bytes` (`wire_bytes` before inflating, if given).
+
+        Refusals: unsupported_media_type, too_large, invalid_json. Raises ClientGone.
+        """
+        self.media_type(*supported)
+        encoding = self.header(b"content-encoding")
+        if encoding.strip().lower() not in ("", "identity", "gzip", "zstd"):
+            raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
+        sent = await self._read(wire_bytes or limit_bytes)
+        whole = await inflate_aside(sent, encoding, limit_bytes) if encoding else sent
+        if not whole.isascii():
+            try:
+                whole.decode()
+            except UnicodeDecodeError as error:
+                raise Refusal("invalid_json", f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
+        return whole
+
+    async def ignored_body(self) -> None:
+        """Read a body that has nothing to say: empty, or any JSON of up to 64 KiB."""
+        body = await self.body(IGNORED_BYTES)
+        if body.strip():
+            check_json(body)
+
+    async def _read(self, limit_bytes: int) -> bytes:
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+        pieces, size, more = [], 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+            pieces.append(piece)
+            more = message.get("more_body", False)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def check_json(body: bytes, what: str = "The body") -> None:
+    """Refusal `invalid_json` unless `body` is one JSON value, nested at most 64 deep."""
+    decode(_RAW, body)
+    check_nesting(body, what)
+
+
+def check_nesting(text: bytes, what: str, **more: Any) -> None:
+    """Refusal `invalid_json` if a valid JSON text is nested deeper than 64."""
+    if nested_deeper(text, NESTING_MOST):
+        raise Refusal("invalid_json", f"{what} is nested deeper than {NESTING_MOST}.", **more)
+
+
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_INDEX = "$["
+
+
+def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array)."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        place = text.rpartition(" - at `")[2]
+        more = {"index": int(place[2 : place.index("]")])} if place.startswith(_INDEX) and place[2].isdigit() else {}
+        raise invalid(f"{text.replace(' - at `$', ' - at `body')}.", **more) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
+
+
+def nested_deeper(text: bytes, most: int) -> bool:
+    """Whether a valid JSON text is nested deeper than `most`: what is left when the innermost pairs go that often."""
+    if text.count(b"[") + text.count(b"{") <= most:
+        return False
+    brackets = _STRING.sub(b"", text).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(most):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+
+
+Handler = Callable[[Call], Awaitable[Answer | Streamed]]
+
+
+class Action(NamedTuple):
+    """One method of one path: the scope it wants, and the handler."""
+
+    scope: str
+    handler: Handler
+
+
+class Gate:
+    """Lets a call in: key, scope, space, rate, in this order."""
+
+    def __init__(
+        self, keyring: Keyring, rate: Rate, space_of: Callable[[str], Awaitable[str | None]], settings: Settings
+    ) -> None:
+        self._keyring = keyring
+        self._rate = rate
+        self._space_of = space_of
+        self.settings = settings
+
+    async def admit(self, call: Call, action: Action) -> None:
+        """Set the call's identity and space. Refusals: unauthorized, missing_scope, wrong_space, rate_limited."""
+        identity = call.identity = await self._keyring.identify(call.key)
+        identity.require(action.scope)
+        if "job_id" in call.params:
+            space = await self._space_of(call.job)
+            if space is not None:
+                identity.require_space(space)
+            call.space = space or ""
+        elif "space_id" in call.params:
+            call.space = call.params["space_id"]
+            identity.require_space(call.space)
+        await self._rate.spend(identity)
+
+
+class Resource:
+    """One path: its methods. The ASGI application behind a route."""
+
+    def __init__(self, gate: Gate, actions: Mapping[str, Action]) -> None:
+        self._gate = gate
+        self._actions = dict(actions)
+        if "GET" in self._actions:
+            self._actions["HEAD"] = self._actions["GET"]
+        self.allow = ", ".join(sorted(self._actions))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            result = await self._result(scope, receive)
+        except Refusal as refusal:
+            result = refused(refusal)
+        except ClientGone:
+            return
+        except Exception:
+            result = bug(scope)
+        await result.send(send)
+
+    async def _result(self, scope: Scope, receive: Receive) -> Answer | Streamed:
+        action = self._actions.get(scope["method"])
+        if action is None:
+            raise Refusal("method_not_allowed", f"This path allows {self.allow}.", headers={"allow": self.allow})
+        call = Call(scope, receive)
+        await self._gate.admit(call, action)
+        return await action.handler(call)
+
+
+class Verbs:
+    """Paths that differ in their last word only, found by one look-up; a word that is none is `not_found`."""
+
+    def __init__(self, resources: Mapping[str, Resource]) -> None:
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        resource = self._resources.get(scope["path_params"]["verb"])
+        if resource is None:
+            await not_found().send(send)
+        else:
+            await resource(scope, receive, send)
+
+
+def not_found() -> Answer:
+    """The answer for a path that does not exist."""
+    return refused(Refusal("not_found", "No such path."))
+
+
+def bug(scope: Scope) -> Answer:
+    """The answer when our own code failed: told to the log, with an id that the client is told, too."""
+    request_id = secrets.token_hex(8)
+    log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
+    return refused(Refusal("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))

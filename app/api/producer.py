@@ -1,0 +1,72 @@
+"""For those who make jobs: create, kill, retry, delete."""
+
+import hashlib
+
+import msgspec
+
+from app.api.answers import created_answer
+from app.api.http import NO_CONTENT, Answer, Call, answer
+from app.api.requests import KILL, check_text, decode_jobs, decode_or_default
+from app.deletion import Deletion
+from app.error import job_not_found
+from app.job import BATCH_BYTES, TEXT_BYTES
+from app.settings import Settings
+from app.store import Store
+
+REPLAYED = (b"idempotency-replayed", b"true")
+TEXT_BODY_BYTES = 8 * TEXT_BYTES
+"""A body with one text of 64 KiB: every character of it may have been escaped."""
+
+
+class Producer:
+    """The handlers of a job's beginning, and of its end by somebody else than its worker."""
+
+    def __init__(self, store: Store, deletion: Deletion, settings: Settings) -> None:
+        self._store = store
+        self._deletion = deletion
+        self._public_url = settings.public_url.rstrip("/")
+
+    async def create(self, call: Call) -> Answer:
+        """POST /spaces/:spaceId/jobs"""
+        idem_key = call.idempotency_key()
+        body = await call.body(BATCH_BYTES)
+        jobs, many = decode_jobs(body)
+        if any(job.claim for job in jobs):
+            call.identity.require("jobs:poll")
+        digest = hashlib.sha256(body).hexdigest() if idem_key else ""
+        made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest)
+        base = self._realtime(call)
+        answers = [
+            created_answer(call.space, job, id_, token, at_ms=made.at_ms, realtime_url=base + id_)
+            for job, id_, token in zip(jobs, made.ids, made.tokens, strict=True)
+        ]
+        return answer(answers if many else answers[0], 201, (REPLAYED,) if made.replayed else ())
+
+    async def kill(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/kill"""
+        request = decode_or_default(KILL, await call.body(TEXT_BODY_BYTES))
+        check_text(request.reason, "reason")
+        reason = msgspec.json.encode(request.reason)
+        status = await self._store.kill(call.space, call.job, call.lease_token, reason)
+        return answer({"success": True, "status": status})
+
+    async def retry(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/retry"""
+        await call.ignored_body()
+        return answer({"success": True, "status": await self._store.retry(call.space, call.job, call.lease_token)})
+
+    async def delete(self, call: Call) -> Answer:
+        """DELETE /jobs/:jobId"""
+        if not call.space:
+            raise job_not_found()
+        await self._deletion.job(call.space, call.job)
+        return NO_CONTENT
+
+    def _realtime(self, call: Call) -> str:
+        """Where a job's stream is, without the job's id: absolute, and a WebSocket's."""
+        base = self._public_url
+        if not base:
+            host = call.header(b"host") or "{}:{}".format(*(call.scope.get("server") or ("127.0.0.1", 80)))
+            base = f"{call.scope.get('scheme', 'http')}://{host}"
+        scheme, _, rest = base.partition("://")
+        return f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}/api/v1/realtime/"

@@ -1,0 +1,229 @@
+"""What clients send: the typed structs that decode bodies, and the checks that a type cannot say.
+
+Unknown fields are ignored, of a doubled key the last wins, JSON that belongs to the user stays the bytes that it
+was sent as.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from app.api.http import check_nesting, decode
+from app.auth import SCOPES, SHORTHANDS
+from app.clock import parse_ms
+from app.error import invalid, too_large
+from app.job import (
+    BATCH_JOBS,
+    HEADERS_BYTES,
+    HEADERS_MOST,
+    NAME_CHARS,
+    PAYLOAD_BYTES,
+    POLL_JOBS,
+    POLL_NAMES,
+    RETRIES_MOST,
+    STAGES_MOST,
+    TEXT_BYTES,
+    TIMEOUT_S_MOST,
+    URL_CHARS,
+    WAIT_S_MOST,
+)
+from app.store import NewJob
+
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+Percent = Annotated[int | float, Meta(ge=0, le=100)]
+DelaySeconds = Annotated[int | float, Meta(ge=0, le=TIMEOUT_S_MOST)]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NULL = Raw(b"null")
+
+
+class RetryDelay(Struct):
+    """An exponential delay with full jitter: up to min(max, base * factor ^ attempt) seconds."""
+
+    base: DelaySeconds
+    factor: Annotated[int | float, Meta(ge=1, le=1000)]
+    max: DelaySeconds
+
+
+class JobRequest(Struct, rename="camel"):
+    """One job to create."""
+
+    name: Name
+    payload: Raw = _NULL
+    max_retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] = 3
+    timeout_seconds: Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] = 300
+    scheduled_for: str | None = None
+    callback_url: str | None = None
+    callback_headers: dict[str, str] | None = None
+    retry_delay_seconds: DelaySeconds | RetryDelay = 0
+    claim: bool = False
+
+
+class PollRequest(Struct, rename="camel"):
+    """How many jobs, of which names, and how long to wait for one."""
+
+    count: Annotated[int, Meta(ge=1, le=POLL_JOBS)] = 1
+    types: str | list[str] | UnsetType | None = UNSET
+    type: str | list[str] | UnsetType | None = UNSET
+    names: str | list[str] | UnsetType | None = UNSET
+    name: str | list[str] | UnsetType | None = UNSET
+    wait_seconds: Annotated[int | float, Meta(ge=0, le=WAIT_S_MOST)] = 0
+
+    def filter(self) -> list[str]:
+        """The names to choose from; none means any. Refusal `invalid_request` for more than 50."""
+        given = [value for value in (self.types, self.type, self.names, self.name) if value not in (UNSET, None)]
+        for value in given:
+            if isinstance(value, list) and len(value) > POLL_NAMES:
+                raise invalid(f"A filter has at most {POLL_NAMES} names.")
+        first = given[0] if given else []
+        return [first] if isinstance(first, str) else list(dict.fromkeys(first or ()))
+
+
+class FailRequest(Struct):
+    """Why an attempt failed, and whether another may follow."""
+
+    error: str | None = None
+    retry: bool = True
+
+
+class KillRequest(Struct):
+    """Why a job is killed."""
+
+    reason: str | None = None
+
+
+class Stage(Struct, omit_defaults=True):
+    """One part of a progress."""
+
+    percent: Percent
+    message: str | None = None
+
+
+class ProgressRequest(Struct, rename="camel", omit_defaults=True):
+    """How far a job is."""
+
+    percent: Percent
+    message: Annotated[str, Meta(min_length=1)]
+    sub_progress: Annotated[dict[str, Stage], Meta(max_length=STAGES_MOST)] | None = None
+
+
+class SpaceRequest(Struct):
+    """A space to make."""
+
+    name: Name
+
+
+class TokenRequest(Struct, rename="camel"):
+    """A key to make."""
+
+    name: Name
+    scopes: Annotated[list[str], Meta(min_length=1, max_length=50)]
+    expires_at: str | None = None
+
+    def check(self) -> None:
+        """Refusal `invalid_request` for a scope that there is not."""
+        for scope in self.scopes:
+            if scope not in SCOPES and scope not in SHORTHANDS:
+                raise invalid(f"There is no scope {scope[:50]!r}; scopes are {', '.join([*SCOPES, *SHORTHANDS])}.")
+
+
+JOB = msgspec.json.Decoder(JobRequest)
+JOBS = msgspec.json.Decoder(list[JobRequest])
+POLL = msgspec.json.Decoder(PollRequest)
+FAIL = msgspec.json.Decoder(FailRequest)
+KILL = msgspec.json.Decoder(KillRequest)
+PROGRESS = msgspec.json.Decoder(ProgressRequest)
+SPACE = msgspec.json.Decoder(SpaceRequest)
+TOKEN = msgspec.json.Decoder(TokenRequest)
+
+
+def decode_jobs(body: bytes) -> tuple[list[NewJob], bool]:
+    """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
+    many = body.lstrip()[:1] == b"["
+    if not many:
+        return [_new_job(decode(JOB, body), {})], False
+    requests: list[JobRequest] = decode(JOBS, body)
+    if not requests:
+        raise invalid("An array of jobs holds at least one.")
+    if len(requests) > BATCH_JOBS:
+        raise too_large(f"An array of jobs holds at most {BATCH_JOBS}.", "jobs", BATCH_JOBS, index=BATCH_JOBS)
+    return [_new_job(request, {"index": index}) for index, request in enumerate(requests)], True
+
+
+def decode_or_default(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    """What the body says; an empty one says what an empty object says."""
+    return decode(decoder, body if body.strip() else b"{}")
+
+
+def time_ms(text: str, what: str, **more: Any) -> int:
+    """A moment in ms. Refusal `invalid_request` that names the field."""
+    try:
+        return parse_ms(text)
+    except ValueError as error:
+        raise invalid(f"{what}: {error}.", **more) from None
+
+
+def check_text(text: str | None, what: str) -> None:
+    """Refusal `too_large` for an error or reason over 64 KiB."""
+    if text is not None and len(text) * 4 > TEXT_BYTES and len(text.encode()) > TEXT_BYTES:
+        raise too_large(f"{what} is larger than {TEXT_BYTES} bytes.", f"{what}Bytes", TEXT_BYTES)
+
+
+def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
+    payload = bytes(request.payload)
+    if len(payload) > PAYLOAD_BYTES:
+        raise too_large(f"payload is larger than {PAYLOAD_BYTES} bytes.", "payloadBytes", PAYLOAD_BYTES, **place)
+    check_nesting(payload, "payload", **place)
+    scheduled = request.scheduled_for
+    if request.claim and scheduled is not None:
+        raise invalid("A job is either claimed at once or scheduled for later.", **place)
+    return NewJob(
+        request.name,
+        payload,
+        request.max_retries,
+        request.timeout_seconds,
+        None if scheduled is None else time_ms(scheduled, "scheduledFor", **place),
+        "" if request.callback_url is None else _callback_url(request.callback_url, place),
+        b"" if request.callback_headers is None else _callback_headers(request.callback_headers, place),
+        _retry_delay(request.retry_delay_seconds),
+        request.claim,
+    )
+
+
+def _callback_url(url: str, place: dict[str, int]) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or len(url) > URL_CHARS or _CONTROL.search(url) or " " in url:
+        raise invalid(f"callbackUrl is an http or https URL of at most {URL_CHARS} characters.", **place)
+    return url
+
+
+def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
+    if len(headers) > HEADERS_MOST:
+        raise invalid(f"callbackHeaders has at most {HEADERS_MOST} entries.", **place)
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
+            raise invalid("callbackHeaders has a name or value with characters that no header has.", **place)
+    if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > HEADERS_BYTES:
+        text = f"callbackHeaders is larger than {HEADERS_BYTES} bytes."
+        raise too_large(text, "callbackHeadersBytes", HEADERS_BYTES, **place)
+    return msgspec.json.encode(headers)
+
+
+def _retry_delay(delay: int | float | RetryDelay) -> str:
+    """The delay as lua/include/attempt.lua reads it: `seconds`, or `base factor max`; "" for none."""
+    if isinstance(delay, RetryDelay):
+        return _numbers((delay.base, delay.factor, delay.max))
+    return _numbers((delay,)) if delay else ""
+
+
+def _numbers(values: Sequence[int | float]) -> str:
+    return " ".join(f"{value:.6f}" for value in values)

@@ -1,0 +1,115 @@
+"""Which path leads where. The paths that workers flood come first: Starlette tries one route after the other."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from app.api.admin import Admin
+from app.api.health import Health
+from app.api.http import Action, Gate, Resource, Verbs, not_found
+from app.api.logs import LogHandlers
+from app.api.producer import Producer
+from app.api.reader import Reader
+from app.api.worker import Worker
+from app.auth import ROOT, Keyring, Rate
+
+if TYPE_CHECKING:
+    from app.main import Backend
+
+BASE = "/api/v1"
+
+
+class Handlers:
+    """The handlers of a process, by audience, and the gate before them."""
+
+    def __init__(self, backend: "Backend", keyring: Keyring, rate: Rate) -> None:
+        self.gate = Gate(keyring, rate, backend.store.space_of, backend.settings)
+        self.producer = Producer(backend.store, backend.deletion, backend.settings)
+        self.worker = Worker(backend.store, backend.rooms)
+        self.reader = Reader(backend.store, backend.spaces, backend.settings)
+        self.admin = Admin(backend.spaces)
+        self.logs = LogHandlers(backend.logs)
+        self.health = Health(backend)
+
+
+def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
+    """Every path below the base, and its methods: what docs/api.md lists."""
+    producer, worker, reader, admin, logs = (
+        handlers.producer,
+        handlers.worker,
+        handlers.reader,
+        handlers.admin,
+        handlers.logs,
+    )
+    return {
+        "/jobs/{job_id}/logs": {
+            "POST": Action("jobs:event", logs.append),
+            "GET": Action("jobs:read", logs.read),
+        },
+        "/jobs/{job_id}/progress": {
+            "POST": Action("jobs:progress", worker.progress),
+            "GET": Action("jobs:read:progress", reader.progress),
+        },
+        "/jobs/{job_id}/keepalive": {"POST": Action("jobs:keepalive", worker.keepalive)},
+        "/jobs/{job_id}/claim": {"POST": Action("jobs:poll", worker.claim)},
+        "/jobs/{job_id}/ack": {"POST": Action("jobs:ack", worker.ack)},
+        "/jobs/{job_id}/checkpoint": {"POST": Action("jobs:event", worker.checkpoint)},
+        "/jobs/{job_id}/event": {"POST": Action("jobs:event", worker.event)},
+        "/jobs/{job_id}/complete": {"POST": Action("jobs:complete", worker.complete)},
+        "/jobs/{job_id}/fail": {"POST": Action("jobs:fail", worker.fail)},
+        "/jobs/{job_id}/kill": {"POST": Action("jobs:kill", producer.kill)},
+        "/jobs/{job_id}/retry": {"POST": Action("jobs:retry", producer.retry)},
+        "/jobs/{job_id}/events": {"GET": Action("jobs:read", reader.events)},
+        "/spaces/{space_id}/jobs/poll": {"POST": Action("jobs:poll", worker.poll)},
+        "/spaces/{space_id}/jobs": {
+            "POST": Action("jobs:create", producer.create),
+            "GET": Action("jobs:read", reader.list),
+        },
+        "/jobs/{job_id}": {"GET": Action("jobs:read", reader.get), "DELETE": Action(ROOT, producer.delete)},
+        "/spaces": {"POST": Action(ROOT, admin.create_space), "GET": Action(ROOT, admin.list_spaces)},
+        "/spaces/{space_id}": {"GET": Action(ROOT, admin.get_space), "DELETE": Action(ROOT, admin.delete_space)},
+        "/spaces/{space_id}/tokens": {
+            "POST": Action(ROOT, admin.create_token),
+            "GET": Action(ROOT, admin.list_tokens),
+        },
+        "/spaces/{space_id}/tokens/{token_id}": {"DELETE": Action(ROOT, admin.revoke_token)},
+    }
+
+
+def add_routes(router: Router, handlers: Handlers) -> None:
+    """Put every path on the router, and make everything else a `not_found` in JSON."""
+    router.redirect_slashes = False
+    router.default = nowhere
+    verbs: dict[str, Resource] = {}
+    others: list[Route] = []
+    for path, actions in table(handlers).items():
+        resource = Resource(handlers.gate, actions)
+        stem, _, verb = path.rpartition("/")
+        if stem == "/jobs/{job_id}":
+            verbs[verb] = resource
+        else:
+            others.append(Route(BASE + path, resource))
+    router.routes.append(Route(BASE + "/jobs/{job_id}/{verb}", Verbs(verbs)))
+    router.routes.extend(others)
+    for path, endpoint in handlers.health.paths().items():
+        router.routes.append(Route(path, endpoint, methods=["GET"]))
+
+
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer of a path that does not exist; to a WebSocket, before the upgrade."""
+    if scope["type"] == "websocket":
+        await receive()
+        await not_found().send(_denying(send))
+    elif scope["type"] == "http":
+        await not_found().send(send)
+
+
+def _denying(send: Send) -> Send:
+    """A `send` that refuses a WebSocket with an HTTP answer (ASGI's WebSocket denial response)."""
+
+    async def deny(message: Mapping[str, object]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return deny

@@ -1,0 +1,134 @@
+"""For those who do jobs: poll, claim, ack, progress, checkpoint, event, keepalive, complete, fail."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from app.api.answers import delivered_answer
+from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
+from app.api.producer import TEXT_BODY_BYTES
+from app.api.requests import FAIL, POLL, PROGRESS, PollRequest, check_text, decode_or_default
+from app.clock import rfc3339
+from app.error import Refusal, invalid
+from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, PROGRESS_BYTES, RESULT_BYTES
+from app.store import Delivered, Renewed, Store
+from app.waiting import WaitingRooms
+
+
+def renewed(done: Renewed) -> Answer:
+    """The answer of a call that renews the lease; written by hand, for it is the one that is sent most."""
+    end = f'"{rfc3339(done.lease_end_ms)}"' if done.lease_end_ms is not None else "null"
+    return Answer(200, f'{{"success":true,"status":"{done.status}","timeoutAt":{end}}}'.encode())
+
+
+class Worker:
+    """The handlers of a job's way from pending to its end."""
+
+    def __init__(self, store: Store, rooms: WaitingRooms) -> None:
+        self._store = store
+        self._rooms = rooms
+
+    async def poll(self, call: Call) -> Answer:
+        """POST /spaces/:spaceId/jobs/poll"""
+        request: PollRequest = decode_or_default(POLL, await call.body(MIB))
+        names = request.filter()
+        jobs = await self._store.poll(call.space, request.count, names)
+        if not jobs and request.wait_seconds:
+            jobs = await self._wait(call, request.count, names, request.wait_seconds)
+        return answer({"jobs": [delivered_answer(job) for job in jobs]})
+
+    async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
+        """Park until a job comes, the time is over, or the caller goes: then nothing is taken."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + wait_s
+        gone = asyncio.create_task(_disconnect(call))
+        waiter = await self._rooms.enter(call.space, names)
+        gone.add_done_callback(lambda _: waiter.woken.set())
+        jobs: list[Delivered] = []
+        try:
+            while not jobs and loop.time() < deadline_s:
+                if gone.done():
+                    raise ClientGone
+                waiter.woken.clear()
+                jobs = await self._take(call.space, count, names)
+                if not jobs:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(waiter.woken.wait(), deadline_s - loop.time())
+        finally:
+            self._rooms.leave(call.space, waiter, satisfied=bool(jobs))
+            gone.cancel()
+        return jobs
+
+    async def claim(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/claim"""
+        await call.ignored_body()
+        return answer(delivered_answer(await self._store.claim(call.space, call.job, call.lease_token)))
+
+    async def ack(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/ack"""
+        await call.ignored_body()
+        return renewed(await self._store.ack(call.space, call.job, call.lease_token))
+
+    async def progress(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/progress"""
+        request = decode(PROGRESS, await call.body(PROGRESS_BYTES))
+        progress = msgspec.json.encode(request)
+        return renewed(await self._store.progress(call.space, call.job, call.lease_token, progress))
+
+    async def checkpoint(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/checkpoint"""
+        body = (await call.body(CHECKPOINT_BYTES)).strip(b" \t\r\n")
+        check_json(body)
+        if body[:1] != b"{":
+            raise invalid("A checkpoint is a JSON object.")
+        return renewed(await self._store.checkpoint(call.space, call.job, call.lease_token, body))
+
+    async def event(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/event"""
+        body = (await call.body(EVENT_BYTES)).strip(b" \t\r\n") or b"null"
+        check_json(body)
+        return renewed(await self._store.event(call.space, call.job, call.lease_token, body))
+
+    async def keepalive(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/keepalive"""
+        await call.ignored_body()
+        return renewed(await self._store.keepalive(call.space, call.job, call.lease_token))
+
+    async def complete(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/complete"""
+        body = (await call.body(RESULT_BYTES)).strip(b" \t\r\n") or b"null"
+        check_json(body)
+        status = await self._store.complete(call.space, call.job, call.lease_token, body)
+        return answer({"success": True, "status": status})
+
+    async def fail(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/fail"""
+        request = decode_or_default(FAIL, await call.body(TEXT_BODY_BYTES))
+        check_text(request.error, "error")
+        error = msgspec.json.encode(request.error)
+        done = await self._store.fail(call.space, call.job, call.lease_token, error, may_retry=request.retry)
+        return answer(
+            {
+                "success": True,
+                "status": done.status,
+                "willRetry": done.will_retry,
+                "attemptNumber": done.attempt,
+            }
+        )
+
+    async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
+        """Poll again; while Redis is away there is nothing to take, and its return wakes everybody."""
+        try:
+            return await self._store.poll(space, count, names)
+        except Refusal as refusal:
+            if refusal.code != "unavailable":
+                raise
+            return []
+
+
+async def _disconnect(call: Call) -> None:
+    """Return when the caller has gone."""
+    while (await call.receive())["type"] != "http.disconnect":
+        pass

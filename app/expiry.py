@@ -1,0 +1,85 @@
+"""Expired lease keys, as Redis tells of them: a hint that makes the sweeper look earlier.
+
+Redis deletes expired keys when they are touched or when its sampling finds them, and tells of them only then: the
+message may come late. Every node of a cluster tells of its own keys.
+https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/
+"""
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+from app.error import Refusal
+from app.keys import Keys
+from app.link import Connect, Link, RedisFault
+from app.relay import PubSub
+
+log = logging.getLogger("jobwire.sweeper")
+
+FLAGS = "Kx"
+
+
+class LeaseExpiry:
+    """Spaces in which a lease key expired, in the order in which Redis told of it."""
+
+    def __init__(self, connect: Connect, control: Link, keys: Keys, *, timeout_s: float) -> None:
+        self._control = control
+        self._pattern = f"__keyspace@*__:{keys.lease('*', '*')}"
+        self._space = re.compile(rb":\{(\w+)\}:lease:")
+        self._link = PubSub(connect, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
+        self._spaces: dict[str, None] = {}
+        self._heard = asyncio.Event()
+        self._told = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._link.start()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await self._link.close()
+
+    def next_space(self) -> str | None:
+        """A space in which a lease key expired since it was last returned, or None."""
+        if not self._spaces:
+            self._heard.clear()
+            return None
+        space = next(iter(self._spaces))
+        del self._spaces[space]
+        return space
+
+    async def wait(self, most_s: float) -> None:
+        """Return when a lease key expired, at the latest after `most_s`."""
+        try:
+            await asyncio.wait_for(self._heard.wait(), most_s)
+        except TimeoutError:
+            pass
+
+    def _up(self) -> None:
+        self._link.post("PSUBSCRIBE", self._pattern)
+        task = asyncio.create_task(self._switch_on())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _message(self, reply: list[Any]) -> None:
+        if reply[0] != b"pmessage" or reply[3] != b"expired":
+            return
+        found = self._space.search(reply[2])
+        if found:
+            self._spaces[found[1].decode()] = None
+            self._heard.set()
+
+    async def _switch_on(self) -> None:
+        """Add our flags to the server's own; where CONFIG is forbidden, say so once and go on without."""
+        try:
+            reply = await self._control.call("CONFIG", "GET", "notify-keyspace-events")
+            flags = reply[1].decode()
+            missing = [flag for flag in FLAGS if flag not in flags and not (flag == "x" and "A" in flags)]
+            if missing:
+                await self._control.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
+        except (Refusal, RedisFault) as error:
+            if not self._told:
+                log.warning("Redis does not tell of expired leases (%s); deadlines are looked up instead", error)
+            self._told = True

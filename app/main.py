@@ -1,0 +1,117 @@
+"""The wiring: settings -> links to Redis -> store -> relay -> routes. Nothing is decided here."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from app.api.routes import Handlers, add_routes
+from app.auth import Keyring, Rate
+from app.deletion import Deletion
+from app.expiry import LeaseExpiry
+from app.keys import Keys
+from app.link import Link, connector
+from app.logs import Logs
+from app.redis_clock import RedisClock
+from app.relay import Relay
+from app.scripts import GREETING
+from app.settings import Settings, read
+from app.spaces import Spaces
+from app.store import Store
+from app.sweeper import Sweeper
+from app.waiting import WaitingRooms
+
+
+class Backend:
+    """Everything below the routes, in the order in which it is built. One for each process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connect = connector(settings.redis_url, settings.redis_timeout_s)
+        self.keys = Keys(settings.prefix)
+        self.control = Link(self.connect, name="control", timeout_s=settings.redis_timeout_s, greeting=GREETING)
+        self.bulk = Link(self.connect, name="bulk", timeout_s=settings.redis_timeout_s)
+        self.clock = RedisClock(self.control)
+        self.relay = Relay(self.connect, self.control, probe=self.keys.probe, timeout_s=settings.redis_timeout_s)
+        self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)
+        self.logs = Logs(self.control, self.bulk, self.keys, settings)
+        self.deletion = Deletion(self.store, self.logs)
+        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.whatever)
+        self.rooms = WaitingRooms(self.relay, self.control, self.keys)
+
+    async def start(self) -> None:
+        """Connect. A Redis that is away is waited for by calls, not by the start."""
+        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms):
+            part.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        for part in (self.rooms, self.relay, self.clock, self.bulk, self.control):
+            await part.close()
+
+    def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:
+        """A sweeper on this process's links, and what wakes it; the caller starts and closes the latter."""
+        expiry = LeaseExpiry(self.connect, self.control, self.keys, timeout_s=self.settings.redis_timeout_s)
+        sweeper = Sweeper(
+            self.control,
+            self.keys,
+            self.clock,
+            self.settings,
+            store=self.store,
+            spaces=self.spaces,
+            logs=self.logs,
+            deletion=self.deletion,
+            expiry=expiry,
+        )
+        return sweeper, expiry
+
+
+def web(backend: Backend) -> Starlette:
+    """The web application on a backend that its lifespan starts and closes."""
+    settings = backend.settings
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await backend.start()
+        try:
+            yield
+        finally:
+            await backend.close()
+
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
+    )
+    app = Starlette(middleware=[cors], lifespan=lifespan)
+    keyring = Keyring(backend.control, backend.keys, backend.clock, settings)
+    rate = Rate(backend.control, backend.keys, settings)
+    add_routes(app.router, Handlers(backend, keyring, rate))
+    return app
+
+
+def web_from_environment() -> Starlette:
+    """What a worker process of `jobwire web` serves."""
+    return web(Backend(read()))
+
+
+async def sweep(backend: Backend, until: Callable[[], Awaitable[None]]) -> None:
+    """Run a sweeper on a started backend until `until` returns."""
+    sweeper, expiry = backend.sweeper()
+    expiry.start()
+    task = asyncio.create_task(sweeper.run(), name="sweeper")
+    waiting = asyncio.ensure_future(until())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        for running in (task, waiting):
+            running.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+        await expiry.close()
