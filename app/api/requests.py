@@ -34,8 +34,8 @@ from app.job import (
 from app.store import NewJob
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
-Percent = Annotated[int | float, Meta(ge=0, le=100)]
-DelaySeconds = Annotated[int | float, Meta(ge=0, le=TIMEOUT_S_MOST)]
+Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
+DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=0, le=TIMEOUT_S_MOST)]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -46,7 +46,7 @@ class RetryDelay(Struct):
     """An exponential delay with full jitter: up to min(max, base * factor ^ attempt) seconds."""
 
     base: DelaySeconds
-    factor: Annotated[int | float, Meta(ge=1, le=1000)]
+    factor: Annotated[int, Meta(ge=1, le=1000)] | Annotated[float, Meta(ge=1, le=1000)]
     max: DelaySeconds
 
 
@@ -72,7 +72,7 @@ class PollRequest(Struct, rename="camel"):
     type: str | list[str] | UnsetType | None = UNSET
     names: str | list[str] | UnsetType | None = UNSET
     name: str | list[str] | UnsetType | None = UNSET
-    wait_seconds: Annotated[int | float, Meta(ge=0, le=WAIT_S_MOST)] = 0
+    wait_seconds: Annotated[int, Meta(ge=0, le=WAIT_S_MOST)] | Annotated[float, Meta(ge=0, le=WAIT_S_MOST)] = 0
 
     def filter(self) -> list[str]:
         """The names to choose from; none means any. Refusal `invalid_request` for more than 50."""
