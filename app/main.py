@@ -41,11 +41,13 @@ class Backend:
         self.deletion = Deletion(self.store, self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.whatever)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
+        self.started = asyncio.Event()
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
         for part in (self.control, self.bulk, self.clock, self.relay, self.rooms):
             part.start()
+        self.started.set()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -1,0 +1,116 @@
+"""The server's commands: up, web, sweeper. What a person types, and what they read when it does not work."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+import uvicorn
+
+from app.credentials import Credentials, CredentialsError
+from app.demo import demo
+from app.embedded import EmbeddedError
+from app.error import Refusal
+from app.main import Backend, sweep
+from app.serve import OPTIONS
+from app.settings import BadSetting, Settings, read
+from app.up import until_signal, up
+from jobwire.settings import data_folder
+
+EX_USAGE = 64
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
+
+
+def fail(text: object, code: int) -> NoReturn:
+    """Say why on stderr and leave."""
+    click.echo(f"jobwire: {text}", err=True)
+    sys.exit(code)
+
+
+def settings_or_exit() -> Settings:
+    """The settings of the environment; a wrong one ends the program."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return read()
+    except BadSetting as error:
+        fail(error, EX_CONFIG)
+
+
+def needs_redis(settings: Settings) -> None:
+    """End the program unless a Redis is named."""
+    if not settings.redis_url:
+        fail("REDIS_URL says which Redis to use; `jobwire up` brings one of its own.", EX_CONFIG)
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Run on the event loop that uvicorn would choose."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+        runner.run(main)
+
+
+@click.command("up")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the data and the keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url and keys when ready, no more.")
+def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
+    """Serve everything from one process, on an embedded Valkey or on REDIS_URL."""
+    settings = settings_or_exit()
+
+    def announce(credentials: Credentials) -> None:
+        click.echo(msgspec.json.encode(credentials).decode() if as_json else describe(credentials))
+
+    try:
+        run(up(settings, data or data_folder(os.environ), host, port, announce))
+    except (EmbeddedError, CredentialsError) as error:
+        fail(error, EX_UNAVAILABLE)
+    except Refusal as refusal:
+        fail(refusal.text, EX_UNAVAILABLE)
+    except OSError as error:
+        fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
+
+
+def describe(credentials: Credentials) -> str:
+    """What a person needs to begin."""
+    rows = [("url", credentials.url), ("space", credentials.space_id), ("root key", credentials.root_key)]
+    rows += [(f"{role} key", key) for role, key in credentials.keys.items()]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(["jobwire is up.", *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+@click.command("web")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes.")
+def web_command(host: str, port: int, workers: int) -> None:
+    """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run."""
+    needs_redis(settings_or_exit())
+    factory = "app.main:web_from_environment"
+    uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
+
+
+@click.command("sweeper")
+def sweeper_command() -> None:
+    """Act on what is due: leases, schedules, retention. Several may run; one works."""
+    settings = settings_or_exit()
+    needs_redis(settings)
+
+    async def work() -> None:
+        backend = Backend(settings)
+        await backend.start()
+        try:
+            await sweep(backend, until_signal)
+        finally:
+            await backend.close()
+
+    run(work())
+
+
+commands = [up_command, web_command, sweeper_command, demo]
+"""What `jobwire` finds by the entry point group `jobwire.commands`."""

@@ -1,0 +1,69 @@
+"""`jobwire up`: everything in one process, for a laptop or a small server."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+
+from app.credentials import Credentials, furnish, load, save
+from app.embedded import EmbeddedServer
+from app.main import Backend, sweep, web
+from app.serve import address, listen, serve
+from app.settings import Settings
+
+READY_S = 30.0
+
+Announce = Callable[[Credentials], None]
+
+
+async def up(settings: Settings, data: Path, host: str, port: int, announce: Announce) -> None:
+    """Serve until a signal; `announce` is called when requests are answered.
+
+    Raises EmbeddedError, CredentialsError, Refusal (Redis does not come up), OSError (the address is taken).
+    """
+    with contextlib.closing(listen(host, port)) as sock, contextlib.ExitStack() as stack:
+        background: list[Coroutine[None, None, None]] = []
+        if not settings.redis_url:
+            valkey = EmbeddedServer(data, appendfsync=settings.appendfsync, maxmemory_bytes=settings.maxmemory_bytes)
+            await asyncio.to_thread(stack.enter_context, valkey)
+            settings = replace(settings, redis_url=valkey.url)
+            background.append(valkey.supervise())
+        credentials = load(data, settings.root_key)
+        settings = replace(settings, root_key=credentials.root_key)
+        credentials.url = settings.public_url or address(sock)
+        backend = Backend(settings)
+
+        async def ready() -> None:
+            await backend.control.ready(READY_S)
+            await furnish(credentials, backend.spaces)
+            save(data, credentials)
+            announce(credentials)
+
+        tasks = [asyncio.create_task(work) for work in (*background, _sweep_when_up(backend))]
+        try:
+            await serve(web(backend), sock, ready)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _sweep_when_up(backend: Backend) -> None:
+    """Sweep on the links that the web application starts, until cancelled."""
+    await backend.started.wait()
+    await sweep(backend, forever)
+
+
+async def forever() -> None:
+    """Never return."""
+    await asyncio.Event().wait()
+
+
+async def until_signal() -> None:
+    """Return at SIGINT or SIGTERM."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
