@@ -1,0 +1,94 @@
+"""A Valkey that a test may hurt: kill it, stall it, start it again on the same folder; and the wait for a condition.
+
+    with Valkey(appendfsync="always") as valkey:
+        valkey.cli("SET", "key", "value")
+        valkey.kill()
+        valkey.restart()
+
+The folder is a temporary one unless given, and lives as long as the object: data survive `kill` and `restart`, and
+`url` stays the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from app.embedded import EmbeddedServer
+
+
+def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Return when `condition` is true; fail the test when it is not within `within_s`."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+class Valkey:
+    """One running embedded server; `server` is the thing itself."""
+
+    def __init__(
+        self,
+        data: Path | None = None,
+        *,
+        appendfsync: str = "everysec",
+        maxmemory_bytes: int = 0,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        self._is_temporary = data is None
+        self.data = data or Path(tempfile.mkdtemp(prefix="jobwire-"))
+        self.server = EmbeddedServer(self.data, appendfsync=appendfsync, maxmemory_bytes=maxmemory_bytes, config=config)
+        self.server.start()
+        self.url = self.server.url
+
+    def cli(self, *args: str | bytes | int) -> Any:
+        """The reply to one command, as redis-py gives it; a refusal raises redis.ResponseError."""
+        with redis.Redis.from_url(self.url, socket_timeout=10) as client:
+            return client.execute_command(*args)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it has gone. The folder stays taken."""
+        killed = self.server.pid
+        self._signal(signal.SIGKILL)
+        until(lambda: killed is None or self.server.pid != killed)
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it again on the same folder."""
+        self.resume()
+        self.server.stop()
+        self.server.start()
+
+    def stall(self) -> None:
+        """It keeps its connections and accepts new ones, and answers nothing, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `stall`."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop it, and remove the folder if it is a temporary one."""
+        self.resume()
+        self.server.stop()
+        if self._is_temporary:
+            shutil.rmtree(self.data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _signal(self, word: signal.Signals) -> None:
+        if (pid := self.server.pid) is not None:
+            os.kill(pid, word)
