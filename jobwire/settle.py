@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .backoff import Backoff
-from .errors import InvalidState, JobwireError, LeaseLost, NotDone, Outage, OutcomeUnknown
+from .errors import InvalidState, LeaseLost, NotDone, Outage, OutcomeUnknown
 from .jobs import Jobs
 from .record import Delivery, Failure, Job, Renewal
 
@@ -100,8 +100,3 @@ def _failure_seen(job: Job, attempt_number: int) -> Failure | None:
     if job.status == "dead" or job.attempt_number > attempt_number:
         return Failure(status=job.status, will_retry=job.status != "dead", attempt_number=job.attempt_number)
     return None
-
-
-def is_over(error: JobwireError) -> bool:
-    """Whether a refused worker's call means that the job is no longer the caller's."""
-    return isinstance(error, LeaseLost | InvalidState)

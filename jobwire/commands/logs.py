@@ -16,7 +16,7 @@ from ..follow import all_lines
 from ..jobs import Jobs
 from ..lines import LineSplitter
 from ..record import LogLine
-from ..shipper import LogShipper
+from ..shipper import LogShipper, ShipperStopped
 from .run import notice
 from .tail import Printer
 
@@ -106,9 +106,11 @@ def _send(job: str, source: str | None, level: str, tee: bool) -> int:
             if tee:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
+        shipper.put(splitter.end())
     except KeyboardInterrupt:
         code = exits.INTERRUPTED
-    shipper.put(splitter.end())
+    except ShipperStopped as stopped:
+        raise shipper.error or stopped from None
     if not shipper.close() and shipper.error is not None:
         raise shipper.error
     if shipper.refused_lines:
