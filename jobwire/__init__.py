@@ -1,0 +1,50 @@
+"""The client half of jobwire: what other programs import, and the commands `run`, `tail`, `logs` and `jobs`.
+
+Knows the HTTP API and nothing of the server's own code, so it works beside any package called `app`.
+"""
+
+from .entry import Entry
+from .errors import (
+    AccessDenied,
+    InvalidState,
+    JobwireError,
+    LeaseLost,
+    NotConfigured,
+    NotDone,
+    NotFound,
+    Outage,
+    OutcomeUnknown,
+    Refused,
+)
+from .handler import LogHandler
+from .jobs import Jobs
+from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
+from .shipper import LogShipper, ShipperStopped
+from .version import __version__
+
+__all__ = [
+    "AccessDenied",
+    "Appended",
+    "Delivery",
+    "Entry",
+    "Failure",
+    "InvalidState",
+    "Job",
+    "Jobs",
+    "JobwireError",
+    "LeaseLost",
+    "LogHandler",
+    "LogLine",
+    "LogPage",
+    "LogShipper",
+    "NotConfigured",
+    "NotDone",
+    "NotFound",
+    "Outage",
+    "OutcomeUnknown",
+    "Progress",
+    "Refused",
+    "Renewal",
+    "ShipperStopped",
+    "__version__",
+]

@@ -1,0 +1,76 @@
+"""The command line `jobwire`.
+
+Owns the group of commands: those of the client half, which are here, and those of the server half (`up`, `demo`,
+...), which are found by the entry-point group `jobwire.commands` and loaded only when asked for. Without a server
+half, or with another package called `app` in its place, the client's commands work all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import click
+
+from .. import exits
+from ..errors import JobwireError
+from ..version import __version__
+from .jobs import jobs
+from .logs import logs
+from .run import notice, run
+from .server import ServerHalf, find_server_half
+from .tail import tail
+
+CLIENT_COMMANDS: Mapping[str, click.Command] = {"run": run, "tail": tail, "logs": logs, "jobs": jobs}
+
+
+class _Commands(click.Group):
+    """Client commands first; the server half is imported only for a name that is not theirs, or for the list of all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*CLIENT_COMMANDS, *_server_half().commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in CLIENT_COMMANDS:
+            return CLIENT_COMMANDS[cmd_name]
+        half = _server_half()
+        if cmd_name not in half.commands and half.trouble and not ctx.resilient_parsing:
+            raise _failed(f"`{cmd_name}` is no command of the client, and {half.trouble}", exits.NOT_CONFIGURED)
+        return half.commands.get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JobwireError as error:
+            raise _failed(str(error), exits.code_of(error)) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(exits.INTERRUPTED) from None
+
+
+def _failed(message: str, exit_code: int) -> click.exceptions.Exit:
+    notice(message)
+    return click.exceptions.Exit(exit_code)
+
+
+@cache
+def _server_half() -> ServerHalf:
+    return find_server_half()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="jobwire")
+def cli() -> None:
+    """Watch work happen: jobs, their progress and their logs.
+
+    \b
+    jobwire up                          start a server here
+    jobwire run -- make test            run a command as a job
+    jobwire tail JOB -f                 follow its log until it ends
+    some-command | jobwire logs JOB     add lines to a job's log
+    """
+
+
+def main() -> None:
+    """The entry point of the command `jobwire`."""
+    cli.main(prog_name="jobwire")

@@ -1,0 +1,179 @@
+"""`jobwire jobs`: look at jobs, and act on them."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from ..jobs import Jobs, job_path
+from ..record import Job
+from ..screen import Paint, harmless, table
+
+_STATUSES = ("scheduled", "pending", "delivered", "running", "completed", "dead", "killed")
+_SHOWN_EVENTS = 20
+
+
+@click.group()
+def jobs() -> None:
+    """List, show, create, kill and retry jobs."""
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only jobs of this status.")
+@click.option("--limit", type=click.IntRange(1, 100), default=50, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many of the newest to skip.")
+@click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
+def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
+    """The newest jobs first."""
+    api = Jobs.from_env("reader")
+    if as_json:
+        query = {"status": status, "limit": limit, "offset": offset}
+        _print_json(api.http.call("GET", f"{api.space_path}/jobs", query=query).body)
+        return
+    rows = [_row(job) for job in api.list_jobs(status=status, limit=limit, offset=offset)]
+    paint = Paint.for_stdout()
+    head, *lines = table(("ID", "STATUS", "RETRIES", "AGE", "NAME"), rows)
+    click.echo(paint.dim(head))
+    for row, line in zip(rows, lines, strict=True):
+        click.echo(paint.status(row[1], line))
+
+
+@jobs.command()
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
+def show(job: str, as_json: bool) -> None:
+    """One job with its newest events."""
+    api = Jobs.from_env("reader")
+    if as_json:
+        _print_json(api.http.call("GET", job_path(job)).body)
+        return
+    found = api.get(job)
+    paint = Paint.for_stdout()
+    for name, value in _facts(found):
+        click.echo(f"{paint.dim(name.ljust(10))} {paint.status(value) if name == 'status' else value}")
+    for event in found.events[-_SHOWN_EVENTS:]:
+        data = "" if event.get("data") is None else _short_json(event["data"])
+        click.echo(
+            f"{paint.dim(harmless(str(event.get('createdAt'))))} {harmless(str(event.get('type')))} {data}".rstrip()
+        )
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--payload", help="JSON; @FILE reads it from a file, - from standard input.")
+@click.option("--retries", type=click.IntRange(0, 25), help="Tries after a failed one.  [default: 3]")
+@click.option("--timeout", type=click.IntRange(1, 86400), help="Lease in seconds.  [default: 300]")
+@click.option("--at", help="Not before this time (RFC 3339 with offset).")
+@click.option("--callback-url", help="Told when the job ends.")
+@click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it, not the id alone.")
+def create(
+    *,
+    name: str,
+    payload: str | None,
+    retries: int | None,
+    timeout: int | None,
+    at: str | None,
+    callback_url: str | None,
+    as_json: bool,
+) -> None:
+    """Create a job for some worker, and print its id."""
+    fields = {
+        "name": name,
+        "payload": None if payload is None else _json_argument(payload),
+        "maxRetries": retries,
+        "timeoutSeconds": timeout,
+        "scheduledFor": at,
+        "callbackUrl": callback_url,
+    }
+    api = Jobs.from_env("producer")
+    body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+    answer = api.http.call("POST", f"{api.space_path}/jobs", body=body).body
+    if as_json:
+        _print_json(answer)
+    else:
+        click.echo(msgspec.json.decode(answer, type=Job).id)
+
+
+@jobs.command()
+@click.argument("job", nargs=-1, required=True)
+@click.option("--reason", help="Kept as the job's result.")
+def kill(job: tuple[str, ...], reason: str | None) -> None:
+    """End jobs from outside; their workers learn it and stop."""
+    api = Jobs.from_env("producer")
+    for job_id in job:
+        click.echo(f"{job_id} {api.kill(job_id, reason).status}")
+
+
+@jobs.command()
+@click.argument("job", nargs=-1, required=True)
+def retry(job: tuple[str, ...]) -> None:
+    """Put dead or killed jobs back to pending."""
+    api = Jobs.from_env("producer")
+    for job_id in job:
+        click.echo(f"{job_id} {api.retry(job_id).status}")
+
+
+def _json_argument(text: str) -> msgspec.Raw:
+    """JSON from the argument, a file or standard input, handed on as written (big numbers too)."""
+    try:
+        if text == "-":
+            raw = sys.stdin.buffer.read()
+        else:
+            raw = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+        msgspec.json.decode(raw)
+    except (OSError, UnicodeError, msgspec.DecodeError) as error:
+        raise click.BadParameter(str(error), param_hint="--payload") from None
+    return msgspec.Raw(raw)
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    retries = f"{job.attempt_number}/{job.max_retries}"
+    return harmless(job.id), harmless(job.status), retries, age(job.created_at), harmless(job.name)
+
+
+def _facts(job: Job) -> list[tuple[str, str]]:
+    facts = [
+        ("id", job.id),
+        ("name", harmless(job.name)),
+        ("status", job.status),
+        ("retries", f"{job.attempt_number} of {job.max_retries}"),
+        ("lease", f"{job.timeout_seconds} s"),
+    ]
+    times = [
+        ("created", job.created_at),
+        ("scheduled", job.scheduled_for),
+        ("delivered", job.delivered_at),
+        ("started", job.started_at),
+        ("ended", job.completed_at),
+    ]
+    values = [("payload", job.payload), ("result", job.result)]
+    facts += [(name, harmless(time)) for name, time in times if time]
+    return facts + [(name, _short_json(value)) for name, value in values if value is not None]
+
+
+def _short_json(value: Any) -> str:
+    text = harmless(msgspec.json.encode(value).decode())
+    return text if len(text) <= 2000 else text[:2000] + "..."
+
+
+def _print_json(body: bytes) -> None:
+    """As the server wrote it: numbers stay what they are."""
+    sys.stdout.buffer.write(body.rstrip(b"\n") + b"\n")
+
+
+def age(created_at: str | None) -> str:
+    """How long ago, in its largest unit: 5s, 12m, 3h, 8d."""
+    try:
+        then = datetime.fromisoformat(created_at or "")
+    except ValueError:
+        return "-"
+    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,90 @@
+"""`jobwire tail`: the newest lines of a log, and on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from .. import exits
+from ..follow import Follow, newest_lines
+from ..jobs import Jobs
+from ..lines import raw_bytes
+from ..record import LogLine
+from ..screen import Paint, harmless, harmless_lines
+from .run import notice
+
+
+@click.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=200, show_default=True, help="How many lines to begin with."
+)
+@click.option("--level", help="Only these levels, comma-separated (trace, debug, info, warn, error, fatal).")
+@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was logged.")
+@click.option("--raw", is_flag=True, help="The very bytes, control characters and all.")
+@click.pass_context
+def tail(
+    ctx: click.Context, *, job: str, follow: bool, lines: int, level: str | None, timestamps: bool, raw: bool
+) -> None:
+    """Print the newest log lines of JOB.
+
+    With -f it follows the job and exits 0 if it completed, 1 if it died or was killed. Server restarts are waited out.
+
+    \b
+    jobwire tail 01JNA8… -f
+    jobwire tail 01JNA8… -n 20 --level error,fatal
+    """
+    jobs = Jobs.from_env("reader")
+    printer = Printer(timestamps=timestamps, raw=raw)
+    newest, resume_after = newest_lines(jobs, job, lines, level=level)
+    printer.print(newest)
+    if not follow:
+        return
+    following = Follow(jobs, job, after=resume_after, level=level, on_outage=_tell_outage)
+    for batch in following:
+        printer.print(batch)
+    ended = following.job
+    if ended is not None and ended.status != "completed":
+        notice(f"job {ended.id} {ended.status}{reason_of(ended.result)}")
+        ctx.exit(exits.JOB_FAILED)
+
+
+class Printer:
+    """Log lines on standard output, harmless and coloured by level, or as raw bytes."""
+
+    def __init__(self, *, timestamps: bool = False, raw: bool = False) -> None:
+        self._timestamps = timestamps
+        self._raw = raw
+        self._paint = Paint.for_stdout()
+
+    def print(self, lines: Iterable[LogLine]) -> None:
+        """Print and flush."""
+        if self._raw:
+            sys.stdout.buffer.writelines(map(raw_bytes, lines))
+            sys.stdout.buffer.flush()
+            return
+        text = "".join(self._shown(line) + "\n" for line in lines)
+        sys.stdout.buffer.write(text.encode(errors="replace"))
+        sys.stdout.buffer.flush()
+
+    def _shown(self, line: LogLine) -> str:
+        text = self._paint.level(line.level, harmless_lines(line.message))
+        if not self._timestamps:
+            return text
+        return f"{self._paint.dim(harmless(line.logged_at or ''))} {text}"
+
+
+def reason_of(result: object) -> str:
+    """`: <error or reason>` out of the result of a job that did not complete; empty if it has none."""
+    if isinstance(result, dict):
+        text = result.get("error") or result.get("reason")
+        if isinstance(text, str):
+            return f": {harmless(text)}"
+    return ""
+
+
+def _tell_outage(away: bool) -> None:
+    notice("the server is away; waiting" if away else "the server is back")

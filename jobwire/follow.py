@@ -1,0 +1,123 @@
+"""Reading a log: its newest lines, all of it, or on and on until the job ends.
+
+Owns the cursors. Every line is given once, in order: after an outage reading goes on behind the last line that was
+seen, and a job's end counts only when it was seen before a read that found nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from .backoff import Backoff
+from .errors import Outage
+from .jobs import Jobs
+from .record import Job, LogLine, LogPage
+
+_Answered = TypeVar("_Answered")
+
+PAGE_LINES = 500
+_SHORTEST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 1.0
+_DOWNLOAD_PATIENCE_S = 30.0
+
+
+def newest_lines(jobs: Jobs, job_id: str, count: int, *, level: str | None = None) -> tuple[list[LogLine], int]:
+    """The newest `count` matching lines in ascending order, and the seq from which to go on."""
+    page = jobs.log_page(job_id, limit=max(1, min(count, PAGE_LINES)), level=level)
+    resume_after = page.cursor.newest_seq or 0
+    lines = page.logs
+    while len(lines) < count and page.cursor.has_more and page.cursor.oldest_seq:
+        page = jobs.log_page(job_id, before=page.cursor.oldest_seq, limit=PAGE_LINES, level=level)
+        lines = page.logs + lines
+    return (lines[-count:] if count else []), resume_after
+
+
+def all_lines(
+    jobs: Jobs, job_id: str, *, after: int = 0, level: str | None = None, q: str | None = None
+) -> Iterator[LogLine]:
+    """Every matching line up to the present end. A download that breaks off is taken up behind its last line."""
+    backoff = Backoff()
+    give_up_at_s = time.monotonic() + _DOWNLOAD_PATIENCE_S
+    while True:
+        try:
+            for line in jobs.log_lines(job_id, after=after, level=level, q=q):
+                yield line
+                after = line.seq
+                give_up_at_s = time.monotonic() + _DOWNLOAD_PATIENCE_S
+            return
+        except Outage as outage:
+            pause_s = backoff.pause_s(outage)
+            if after == 0 or time.monotonic() + pause_s > give_up_at_s:
+                raise
+            time.sleep(pause_s)
+
+
+class Follow:
+    """Iterates over batches of lines until the job has ended and everything was read; `job` is the ended job then.
+
+    Outages are waited out; `on_outage` is told when one begins (True) and ends (False).
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        job_id: str,
+        *,
+        after: int = 0,
+        level: str | None = None,
+        on_outage: Callable[[bool], None] = lambda away: None,
+    ) -> None:
+        self._jobs = jobs
+        self._job_id = job_id
+        self._after = after
+        self._level = level
+        self._on_outage = on_outage
+        self._backoff = Backoff()
+        self._is_away = False
+        self.job: Job | None = None
+
+    def __iter__(self) -> Iterator[list[LogLine]]:
+        pause_s = _SHORTEST_PAUSE_S
+        while True:
+            page = self._insist(self._next_page)
+            if page.logs:
+                yield page.logs
+                pause_s = _SHORTEST_PAUSE_S
+            elif self.job is not None:
+                return
+            if page.cursor.has_more:
+                continue
+            if not page.logs:
+                self._look_for_the_end()
+            if self.job is None:
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+    def _next_page(self) -> LogPage:
+        page = self._jobs.log_page(self._job_id, after=self._after, limit=PAGE_LINES, level=self._level)
+        self._after = max(self._after, page.cursor.newest_seq or 0)
+        return page
+
+    def _look_for_the_end(self) -> None:
+        job = self._insist(lambda: self._jobs.get(self._job_id))
+        if job.has_ended:
+            self.job = job
+
+    def _insist(self, call: Callable[[], _Answered]) -> _Answered:
+        while True:
+            try:
+                answer = call()
+            except Outage as outage:
+                self._note(away=True)
+                time.sleep(self._backoff.pause_s(outage))
+            else:
+                self._note(away=False)
+                self._backoff.reset()
+                return answer
+
+    def _note(self, *, away: bool) -> None:
+        if away != self._is_away:
+            self._is_away = away
+            self._on_outage(away)

@@ -1,0 +1,176 @@
+"""One service over HTTP: its address, a key, and a pool of connections.
+
+Owns the sockets, the time limits and the sorting of failures into `NotDone`, `OutcomeUnknown` and `Refused`. Never
+sends anything twice by itself, never follows a redirect (a key belongs to one host), never shows the key. Safe to
+share between threads, and usable again in the child of a fork.
+"""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NewConnectionError,
+    SSLError,
+)
+
+from .errors import JobwireError, NotConfigured, NotDone, OutcomeUnknown, error_from_answer
+from .version import __version__
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+_POOL_SIZE = 16
+_GZIP_FROM_BYTES = 1024
+_STREAM_CHUNK_BYTES = 256 * 1024
+
+Query = Mapping[str, str | int | None]
+
+
+class Answer(NamedTuple):
+    """A successful answer (200 to 299): its status, headers (names compared without case) and whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Http:
+    """Calls below `<url>/api/v1`, with one key."""
+
+    def __init__(self, url: str, key: str | None, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self.url = _checked(url)
+        self._key = key
+        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s)
+        self._compresses = not is_loopback(url)
+        self._open_pool()
+
+    def _open_pool(self) -> None:
+        self._pid = os.getpid()
+        self._pool = urllib3.PoolManager(maxsize=_POOL_SIZE, retries=False)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_wait_s: float = 0.0,
+    ) -> Answer:
+        """Send one request and read its whole answer. `extra_wait_s` is added to the read limit (long polls).
+
+        Raises `NotDone`, `OutcomeUnknown` or `Refused`; nothing is repeated here.
+        """
+        fields = dict(headers or {})
+        if body is not None:
+            fields["Content-Type"] = content_type
+            body = self._packed(body, fields)
+        response = self._send(method, path + _query_string(query), body, fields, extra_wait_s=extra_wait_s)
+        return _checked_answer(response, response.data)
+
+    def stream(self, path: str, *, query: Query | None = None, accept: str) -> tuple[str, Iterator[bytes]]:
+        """GET: (content type, iterator over the body as it arrives). A body cut short raises `OutcomeUnknown`."""
+        response = self._send("GET", path + _query_string(query), None, {"Accept": accept}, preload=False)
+        if response.status >= 300:
+            _checked_answer(response, b"".join(_chunks(response)))
+        return response.headers.get("Content-Type", ""), _chunks(response)
+
+    def _send(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        *,
+        extra_wait_s: float = 0.0,
+        preload: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        if self._pid != os.getpid():
+            self._open_pool()
+        timeout = self._timeout
+        if extra_wait_s:
+            timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=(timeout.read_timeout or 0) + extra_wait_s)
+        try:
+            return self._pool.request(
+                method,
+                self.url + "/api/v1" + target,
+                body=body,
+                headers=self._with_identity(headers),
+                timeout=timeout,
+                redirect=False,
+                preload_content=preload,
+            )
+        except HTTPError as error:
+            raise _sorted(error, self.url) from error
+
+    def _with_identity(self, headers: dict[str, str]) -> dict[str, str]:
+        headers["User-Agent"] = f"jobwire/{__version__}"
+        if self._key:
+            headers["x-api-key"] = self._key
+        return headers
+
+    def _packed(self, body: bytes, headers: dict[str, str]) -> bytes:
+        """The body as it travels: on loopback compression costs more than it saves."""
+        if not self._compresses or len(body) < _GZIP_FROM_BYTES:
+            return body
+        headers["Content-Encoding"] = "gzip"
+        return gzip.compress(body, compresslevel=1, mtime=0)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is on this machine, judged by its text alone (no look-up)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotConfigured(f"{url!r} is no http(s) address of a jobwire server.")
+    return url.rstrip("/").removesuffix("/api/v1")
+
+
+def _query_string(query: Query | None) -> str:
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    return "?" + urlencode(given) if given else ""
+
+
+def _checked_answer(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
+    if response.status >= 300:
+        raise error_from_answer(response.status, body, response.headers.get("Retry-After"))
+    return Answer(response.status, response.headers, body)
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from response.stream(_STREAM_CHUNK_BYTES, decode_content=True)
+    except HTTPError as error:
+        raise OutcomeUnknown("The answer broke off.") from error
+    finally:
+        # Closed, not given back: what an abandoned answer still has to send must not meet the next request.
+        response.close()
+
+
+def _sorted(error: HTTPError, url: str) -> JobwireError:
+    """What a failure of the link says about the request: whether it can have reached the service at all."""
+    if isinstance(error, NewConnectionError | ConnectTimeoutError):
+        return NotDone(f"No jobwire server answers at {url}.")
+    if isinstance(error, SSLError):
+        return NotDone(f"The certificate or TLS of {url} was not accepted.")
+    if isinstance(error, LocationValueError):
+        return NotConfigured(f"{url!r} is no http(s) address of a jobwire server.")
+    return OutcomeUnknown(f"The link to {url} broke before the answer came.")

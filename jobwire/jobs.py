@@ -1,0 +1,212 @@
+"""The verbs of a job, as the HTTP API has them: one method, one request.
+
+Owns the mapping of verbs to paths and of answers to structs. Never repeats a call, never waits beyond one answer:
+what may be repeated, and when, is decided by those who hold the job (`lease`, `shipper`, `settle`). Safe to share
+between threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from . import entry
+from .errors import NotConfigured, OutcomeUnknown
+from .http import Answer, Http, Query
+from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
+from .settings import load
+
+_Answered = TypeVar("_Answered")
+_PAGE_LINES = 500
+_NDJSON = "application/x-ndjson"
+
+
+class Jobs:
+    """The jobs of one space: `Jobs(url, key, space)`, or `Jobs.from_env()` as the commands do it.
+
+    `space` is needed by create, list and poll only. Every method raises `NotDone`, `OutcomeUnknown` or `Refused`.
+    """
+
+    def __init__(self, url: str, key: str | None, space: str | None = None, *, http: Http | None = None) -> None:
+        self.http = http or Http(url, key)
+        self._space = space
+
+    @classmethod
+    def from_env(cls, role: str = "root", environ: Mapping[str, str] | None = None) -> Self:
+        """From JOBWIRE_URL, JOBWIRE_KEY and JOBWIRE_SPACE, else from the credentials of the local `jobwire up`.
+
+        `role` is the local key to use: root, producer, worker or reader. Raises `NotConfigured`.
+        """
+        found = load(os.environ if environ is None else environ, role)
+        return cls(found.url, found.key, found.space)
+
+    # --- producing ---------------------------------------------------------------------------------------------------
+
+    def create(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+        """Create a job. `fields` are the contract's, in snake_case (`max_retries=0`, `claim=True`, ...)."""
+        body = msgspec.json.encode({"name": name, **{_camel(field): value for field, value in fields.items()}})
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        return _decoded(self.http.call("POST", self._space_path("/jobs"), body=body, headers=headers), Job)
+
+    def kill(self, job_id: str, reason: str | None = None) -> Renewal:
+        """End a job from outside; its worker learns it at its next call."""
+        return _decoded(self._post(job_id, "kill", {} if reason is None else {"reason": reason}), Renewal)
+
+    def retry(self, job_id: str) -> Renewal:
+        """Put a dead or killed job back to pending."""
+        return _decoded(self._post(job_id, "retry"), Renewal)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job:
+        """The job, with its newest events."""
+        return _decoded(self.http.call("GET", job_path(job_id)), Job)
+
+    def list_jobs(self, *, status: str | None = None, limit: int = 50, offset: int = 0) -> list[Job]:
+        """Newest first, at most 100 a call."""
+        query: Query = {"status": status, "limit": limit, "offset": offset}
+        return _decoded(self.http.call("GET", self._space_path("/jobs"), query=query), list[Job])
+
+    def progress_of(self, job_id: str) -> Progress:
+        """The last reported progress."""
+        return _decoded(self.http.call("GET", job_path(job_id, "progress")), Progress)
+
+    def log_page(
+        self,
+        job_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = _PAGE_LINES,
+        level: str | None = None,
+        q: str | None = None,
+    ) -> LogPage:
+        """One page of lines: after a seq, before a seq, or the newest. `level` may be several, comma-separated."""
+        query: Query = {"after": after, "before": before, "limit": limit, "level": level, "q": q}
+        return _decoded(self.http.call("GET", job_path(job_id, "logs"), query=query), LogPage)
+
+    def log_lines(
+        self, job_id: str, *, after: int = 0, level: str | None = None, q: str | None = None
+    ) -> Iterator[LogLine]:
+        """Every matching line after a seq, with flat memory: a download where the server has it, else pages."""
+        query: Query = {"after": after, "limit": _PAGE_LINES, "level": level, "q": q}
+        content_type, chunks = self.http.stream(
+            job_path(job_id, "logs"), query=query, accept=f"{_NDJSON}, application/json;q=0.5"
+        )
+        if content_type.startswith(_NDJSON):
+            yield from _ndjson_lines(chunks)
+            return
+        page = msgspec.json.decode(b"".join(chunks), type=LogPage)
+        yield from page.logs
+        while page.cursor.has_more and page.cursor.newest_seq is not None:
+            page = self.log_page(job_id, after=page.cursor.newest_seq, level=level, q=q)
+            yield from page.logs
+
+    # --- working -----------------------------------------------------------------------------------------------------
+
+    def poll(self, *, count: int = 1, names: Iterable[str] = (), wait_s: float = 0) -> list[Delivery]:
+        """Take up to `count` pending jobs, waiting up to `wait_s` (30 at most) for the first."""
+        fields = {"count": count, "types": [*names], "waitSeconds": wait_s}
+        body = msgspec.json.encode(fields)
+        answer = self.http.call("POST", self._space_path("/jobs/poll"), body=body, extra_wait_s=wait_s)
+        return _decoded(answer, dict[str, list[Delivery]])["jobs"]
+
+    def claim(self, job_id: str) -> Delivery:
+        """Take this very job; `InvalidState` if it is not pending."""
+        return _decoded(self._post(job_id, "claim"), Delivery)
+
+    def ack(self, job_id: str, lease_token: str | None = None) -> Renewal:
+        """Delivered -> running. Repeatable with the same token."""
+        return _decoded(self._post(job_id, "ack", lease_token=lease_token), Renewal)
+
+    def keepalive(self, job_id: str, lease_token: str | None = None) -> Renewal:
+        """Start the lease anew. Repeatable."""
+        return _decoded(self._post(job_id, "keepalive", lease_token=lease_token), Renewal)
+
+    def complete(self, job_id: str, result: Any = None, lease_token: str | None = None) -> Renewal:
+        """End it well. Repeatable with the same result and token."""
+        return _decoded(self._post(job_id, "complete", result, lease_token=lease_token), Renewal)
+
+    def fail(
+        self, job_id: str, error: str | None = None, *, retry: bool = True, lease_token: str | None = None
+    ) -> Failure:
+        """End this attempt badly; `retry=False` forbids another. Not repeatable blindly: a second fail may hit the next
+        attempt if no token is given."""
+        fields = {"error": error} if retry else {"error": error, "retry": False}
+        return _decoded(self._post(job_id, "fail", fields, lease_token=lease_token), Failure)
+
+    def progress(
+        self, job_id: str, percent: float, message: str, *, lease_token: str | None = None, **sub_progress: Any
+    ) -> Renewal:
+        """Report how far it is; `sub_progress` is stage=percent or stage={"percent": ..., "message": ...}."""
+        fields: dict[str, Any] = {"percent": percent, "message": message}
+        if sub_progress:
+            fields["subProgress"] = {
+                stage: value if isinstance(value, dict) else {"percent": value} for stage, value in sub_progress.items()
+            }
+        return _decoded(self._post(job_id, "progress", fields, lease_token=lease_token), Renewal)
+
+    def checkpoint(self, job_id: str, data: Mapping[str, Any], lease_token: str | None = None) -> Renewal:
+        """Keep what the next attempt needs to go on from here."""
+        return _decoded(self._post(job_id, "checkpoint", data, lease_token=lease_token), Renewal)
+
+    def event(self, job_id: str, data: Any, lease_token: str | None = None) -> Renewal:
+        """Add an event of one's own to the job's history."""
+        return _decoded(self._post(job_id, "event", data, lease_token=lease_token), Renewal)
+
+    def append_logs(self, job_id: str, ndjson: bytes, idempotency_key: str | None = None) -> Appended:
+        """Append a batch as `entry.encode` makes it. Repeatable with the same key and the same bytes."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        answer = self.http.call(
+            "POST", job_path(job_id, "logs"), body=ndjson, content_type=entry.CONTENT_TYPE, headers=headers
+        )
+        return _decoded(answer, Appended)
+
+    def _post(self, job_id: str, verb: str, fields: Any = None, *, lease_token: str | None = None) -> Answer:
+        body = None if fields is None else msgspec.json.encode(fields)
+        headers = {"x-lease-token": lease_token} if lease_token else None
+        return self.http.call("POST", job_path(job_id, verb), body=body, headers=headers)
+
+    def _space_path(self, rest: str) -> str:
+        return self.space_path + rest
+
+    @property
+    def space_path(self) -> str:
+        """`/spaces/<id>`; raises `NotConfigured` without a space."""
+        if not self._space:
+            raise NotConfigured("This needs a space: set JOBWIRE_SPACE to its id.")
+        return "/spaces/" + quote(self._space, safe="")
+
+
+def job_path(job_id: str, verb: str = "") -> str:
+    """The path of a job, or of one of its verbs; what is no id stays one path segment."""
+    path = "/jobs/" + quote(job_id, safe="")
+    return f"{path}/{verb}" if verb else path
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _decoded(answer: Answer, shape: type[_Answered]) -> _Answered:
+    try:
+        return msgspec.json.decode(answer.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OutcomeUnknown("The server's answer was not what its API promises.") from error
+
+
+def _ndjson_lines(chunks: Iterator[bytes]) -> Iterator[LogLine]:
+    decoder = msgspec.json.Decoder(LogLine)
+    rest = b""
+    for chunk in chunks:
+        whole, newline, tail = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield from decoder.decode_lines(whole)
+        rest = tail
+    if rest:
+        yield decoder.decode(rest)

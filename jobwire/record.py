@@ -1,0 +1,121 @@
+"""What the service answers, as typed structs: jobs, deliveries, log lines, pages.
+
+Owns the shapes only. Unknown fields are ignored, so that an older client reads a newer service; times stay the text
+that was sent (RFC 3339, UTC).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+ENDED = frozenset({"completed", "dead", "killed"})
+
+
+class _Record(msgspec.Struct, rename="camel", kw_only=True):
+    pass
+
+
+class Job(_Record):
+    """A job as create, list and get answer it; what a call does not carry is None."""
+
+    id: str
+    space_id: str
+    name: str
+    status: str
+    payload: Any = None
+    max_retries: int = 0
+    attempt_number: int = 0
+    timeout_seconds: int = 300
+    scheduled_for: str | None = None
+    delivered_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    result: Any = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    realtime_url: str | None = None
+    lease_token: str | None = None
+    events: list[dict[str, Any]] = []
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Delivery(_Record):
+    """A job as poll and claim hand it out, with the lease token of this delivery."""
+
+    id: str
+    name: str = ""
+    payload: Any = None
+    timeout_seconds: int = 300
+    max_retries: int = 0
+    attempt_number: int = 0
+    created_at: str | None = None
+    lease_token: str | None = None
+    checkpoint: Any = None
+
+
+class Renewal(_Record):
+    """The answer to a worker's call: the job's status, and when its lease ends now."""
+
+    status: str = ""
+    timeout_at: str | None = None
+
+
+class Failure(_Record):
+    """The answer to fail: whether there will be another attempt, and its number."""
+
+    status: str = ""
+    will_retry: bool = False
+    attempt_number: int = 0
+
+
+class Progress(_Record):
+    """The last progress; `progress` is None if none was reported."""
+
+    job_id: str
+    progress: dict[str, Any] | None = None
+    timestamp: str | None = None
+
+
+class Appended(_Record):
+    """The answer to an append: how many lines, their seqs (None for an empty batch), the job's status."""
+
+    inserted: int = 0
+    from_seq: int | None = None
+    to_seq: int | None = None
+    truncated: int = 0
+    status: str = ""
+
+
+class LogLine(_Record):
+    """One stored line."""
+
+    seq: int
+    message: str
+    level: str = "info"
+    source: str | None = None
+    metadata: dict[str, Any] | None = None
+    logged_at: str | None = None
+    created_at: str | None = None
+    id: str | None = None
+
+
+class Cursor(_Record):
+    """Where a page was read and whether there is more in the direction of travel."""
+
+    mode: str = "tail"
+    oldest_seq: int | None = None
+    newest_seq: int | None = None
+    has_more: bool = False
+    first_seq: int | None = None
+
+
+class LogPage(_Record):
+    """Lines in ascending seq, and the cursor to go on from."""
+
+    logs: list[LogLine]
+    cursor: Cursor

@@ -1,0 +1,85 @@
+"""Text for a terminal: hostile text made harmless, colours, tables.
+
+Owns what may reach a person's screen. A log line can hold anything a terminal would obey: cursor moves, title
+changes, reversed text. `harmless` lets none of it through: colour sequences are left out, every other control
+character is shown as an escape.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+_COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
+
+# C0 but tab, DEL, C1, the line and paragraph separators, and everything that turns the direction of text.
+_CONTROLS = (
+    set(range(0x20))
+    | set(range(0x7F, 0xA0))
+    | {0x061C, 0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF}
+    | set(range(0x202A, 0x202F))
+    | set(range(0x2066, 0x206A))
+) - {0x09}
+_SHOWN = MappingProxyType({code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS})
+_INDENT = "    "
+
+_LEVEL_STYLES: Mapping[str, str] = MappingProxyType(
+    {"trace": "2", "debug": "2", "warn": "33", "error": "31", "fatal": "1;31"}
+)
+_STATUS_STYLES: Mapping[str, str] = MappingProxyType(
+    {"scheduled": "2", "delivered": "36", "running": "36", "completed": "32", "dead": "31", "killed": "35"}
+)
+
+
+def harmless(text: str) -> str:
+    """One line of text that no terminal obeys."""
+    if text.isprintable():
+        return text
+    return _COLOUR_SEQUENCE.sub("", text).translate(_SHOWN)
+
+
+def harmless_lines(message: str) -> str:
+    """A log message that no terminal obeys: its own newlines stay, with what follows them indented, so that a message
+    cannot pass for two."""
+    if message.isprintable():
+        return message
+    return ("\n" + _INDENT).join(harmless(line.removesuffix("\r")) for line in message.split("\n"))
+
+
+class Paint:
+    """Colours, if they are wanted."""
+
+    def __init__(self, coloured: bool) -> None:
+        self._coloured = coloured
+
+    @classmethod
+    def for_stdout(cls) -> Paint:
+        """Coloured on a terminal, unless NO_COLOR is set or the terminal is dumb."""
+        wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return cls(wanted and sys.stdout.isatty())
+
+    def level(self, level: str, text: str) -> str:
+        """The text in the colour of a log level."""
+        return self._styled(_LEVEL_STYLES.get(level), text)
+
+    def status(self, status: str, text: str | None = None) -> str:
+        """The text (the status itself by default) in the colour of a job's status."""
+        return self._styled(_STATUS_STYLES.get(status), status if text is None else text)
+
+    def dim(self, text: str) -> str:
+        return self._styled("2", text)
+
+    def _styled(self, style: str | None, text: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._coloured and style else text
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of left-justified columns; the cells must be harmless already and without colours."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]

@@ -1,0 +1,203 @@
+"""Log lines shipped to one job, in order, each exactly once.
+
+Owns the one thread that empties a `LogBuffer`. One batch is under way at a time, so order is kept; each has an
+Idempotency-Key of its own and is repeated byte for byte until it is answered, so that a lost answer doubles nothing.
+An outage is waited out; a batch that the service refuses is halved until the line at fault is alone, and only that
+one is given up.
+
+After a fork the child begins with an empty buffer and a thread of its own; what was waiting is the parent's to send.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+
+from .backoff import Backoff
+from .buffer import BATCH_LINES, LogBuffer, WhenFull
+from .entry import Entry, encode
+from .errors import JobwireError, Outage, Refused
+from .jobs import Jobs
+
+CAPACITY_BYTES = 16 * 1024 * 1024
+LINGER_S = 0.1
+
+# Refusals that speak of the batch's content. Any other speaks of the job or the key, and every batch would meet it.
+_CONTENT_STATUSES = frozenset({400, 413, 422})
+
+
+class ShipperStopped(JobwireError):
+    """`put` after `close`, or after the service refused this job's lines for good."""
+
+
+class LogShipper:
+    """Ships entries to a job.
+
+    When the buffer is full, `put` waits (`block`) or drops and counts (`drop`). Called on the shipping thread:
+    `on_answer` with the job's status after each batch, `on_outage` with True when the service stops answering, False
+    when it is back.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        job_id: str,
+        *,
+        when_full: WhenFull = "block",
+        capacity_bytes: int = CAPACITY_BYTES,
+        linger_s: float = LINGER_S,
+        batch_lines: int = BATCH_LINES,
+        on_answer: Callable[[str], None] | None = None,
+        on_outage: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self._jobs = jobs
+        self._when_full: WhenFull = when_full
+        self._capacity_bytes = capacity_bytes
+        self._linger_s = linger_s
+        self._batch_lines = batch_lines
+        self._on_answer = on_answer or _ignore
+        self._on_outage = on_outage or _ignore
+        self._begin()
+        _shippers.add(self)
+
+    def _begin(self) -> None:
+        """What belongs to one process: made at the start, and anew in the child of a fork."""
+        self._buffer = LogBuffer(
+            when_full=self._when_full,
+            capacity_bytes=self._capacity_bytes,
+            linger_s=self._linger_s,
+            batch_lines=self._batch_lines,
+        )
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._series = secrets.token_hex(16)
+        self.error: JobwireError | None = None
+        self.outage: Outage | None = None
+        self.sent_lines = 0
+        self.refused_lines = 0
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Take lines, in order. Raises `ShipperStopped` when they can no longer be shipped (`drop` only counts)."""
+        if self._thread is None:
+            self._start()
+        if not self._buffer.put(entries) and self._when_full == "block":
+            raise ShipperStopped("The log of this job takes no more lines.") from self.error
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._ship, name="jobwire-shipper", daemon=True)
+                self._thread.start()
+
+    @property
+    def unsent_lines(self) -> int:
+        """Lines that were taken and not answered yet."""
+        return self._buffer.unsettled_lines
+
+    @property
+    def dropped_lines(self) -> int:
+        """Lines that were never taken, for want of room or after the end."""
+        return self._buffer.dropped_lines
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the caller is on the shipping thread (what is logged there must not be shipped)."""
+        return threading.current_thread() is self._thread
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything taken so far was answered; False when time ran out or it cannot be any more."""
+        return self._buffer.flush(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Take no more, go on sending for at most `timeout_s`, then give up. Whether everything was answered."""
+        self._buffer.close()
+        answered = self._buffer.flush(timeout_s)
+        self._buffer.abandon()
+        return answered
+
+    # --- on the shipping thread --------------------------------------------------------------------------------------
+
+    def _ship(self) -> None:
+        number = 0
+        try:
+            while (batch := self._buffer.next_batch()) is not None:
+                number += 1
+                if self._deliver(batch, f"{self._series}-{number}"):
+                    self._buffer.settle()
+        except JobwireError as error:
+            self.error = error
+        except Exception as error:
+            self.error = ShipperStopped(f"Shipping log lines failed: {error!r}")
+            raise
+        finally:
+            self._buffer.abandon()
+
+    def _deliver(self, batch: list[Entry], idempotency_key: str) -> bool:
+        """Send until answered; False if that was given up. Raises the refusal that would meet every batch."""
+        try:
+            return self._append(_encoded(batch), len(batch), idempotency_key)
+        except Refused as refusal:
+            if refusal.status not in _CONTENT_STATUSES:
+                raise
+        if len(batch) == 1:
+            self.refused_lines += 1
+            return True
+        middle = len(batch) // 2
+        halves = (batch[:middle], f"{idempotency_key}a"), (batch[middle:], f"{idempotency_key}b")
+        return all(self._deliver(half, key) for half, key in halves)
+
+    def _append(self, body: bytes, lines: int, idempotency_key: str) -> bool:
+        backoff = Backoff()
+        while not self._buffer.abandoned:
+            try:
+                answer = self._jobs.append_logs(self.job_id, body, idempotency_key)
+            except Outage as outage:
+                self._note_outage(outage)
+                self._buffer.pause(backoff.pause_s(outage))
+            else:
+                self._note_outage(None)
+                self.sent_lines += lines
+                self._on_answer(answer.status)
+                return True
+        return False
+
+    def _note_outage(self, outage: Outage | None) -> None:
+        changed = (outage is None) != (self.outage is None)
+        self.outage = outage
+        if changed:
+            self._on_outage(outage is not None)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def _encoded(batch: list[Entry]) -> bytes:
+    try:
+        return encode(batch)
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8: it is shown as U+FFFD, rather than losing the lines around it.
+        for entry in batch:
+            entry.message = _well_formed(entry.message)
+            entry.source = _well_formed(entry.source) if entry.source else None
+        return encode(batch)
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_shippers: weakref.WeakSet[LogShipper] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for shipper in list(_shippers):
+        shipper._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
