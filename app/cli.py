@@ -13,7 +13,6 @@ import msgspec
 import uvicorn
 
 from app.credentials import Credentials, CredentialsError
-from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
 from app.main import Backend, sweep
@@ -112,5 +111,5 @@ def sweeper_command() -> None:
     run(work())
 
 
-commands = [up_command, web_command, sweeper_command, demo]
+commands = [up_command, web_command, sweeper_command]
 """What `jobwire` finds by the entry point group `jobwire.commands`."""
