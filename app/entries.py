@@ -20,6 +20,7 @@ from msgspec import Meta, Raw, Struct
 from app.clock import parse_ms, rfc3339
 from app.error import Refusal, invalid, too_large
 from app.job import KIB, NESTING_MOST
+from app.nesting import nested_deeper
 
 ENTRIES_MOST = 10_000
 MESSAGE_BYTES = 64 * KIB
@@ -111,23 +112,26 @@ _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def decode(body: bytes, ndjson: bool) -> Generator[None, None, Batch]:
-    """The batch in a body of NDJSON or JSON, as the generator's value; each `next` does one slice.
+    """The batch in a body of NDJSON or JSON, as the generator's value; it yields between slices.
+
+    The body is valid UTF-8, which was checked before: the decoder does not look at what it skips or keeps raw.
 
     Raises Refusal: `too_large` or `invalid_entry` with the `index` of the entry, `invalid_json`, `invalid_request`.
     """
     intake = Intake()
     if ndjson:
         for piece in line_pieces(body):
+            if intake.lines:
+                yield
             intake.take_lines(piece)
-            yield
     else:
         for items in item_pieces(body):
+            if intake.lines:
+                yield
             intake.take_items(items)
-            yield
     return intake.batch()
 
 
@@ -157,7 +161,6 @@ def items_of(body: bytes) -> Sequence[Raw]:
     """The items of the array, undecoded. Refusal `invalid_json`, `invalid_request`, `too_large`."""
     array, wrapped = array_decoders(len(body) > SLICE_BYTES)
     try:
-        check_utf8(body)
         found = array.decode(body) if body.lstrip()[:1] != b"{" else wrapped.decode(body).logs
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
@@ -203,7 +206,6 @@ class Intake:
             return
         first = self._count(piece.count(b"\n") + 1)
         try:
-            check_utf8(piece)
             lines = [line_of(entry) for entry in _entry_lines.decode_lines(piece)]
         except (*MALFORMED, Refusal):
             lines = []
@@ -283,7 +285,6 @@ def line_of(entry: Entry | str) -> Line:
 def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     """The line of any entry, and whether its message was cut. Refusal `invalid_entry` or `too_large` without index."""
     try:
-        check_utf8(bytes(text))
         entry = _any_entry.decode(text)
     except msgspec.ValidationError as error:
         raise bad(str(error)) from None
@@ -311,12 +312,6 @@ def too_many() -> Refusal:
     return too_large(f"A batch has at most {ENTRIES_MOST} entries.", "entries", ENTRIES_MOST, index=ENTRIES_MOST)
 
 
-def check_utf8(text: bytes) -> None:
-    """Raise UnicodeDecodeError unless all of it is UTF-8: the decoder does not look at what it skips or keeps raw."""
-    if not text.isascii():
-        text.decode()
-
-
 def shortened(message: str) -> str:
     """The message itself, or its beginning and a mark that says so, in at most MESSAGE_BYTES of UTF-8."""
     if len(message) <= MESSAGE_BYTES // 4:
@@ -337,24 +332,11 @@ def metadata_of(raw: Raw) -> Raw:
         raise bad("metadata is a JSON object")
     if len(text) > METADATA_BYTES:
         raise too_large(f"metadata is larger than {METADATA_BYTES} bytes", "metadataBytes", METADATA_BYTES)
-    if depth(text) > NESTING_MOST:
+    if nested_deeper(text, NESTING_MOST):
         raise bad(f"metadata is nested deeper than {NESTING_MOST}")
     if b"\n" in text or b"\r" in text:
         return Raw(text.replace(b"\n", b" ").replace(b"\r", b" "))
     return raw
-
-
-def depth(text: bytes) -> int:
-    """How deep valid JSON is nested; a number that is not above the limit may be too high."""
-    most = text.count(b"{") + text.count(b"[")
-    if most <= NESTING_MOST:
-        return most
-    now = deepest = 0
-    for found in _BRACKETS.finditer(text):
-        token = found[0]
-        now += (token in b"{[") - (token in b"}]")
-        deepest = max(deepest, now)
-    return deepest
 
 
 def logged_at(text: str) -> str:

@@ -38,6 +38,10 @@ READ_BYTES = 512 * KIB
 """Stored bytes of one call: what Redis copies, and what the event loop decodes, in one turn."""
 
 
+BACKSTOP_MS = 86_400_000
+"""How much longer than its job an ended log lives, should nobody delete it."""
+
+
 class Key(NamedTuple):
     """An Idempotency-Key and the body that came with it, as digests."""
 
@@ -70,7 +74,7 @@ class Appended(NamedTuple):
     replayed: bool
 
 
-class Query(NamedTuple):
+class PageQuery(NamedTuple):
     """What a page is asked for: up to `limit` lines after or before the seq `position`, or the newest (tail, 0)."""
 
     mode: Mode
@@ -152,9 +156,13 @@ class Logs:
         """Let a job's log live that long, should nobody delete it; 0 for ever, as when the job runs again. Atomic."""
         await self._scripts.run("log_expire", self._all_keys(job), [ttl_ms])
 
+    async def rest(self, job: str, keep_ms: int) -> None:
+        """An ended job's log has rested: it is kept that long, and a while more in case nobody deletes it."""
+        await self.expire(job, keep_ms + BACKSTOP_MS)
+
     # Reading
 
-    async def page(self, space: str, job: str, query: Query) -> Page:
+    async def page(self, space: str, job: str, query: PageQuery) -> Page:
         """The lines that a query asks for. Bounded in work: the cursor tells how far it came.
 
         Refusals: job_not_found.
@@ -251,7 +259,7 @@ class Logs:
 class Scan:
     """A page in the making: fed with readings until it is full, or has looked at enough."""
 
-    def __init__(self, job: str, query: Query) -> None:
+    def __init__(self, job: str, query: PageQuery) -> None:
         self.rows: list[Row] = []
         self.way: Literal["after", "before"] = "after" if query.mode == "after" else "before"
         self.position = query.position

@@ -11,9 +11,9 @@
 -- ARGV[7] int    parts; for each of them follow
 --         int    its lines
 --         JSON   array of its lines
--- Replies: {'ok', first seq, last seq, time in ms} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
+-- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
 -- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
--- Cost: one command for each part, and about 6; up to 16 more while the log is over its bounds
+-- Cost: one command for each part, and about 7; up to 16 more while the log is over its bounds
 -- include: clock
 -- include: log_keys
 local log, meta, gone = KEYS[1], KEYS[2], KEYS[3]
@@ -43,6 +43,8 @@ for i = 0, parts - 1 do
   last = last + lines
   bytes = bytes + #text
 end
+local ttl_ms = redis.call('PTTL', meta)
+if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
 if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end
 for _ = 1, parts + 16 do
   if last - first_kept < lines_most and bytes <= bytes_most then break end
@@ -60,4 +62,4 @@ if parts > 0 then
   if parts == 1 and #ARGV[9] <= SMALL_BYTES then hint = hint .. ' ' .. ARGV[9] end
   redis.call('PUBLISH', channel, hint)
 end
-return { 'ok', before + 1, last, now }
+return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0 }
