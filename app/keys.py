@@ -93,9 +93,13 @@ class Keys:
         return f"{self.prefix}:{{{job}}}:log:blocks"
 
     def log_meta(self, job: str) -> str:
-        """Hash: lastSeq, firstSeq, bytes."""
+        """Hash: lastSeq, firstSeq, bytes, and the Idempotency-Keys of batches."""
         return f"{self.prefix}:{{{job}}}:log:meta"
 
+    def log_gone(self, job: str) -> str:
+        """String with EX: the log was deleted a moment ago."""
+        return f"{self.prefix}:{{{job}}}:log:gone"
+
     def log_live(self, job: str) -> str:
-        """Channel: `first last` of each append."""
+        """Channel: `first last ms` of each append, and its lines while they are few."""
         return f"{self.prefix}:{{{job}}}:log:live"

@@ -5,7 +5,6 @@ body without ever holding more than its limit, and turning a Refusal, or a bug, 
 """
 
 import logging
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from app.auth import Identity, Keyring, Rate
 from app.error import Refusal, invalid, too_large
 from app.inflate import inflate_aside
 from app.job import NESTING_MOST
+from app.nesting import nested_deeper
 from app.settings import Settings
 
 log = logging.getLogger("jobwire.api")
@@ -131,11 +131,19 @@ class Call:
 
         Refusals: unsupported_media_type, too_large, invalid_json. Raises ClientGone.
         """
+        return await self.inflated(await self.sent(wire_bytes or limit_bytes, supported), limit_bytes)
+
+    async def sent(self, limit_bytes: int, supported: Sequence[str] = (JSON,)) -> bytes:
+        """The body as it was sent. Refusals: unsupported_media_type, too_large. Raises ClientGone."""
         self.media_type(*supported)
         encoding = self.header(b"content-encoding")
         if encoding.strip().lower() not in ("", "identity", "gzip", "zstd"):
             raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
-        sent = await self._read(wire_bytes or limit_bytes)
+        return await self._read(limit_bytes)
+
+    async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
+        """What the body stands for, valid UTF-8. Refusals: too_large, invalid_json."""
+        encoding = self.header(b"content-encoding")
         whole = await inflate_aside(sent, encoding, limit_bytes) if encoding else sent
         if not whole.isascii():
             try:
@@ -149,6 +157,11 @@ class Call:
         body = await self.body(IGNORED_BYTES)
         if body.strip():
             check_json(body)
+
+    async def gone(self) -> None:
+        """Return when the caller has gone; to be asked after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def _read(self, limit_bytes: int) -> bytes:
         declared = self.headers.get(b"content-length", b"")
@@ -197,21 +210,6 @@ def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
     except RecursionError:
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
-
-
-def nested_deeper(text: bytes, most: int) -> bool:
-    """Whether a valid JSON text is nested deeper than `most`: what is left when the innermost pairs go that often."""
-    if text.count(b"[") + text.count(b"{") <= most:
-        return False
-    brackets = _STRING.sub(b"", text).translate(_SQUARE, _NO_BRACKETS)
-    for _ in range(most):
-        brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
-
-
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 
 Handler = Callable[[Call], Awaitable[Answer | Streamed]]

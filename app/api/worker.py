@@ -43,7 +43,7 @@ class Worker:
         """Park until a job comes, the time is over, or the caller goes: then nothing is taken."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
-        gone = asyncio.create_task(_disconnect(call))
+        gone = asyncio.create_task(call.gone())
         waiter = await self._rooms.enter(call.space, names)
         gone.add_done_callback(lambda _: waiter.woken.set())
         jobs: list[Delivered] = []
@@ -126,9 +126,3 @@ class Worker:
             if refusal.code != "unavailable":
                 raise
             return []
-
-
-async def _disconnect(call: Call) -> None:
-    """Return when the caller has gone."""
-    while (await call.receive())["type"] != "http.disconnect":
-        pass

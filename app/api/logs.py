@@ -1,0 +1,154 @@
+"""For those who log and those who read logs: append, page, download."""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator
+
+from starlette.types import Send
+
+from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
+from app.api.query import Query
+from app.entries import Batch, decode
+from app.error import invalid
+from app.job import KIB, MIB
+from app.lines import Filter, parse_levels, parse_q
+from app.logs import Key, Logs, PageQuery, key_of
+
+WIRE_BYTES = 5 * MIB
+BODY_BYTES = 32 * MIB
+SEQ_MOST = 2**53
+LIMIT = 200
+LIMIT_MOST = 500
+
+LARGE_BYTES = MIB
+LARGE_PACKED_BYTES = 32 * KIB
+LARGE_AT_ONCE = 4
+"""Bodies that are large, or may inflate to be, and are worked on at once: each may take a hundred MiB for a moment."""
+
+GZIP_LEVEL = 1
+
+
+class LogHandlers:
+    """The handlers of /jobs/:jobId/logs."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def append(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/logs"""
+        sent = await call.sent(WIRE_BYTES, (JSON, NDJSON))
+        async with self._turn(len(sent), packed=b"content-encoding" in call.headers):
+            return await self._append(call, sent)
+
+    async def _append(self, call: Call, sent: bytes) -> Answer:
+        body = await call.inflated(sent, BODY_BYTES)
+        batch = await decoded(body, ndjson=NDJSON in call.header(b"content-type").lower())
+        done = await self._logs.append(call.space, call.job, batch, await key(call.idempotency_key(), body))
+        headers = ((b"idempotency-replayed", b"true"),) if done.replayed else ()
+        return answer(
+            {
+                "success": True,
+                "inserted": done.inserted,
+                "fromSeq": done.first,
+                "toSeq": done.last,
+                "truncated": done.truncated,
+                "status": done.status,
+            },
+            headers=headers,
+        )
+
+    async def read(self, call: Call) -> Answer | Streamed:
+        """GET /jobs/:jobId/logs"""
+        query = Query(call)
+        wanted = Filter(parse_levels(query.texts("level")), parse_q(query.text("q") or ""))
+        page = page_query(query, wanted)
+        if NDJSON in call.header(b"accept").lower():
+            if page.mode == "before":
+                raise invalid("A download goes from `after` to the end.")
+            return await self._download(call, page)
+        found = await self._logs.page(call.space, call.job, page)
+        cursor = {
+            "mode": found.cursor.mode,
+            "oldestSeq": found.cursor.oldest,
+            "newestSeq": found.cursor.newest,
+            "hasMore": found.cursor.more,
+            "firstSeq": found.cursor.first_kept,
+        }
+        return answer({"logs": found.rows, "cursor": cursor})
+
+    async def _download(self, call: Call, page: PageQuery) -> Streamed:
+        pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)
+        packed = "gzip" in call.header(b"accept-encoding").lower()
+        return Streamed(lambda send: send_pieces(call, send, gzipped(pieces) if packed else pieces, packed))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, size_bytes: int, *, packed: bool) -> AsyncIterator[None]:
+        """Wait for one's turn if the body is large."""
+        if size_bytes <= (LARGE_PACKED_BYTES if packed else LARGE_BYTES):
+            yield
+            return
+        async with self._large:
+            yield
+
+
+def page_query(query: Query, wanted: Filter) -> PageQuery:
+    """What the parameters ask for. Refusal `invalid_request`."""
+    limit = query.integer("limit", LIMIT, 1, LIMIT_MOST)
+    after = query.integer("after", -1, 0, SEQ_MOST)
+    before = query.integer("before", -1, 1, SEQ_MOST)
+    if after >= 0 and before >= 0:
+        raise invalid("Give after or before, not both.")
+    if after >= 0:
+        return PageQuery("after", after, limit, wanted)
+    if before >= 0:
+        return PageQuery("before", before, limit, wanted)
+    return PageQuery("tail", 0, limit, wanted)
+
+
+async def decoded(body: bytes, *, ndjson: bool) -> Batch:
+    """The batch in a body; others have their turn between its slices."""
+    steps = decode(body, ndjson)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            batch: Batch = done.value
+            return batch
+        await asyncio.sleep(0)
+
+
+async def key(text: str, body: bytes) -> Key | None:
+    """The Idempotency-Key of a request, if it has one."""
+    if not text:
+        return None
+    return key_of(text, body) if len(body) < LARGE_BYTES else await asyncio.to_thread(key_of, text, body)
+
+
+async def gzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces as one gzip stream, packed in a thread."""
+    packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    async for piece in pieces:
+        yield await asyncio.to_thread(packer.compress, piece)
+    yield packer.flush()
+
+
+async def send_pieces(call: Call, send: Send, pieces: AsyncIterator[bytes], packed: bool) -> None:
+    """Send a download at the pace at which it is taken; stop when nobody takes it.
+
+    A fault on the way is raised: the server then breaks the connection, so that half a log never looks like a whole.
+    """
+    headers = [(b"content-type", NDJSON.encode()), (b"vary", b"accept, accept-encoding")]
+    if packed:
+        headers.append((b"content-encoding", b"gzip"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    gone = asyncio.create_task(call.gone())
+    try:
+        async for piece in pieces:
+            if gone.done():
+                return
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()

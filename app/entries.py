@@ -1,0 +1,360 @@
+"""Log entries: from the bytes of a request to record batches ready for the stream. No I/O.
+
+Owns: what an entry may look like, every limit on it, the mark of a cut message, and the text in which lines are stored.
+
+Never: keeps a batch of which one entry is bad. The first entry over a limit is named, else the first bad one.
+
+Always: yields between slices of about 60 KB, so that a batch of 32 MiB is many short turns and not one long one; what
+is stored is what was sent, metadata byte by byte (only line breaks between its values become blanks, for NDJSON).
+"""
+
+import re
+from collections.abc import Generator, Iterator, Sequence
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from app.clock import parse_ms, rfc3339
+from app.error import Refusal, invalid, too_large
+from app.job import KIB, NESTING_MOST
+from app.nesting import nested_deeper
+
+ENTRIES_MOST = 10_000
+MESSAGE_BYTES = 64 * KIB
+METADATA_BYTES = 16 * KIB
+SOURCE_CHARS = 200
+SLICE_BYTES = 60_000
+PART_BYTES = 64 * KIB
+
+
+class Level(Enum):
+    """How grave a line is. Other spellings are read as one of these."""
+
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+    FATAL = "fatal"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Level | None":
+        return SPELLINGS.get(value.lower()) if isinstance(value, str) else None
+
+
+SPELLINGS = {level.value: level for level in Level} | {
+    "warning": Level.WARN,
+    "err": Level.ERROR,
+    "critical": Level.FATAL,
+    "notice": Level.INFO,
+}
+
+NO_METADATA = Raw()
+
+
+class Line(Struct, omit_defaults=True):
+    """A line as it is stored, in the order of docs/redis.md."""
+
+    level: Level
+    message: str
+    source: str | None = None
+    metadata: Raw = NO_METADATA
+    loggedAt: str | None = None
+
+
+Message = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
+"""A message of at most 16 Ki characters needs no look at its bytes."""
+
+
+class Entry(Struct):
+    """What a client sends, as nearly all of them do."""
+
+    message: Message
+    level: Level | None = Level.INFO
+    timestamp: str | None = None
+    source: Annotated[str, Meta(max_length=SOURCE_CHARS)] | None = None
+    metadata: Raw = NO_METADATA
+
+
+class AnyEntry(Struct):
+    """An entry whose types are right, and whose limits are still to be checked."""
+
+    message: str
+    level: str | None = None
+    timestamp: str | None = None
+    source: str | None = None
+    metadata: Raw = NO_METADATA
+
+
+class Part(NamedTuple):
+    """One entry of the stream: how many lines it holds, and the JSON array of them."""
+
+    lines: int
+    text: bytes
+
+
+class Batch(NamedTuple):
+    """A whole batch: its parts in order, their lines and bytes in all, and how many messages were cut."""
+
+    parts: Sequence[Part]
+    lines: int
+    bytes: int
+    truncated: int
+
+
+_entries = msgspec.json.Decoder(list[Entry | Message])
+_entry_lines = msgspec.json.Decoder(Entry | Message)
+_any_entry = msgspec.json.Decoder(AnyEntry | str)
+_encode = msgspec.json.Encoder().encode
+
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
+
+
+def decode(body: bytes, ndjson: bool) -> Generator[None, None, Batch]:
+    """The batch in a body of NDJSON or JSON, as the generator's value; it yields between slices.
+
+    The body is valid UTF-8, which was checked before: the decoder does not look at what it skips or keeps raw.
+
+    Raises Refusal: `too_large` or `invalid_entry` with the `index` of the entry, `invalid_json`, `invalid_request`.
+    """
+    intake = Intake()
+    if ndjson:
+        for piece in line_pieces(body):
+            if intake.lines:
+                yield
+            intake.take_lines(piece)
+    else:
+        for items in item_pieces(body):
+            if intake.lines:
+                yield
+            intake.take_items(items)
+    return intake.batch()
+
+
+def line_pieces(body: bytes) -> Iterator[bytes]:
+    """NDJSON cut at line ends into about SLICE_BYTES; a longer line is a piece of its own."""
+    start = 0
+    while start < len(body):
+        reach = start + SLICE_BYTES
+        end = body.rfind(b"\n", start, reach) + 1 or body.find(b"\n", reach) + 1 or len(body)
+        yield body[start:end]
+        start = end
+
+
+def item_pieces(body: bytes) -> Iterator[list[Raw]]:
+    """The items of a JSON array of entries, or of the object around it, in groups of about SLICE_BYTES."""
+    group, size = [], 0
+    for item in items_of(body):
+        group.append(item)
+        size += len(memoryview(item))
+        if size > SLICE_BYTES:
+            yield group
+            group, size = [], 0
+    yield group
+
+
+def items_of(body: bytes) -> Sequence[Raw]:
+    """The items of the array, undecoded. Refusal `invalid_json`, `invalid_request`, `too_large`."""
+    array, wrapped = array_decoders(len(body) > SLICE_BYTES)
+    try:
+        found = array.decode(body) if body.lstrip()[:1] != b"{" else wrapped.decode(body).logs
+    except msgspec.ValidationError as error:
+        if "at most length" in str(error):
+            raise too_many() from None
+        raise invalid("Logs are a JSON array of entries, or an object with one as `logs`.") from None
+    except RecursionError:
+        raise Refusal("invalid_json", "The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
+    return found if isinstance(found, list) else [item for item in msgspec.structs.astuple(found) if item]
+
+
+@cache
+def array_decoders(bounded: bool) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    """Decoders of an array, and of an object around one.
+
+    A list grows with what it is given: millions of items in a body that is to be refused for them. A struct of
+    ENTRIES_MOST places, laid out as an array, does not, but takes a tenth of a millisecond: so for large bodies only.
+    """
+    kind: Any = list[Raw]
+    if bounded:
+        places = [(f"item{i}", Raw, NO_METADATA) for i in range(ENTRIES_MOST)]
+        kind = msgspec.defstruct("Places", places, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(kind), msgspec.json.Decoder(msgspec.defstruct("Wrapped", [("logs", kind)]))
+
+
+class Intake:
+    """A batch on its way in: its parts so far, and the first entry over a limit or otherwise bad."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.lines = 0
+        self.truncated = 0
+        self._over: Refusal | None = None
+        self._bad: Refusal | None = None
+
+    def take_lines(self, piece: bytes) -> None:
+        """A piece of NDJSON; blank lines do not count."""
+        if any(blank in piece for blank in (b"\n\n", b"\n\r", b"\n ", b"\n\t")):
+            piece = _BLANK_LINES.sub(b"\n", piece)
+        piece = piece.strip(b" \t\r\n")
+        if not piece:
+            return
+        first = self._count(piece.count(b"\n") + 1)
+        try:
+            lines = [line_of(entry) for entry in _entry_lines.decode_lines(piece)]
+        except (*MALFORMED, Refusal):
+            lines = []
+        if len(lines) != self.lines - first:
+            lines = self._one_by_one(first, piece.split(b"\n"))
+        self._keep(lines)
+
+    def take_items(self, items: list[Raw]) -> None:
+        """Items of a JSON array."""
+        first = self._count(len(items))
+        try:
+            lines = [line_of(entry) for entry in _entries.decode(b"[" + b",".join(items) + b"]")]
+        except (*MALFORMED, Refusal):
+            lines = self._one_by_one(first, items)
+        self._keep(lines)
+
+    def batch(self) -> Batch:
+        """The whole batch. Raises the fault that was found: one over a limit goes before any other."""
+        fault = self._over or self._bad
+        if fault is not None:
+            raise fault
+        return Batch(self.parts, self.lines, sum(len(part.text) for part in self.parts), self.truncated)
+
+    def _count(self, entries: int) -> int:
+        first, self.lines = self.lines, self.lines + entries
+        if self.lines > ENTRIES_MOST:
+            raise too_many()
+        return first
+
+    def _one_by_one(self, first: int, texts: Sequence[bytes | Raw]) -> list[Line]:
+        """The lines of a piece that has something unusual; notes which entry is at fault."""
+        lines = []
+        for index, text in enumerate(texts, first):
+            try:
+                line, cut = unusual_line(text)
+                self.truncated += cut
+                lines.append(line)
+            except Refusal as fault:
+                self._note(Refusal(fault.code, f"Entry {index}: {fault.text}", index=index, **fault.more))
+        return lines
+
+    def _note(self, fault: Refusal) -> None:
+        if fault.code == "too_large":
+            self._over = self._over or fault
+        else:
+            self._bad = self._bad or fault
+
+    def _keep(self, lines: list[Line]) -> None:
+        if lines and not (self._over or self._bad):
+            self.parts.extend(encoded(lines))
+
+
+def encoded(lines: list[Line]) -> Iterator[Part]:
+    """Parts of at most PART_BYTES that hold these lines; a longer line has one of its own."""
+    text = _encode(lines)
+    if len(text) <= PART_BYTES or len(lines) == 1:
+        yield Part(len(lines), text)
+        return
+    half = len(lines) // 2
+    yield from encoded(lines[:half])
+    yield from encoded(lines[half:])
+
+
+def line_of(entry: Entry | str) -> Line:
+    """The line of a usual entry. Refusal when its time or its metadata are not fine."""
+    if isinstance(entry, str):
+        return Line(Level.INFO, entry)
+    return Line(
+        entry.level or Level.INFO,
+        entry.message,
+        entry.source,
+        metadata_of(entry.metadata) if entry.metadata else NO_METADATA,
+        None if entry.timestamp is None else logged_at(entry.timestamp),
+    )
+
+
+def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
+    """The line of any entry, and whether its message was cut. Refusal `invalid_entry` or `too_large` without index."""
+    try:
+        entry = _any_entry.decode(text)
+    except msgspec.ValidationError as error:
+        raise bad(str(error)) from None
+    except RecursionError:
+        raise bad("nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise bad("not JSON") from None
+    if isinstance(entry, str):
+        entry = AnyEntry(entry)
+    level = SPELLINGS.get((entry.level or "info").lower())
+    if level is None:
+        raise bad(f"level is one of {', '.join(each.value for each in Level)}")
+    if entry.source is not None and len(entry.source) > SOURCE_CHARS:
+        raise too_large(f"source has more than {SOURCE_CHARS} characters", "sourceChars", SOURCE_CHARS)
+    message = shortened(entry.message)
+    usual = Entry(message, level, entry.timestamp, entry.source, entry.metadata)
+    return line_of(usual), message is not entry.message
+
+
+def bad(why: str) -> Refusal:
+    return Refusal("invalid_entry", why)
+
+
+def too_many() -> Refusal:
+    return too_large(f"A batch has at most {ENTRIES_MOST} entries.", "entries", ENTRIES_MOST, index=ENTRIES_MOST)
+
+
+def shortened(message: str) -> str:
+    """The message itself, or its beginning and a mark that says so, in at most MESSAGE_BYTES of UTF-8."""
+    if len(message) <= MESSAGE_BYTES // 4:
+        return message
+    text = message.encode()
+    if len(text) <= MESSAGE_BYTES:
+        return message
+    mark = f"… [cut: {len(text)} bytes]"
+    return text[: MESSAGE_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+
+
+def metadata_of(raw: Raw) -> Raw:
+    """The metadata to store: the bytes that were sent, on one line. Refusal `too_large` or `invalid_entry`."""
+    text = bytes(raw)
+    if text == b"null":
+        return NO_METADATA
+    if text[:1] != b"{":
+        raise bad("metadata is a JSON object")
+    if len(text) > METADATA_BYTES:
+        raise too_large(f"metadata is larger than {METADATA_BYTES} bytes", "metadataBytes", METADATA_BYTES)
+    if nested_deeper(text, NESTING_MOST):
+        raise bad(f"metadata is nested deeper than {NESTING_MOST}")
+    if b"\n" in text or b"\r" in text:
+        return Raw(text.replace(b"\n", b" ").replace(b"\r", b" "))
+    return raw
+
+
+def logged_at(text: str) -> str:
+    """An entry's own time, in the form in which all times are answered. Refusal `invalid_entry`."""
+    if len(text) == 24 and text[19] == "." and text[23] == "Z" and text.isascii() and text[20:23].isdigit():
+        second = canonical_second(text[:19])
+        if second:
+            return text
+    try:
+        return rfc3339(parse_ms(text))
+    except ValueError as error:
+        raise bad(f"timestamp: {error}") from None
+
+
+@lru_cache(maxsize=4096)
+def canonical_second(text: str) -> bool:
+    """Whether a text is a whole second in exactly the form that we answer: most of a batch share a few of them."""
+    try:
+        return rfc3339(parse_ms(f"{text}Z"))[:19] == text
+    except ValueError:
+        return False

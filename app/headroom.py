@@ -1,0 +1,52 @@
+"""How near Redis is to its memory limit: logs are refused before the state of jobs would be.
+
+Never: asks more than once a second, unless what was sent since then may have used up what was left.
+"""
+
+import asyncio
+
+from app.error import unavailable
+from app.link import Link
+
+SHARE = 0.9
+"""The part of `maxmemory` that logs may fill."""
+
+FRESH_S = 1.0
+COST = 1.5
+"""Redis bytes that a byte of an append may take, its overhead included."""
+
+
+class Headroom:
+    """What one process knows of the memory that is left."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._asked_s = float("-inf")
+        self._left_bytes = float("inf")
+        self._asking = asyncio.Lock()
+
+    async def take(self, size_bytes: int) -> None:
+        """Return if that much may be appended; Refusal `unavailable` when Redis is almost full."""
+        if not self._knows(size_bytes):
+            async with self._asking:
+                if not self._knows(size_bytes):
+                    await self._ask()
+        self._left_bytes -= size_bytes * COST
+        if self._left_bytes < 0:
+            raise unavailable("Redis is almost out of memory: logs are refused so that jobs go on.")
+
+    def _knows(self, size_bytes: int) -> bool:
+        fresh = asyncio.get_running_loop().time() - self._asked_s < FRESH_S
+        return fresh and self._left_bytes >= size_bytes * COST
+
+    async def _ask(self) -> None:
+        info = parse_info(await self._link.call("INFO", "memory"))
+        most = int(info["maxmemory"])
+        self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")
+        self._asked_s = asyncio.get_running_loop().time()
+
+
+def parse_info(text: bytes) -> dict[str, str]:
+    """The fields of an INFO reply."""
+    lines = text.decode().splitlines()
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}

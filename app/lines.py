@@ -1,0 +1,124 @@
+"""Log lines on their way out: from stored record batches to the objects that readers get. No I/O.
+
+Owns: the object of a line, its id, and which lines a level or a search lets through.
+
+Always: the same line is the same bytes at each reading, whoever reads it: a page, a download or a stream.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.clock import rfc3339
+from app.error import invalid
+from app.job import ALPHABET, encode_ulid
+
+Q_CHARS = 1024
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+NULL = Raw(b"null")
+
+PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
+"""The last two characters of an id, by the last ten bits of the seq."""
+
+
+class Row(Struct):
+    """A line as the API answers it. The fields that a stored line has not are set by `rows_of`."""
+
+    id: str = ""
+    seq: int = 0
+    level: str = "info"
+    message: str = ""
+    source: str | None = None
+    metadata: Raw = NULL
+    loggedAt: str | None = None
+    createdAt: str = ""
+
+
+class Stored(NamedTuple):
+    """A record batch: seqs of its first and last line, time of acceptance, JSON array of lines."""
+
+    first: int
+    last: int
+    at_ms: int
+    text: bytes
+
+
+_decode = msgspec.json.Decoder(list[Row]).decode
+_encoder = msgspec.json.Encoder()
+
+
+def rows_of(job: str, batch: Stored) -> list[Row]:
+    """The lines of a record batch, complete."""
+    rows = _decode(batch.text)
+    created = rfc3339(batch.at_ms)
+    for seq, row in enumerate(rows, batch.first):
+        row.id = id_head(job, batch.at_ms, seq >> 10) + PAIRS[seq & 1023]
+        row.seq = seq
+        row.createdAt = created
+        if row.loggedAt is None:
+            row.loggedAt = created
+    return rows
+
+
+@lru_cache(maxsize=64)
+def id_head(job: str, at_ms: int, seq_high: int) -> str:
+    """All but the last two characters of the ids of 1024 lines: time, 40 bits of the job, and the seq's high bits."""
+    mark = hashlib.blake2b(job.encode(), digest_size=5).digest()
+    return encode_ulid(at_ms, mark + (seq_high << 10).to_bytes(5))[:24]
+
+
+def array(rows: list[Row]) -> bytes:
+    """The JSON array of lines."""
+    return _encoder.encode(rows)
+
+
+def ndjson(rows: list[Row]) -> bytes:
+    """One line of JSON for each line."""
+    return _encoder.encode_lines(rows)
+
+
+class Filter(NamedTuple):
+    """What a reader wants: some levels (all, when empty), and needles that all occur in the lower-cased message."""
+
+    levels: frozenset[str] = frozenset()
+    needles: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.levels or self.needles)
+
+    def passes(self, row: Row) -> bool:
+        """Whether the reader wants this line."""
+        if self.levels and row.level not in self.levels:
+            return False
+        if not self.needles:
+            return True
+        message = row.message.lower()
+        return all(needle in message for needle in self.needles)
+
+    def chosen(self, rows: list[Row]) -> Iterator[Row]:
+        """The lines of these that the reader wants."""
+        return filter(self.passes, rows) if self else iter(rows)
+
+
+def parse_q(text: str) -> tuple[str, ...]:
+    """The needles of a search: blank-separated words, and "phrases in quotes" as a whole. Refusal `invalid_request`."""
+    if len(text) > Q_CHARS:
+        raise invalid(f"q has at most {Q_CHARS} characters.")
+    parts = text.split('"')
+    if len(parts) % 2 == 0:
+        raise invalid("q has a quote that is not closed.")
+    needles = [word for part in parts[::2] for word in part.split()] + [phrase for phrase in parts[1::2] if phrase]
+    return tuple(dict.fromkeys(needle.lower() for needle in needles))
+
+
+def parse_levels(texts: list[str]) -> frozenset[str]:
+    """The levels of one or more comma-separated lists. Refusal `invalid_request`."""
+    levels = {word.strip().lower() for text in texts for word in text.split(",") if word.strip()}
+    unknown = levels.difference(LEVELS)
+    if unknown:
+        raise invalid(f"level is one or more of {', '.join(LEVELS)}, not {min(unknown)!r}.")
+    return frozenset(levels)

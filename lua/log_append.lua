@@ -1,0 +1,65 @@
+-- One batch of lines at the end of a job's log: their seqs, the record batches, and the hint to whoever follows.
+-- KEYS[1] stream the log, jw:{J}:log
+-- KEYS[2] hash   jw:{J}:log:meta
+-- KEYS[3] string jw:{J}:log:gone, there while the job's deletion is fresh
+-- ARGV[1] 0|1    whether the job is known to exist: without it, a log is not begun
+-- ARGV[2] string channel of the hint, jw:{J}:log:live
+-- ARGV[3] int    lines that are kept
+-- ARGV[4] bytes  that are kept
+-- ARGV[5] string '', or of the Idempotency-Key: digests, lines and cuts, as include/log_keys.lua has them (30 bytes)
+-- ARGV[6] string bucket of the key, 000 to fff
+-- ARGV[7] int    parts; for each of them follow
+--         int    its lines
+--         JSON   array of its lines
+-- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
+-- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
+-- Cost: one command for each part, and about 7; up to 16 more while the log is over its bounds
+-- include: clock
+-- include: log_keys
+local log, meta, gone = KEYS[1], KEYS[2], KEYS[3]
+local known, channel = ARGV[1] == '1', ARGV[2]
+local lines_most, bytes_most = tonumber(ARGV[3]), tonumber(ARGV[4])
+local key, bucket, parts = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local now = now_ms()
+local now_s = math.floor(now / 1000)
+local SMALL_BYTES = 4096
+
+if redis.call('EXISTS', gone) == 1 then return { 'no_job' } end
+local field = redis.call('HMGET', meta, 'lastSeq', 'firstSeq', 'bytes')
+if not field[1] and not known then return { 'new' } end
+local before, first_kept, bytes = tonumber(field[1] or 0), tonumber(field[2] or 1), tonumber(field[3] or 0)
+local keys = nil
+if key ~= '' then
+  keys = read_keys(meta)
+  local record = find_key(meta, keys, string.sub(key, 1, 10), bucket, now_s)
+  if record and string.sub(record, 11, 26) ~= string.sub(key, 11, 26) then return { 'mismatch' } end
+  if record then return { 'again', record } end
+end
+
+local last = before
+for i = 0, parts - 1 do
+  local lines, text = tonumber(ARGV[8 + 2 * i]), ARGV[9 + 2 * i]
+  redis.call('XADD', log, string.format('%d-0', last + lines), 'first', last + 1, 'at', now, 'lines', text)
+  last = last + lines
+  bytes = bytes + #text
+end
+local ttl_ms = redis.call('PTTL', meta)
+if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
+if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end
+for _ = 1, parts + 16 do
+  if last - first_kept < lines_most and bytes <= bytes_most then break end
+  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local oldest_last = oldest and tonumber(string.match(oldest[1], '^%d+'))
+  if not oldest or oldest_last == last then break end
+  redis.call('XDEL', log, oldest[1])
+  first_kept = oldest_last + 1
+  bytes = bytes - #oldest[2][6]
+end
+redis.call('HSET', meta, 'lastSeq', last, 'firstSeq', first_kept, 'bytes', bytes)
+
+if parts > 0 then
+  local hint = string.format('%d %d %d', before + 1, last, now)
+  if parts == 1 and #ARGV[9] <= SMALL_BYTES then hint = hint .. ' ' .. ARGV[9] end
+  redis.call('PUBLISH', channel, hint)
+end
+return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0 }
