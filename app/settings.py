@@ -5,7 +5,7 @@ a sentence that names the variable: nothing is clamped, nothing is guessed. `doc
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -81,10 +81,11 @@ def parse(knob_: "Field[Any]", text: str) -> Any:
         raise BadSetting(f"{variable} is {wanted}, not {text!r}.") from None
 
 
-def variables() -> Iterator[tuple[str, str, Any, str]]:
+def variables() -> list[tuple[str, str, Any, str]]:
     """Each setting as (field, variable, default, meaning), in the order of the struct."""
-    for knob_ in fields(Settings):
-        yield knob_.name, knob_.metadata["variable"], knob_.default, knob_.metadata["meaning"]
+    return [
+        (knob_.name, knob_.metadata["variable"], knob_.default, knob_.metadata["meaning"]) for knob_ in fields(Settings)
+    ]
 
 
 def read(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:

@@ -8,9 +8,8 @@
 -- ARGV[4] bytes  that are kept
 -- ARGV[5] string '', or of the Idempotency-Key: digests, lines and cuts, as include/log_keys.lua has them (30 bytes)
 -- ARGV[6] string bucket of the key, 000 to fff
--- ARGV[7] int    parts; for each of them follow
---         int    its lines
---         JSON   array of its lines
+-- ARGV[7] int    parts
+-- ARGV[8..]      per part two: how many lines, and the JSON array of them
 -- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
 -- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
 -- Cost: one command for each part, and about 7; up to 16 more while the log is over its bounds
