@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
-from app.job import KIB, MIB, is_ulid
+from app.job import ENDED, KIB, MIB, is_ulid
 from app.keys import Keys
 from app.lines import Filter, Row, Stored, array, ndjson, rows_of
 from app.link import Link, ScriptUnknown, Word
@@ -146,7 +146,10 @@ class Logs:
             if status is None:
                 raise job_not_found()
             status, reply = await self._append(space, job, batch, key, known=True)
-        return appended(status, reply, batch)
+        done = appended(status, reply, batch)
+        if not done.replayed and reply[4] and done.status not in ENDED:
+            await self.expire(job, 0)
+        return done
 
     async def delete(self, job: str) -> None:
         """Remove a job's log. An append that is still under way finds no job. Atomic."""

@@ -1,0 +1,110 @@
+"""What tests of logs share: one Valkey for all of them, and rooms with links, a space and a prefix of their own.
+
+async def work(room: Room) -> None: ...
+
+with_room(work)
+"""
+
+import asyncio
+import atexit
+import functools
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from app.api.logs import decoded
+from app.entries import Batch
+from app.job import new_job_ids
+from app.keys import Keys
+from app.lines import Filter, Row
+from app.logs import Appended, Key, Logs, Page, PageQuery
+from app.main import Backend, web
+from app.settings import Settings
+from tests.valkey import Valkey
+
+T = TypeVar("T")
+ROOT_KEY = "emit_root_of_the_tests"
+EVERYTHING = Filter()
+
+
+@functools.cache
+def valkey() -> Valkey:
+    """The server; it ends with the test run."""
+    server = Valkey()
+    atexit.register(server.close)
+    return server
+
+
+class Room:
+    """A started backend under a prefix of its own."""
+
+    def __init__(self, server: Valkey, **settings: Any) -> None:
+        self.settings = Settings(
+            redis_url=server.url, prefix=f"t{secrets.token_hex(6)}", root_key=ROOT_KEY, rate=0, **settings
+        )
+        self.backend = Backend(self.settings)
+        self.keys: Keys = self.backend.keys
+        self.logs: Logs = self.backend.logs
+        self.call = self.backend.control.call
+        self.space = ""
+
+    async def new_job(self, status: str = "running") -> str:
+        """A job as far as logs see one: its id and its status."""
+        if not self.space:
+            made, _ = await self.backend.spaces.create("tests")
+            self.space = made.id
+        (job,) = new_job_ids(self.space, self.backend.clock.now_ms(), 1)
+        await self.call("HSET", self.keys.job(self.space, job), "status", status)
+        return job
+
+    async def append(self, job: str, *messages: str, key: Key | None = None) -> Appended:
+        """Append plain messages."""
+        return await self.logs.append(self.space, job, await batch_of(*messages), key)
+
+    async def page(
+        self, job: str, mode: Any = "tail", position: int = 0, limit: int = 500, wanted: Filter = EVERYTHING
+    ) -> Page:
+        """One page."""
+        return await self.logs.page(self.space, job, PageQuery(mode, position, limit, wanted))
+
+    async def every_line(self, job: str, limit: int = 500) -> list[Row]:
+        """All lines, by paging forwards."""
+        rows: list[Row] = []
+        for _ in itertools.count():
+            page = await self.page(job, "after", rows[-1].seq if rows else 0, limit)
+            rows += page.rows
+            if not page.cursor.more:
+                return rows
+        raise AssertionError
+
+    def client(self) -> httpx.AsyncClient:
+        """An HTTP client of the whole application, with the root key."""
+        transport = httpx.ASGITransport(web(self.backend))
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://test/api/v1", headers={"x-api-key": ROOT_KEY}, timeout=30
+        )
+
+
+async def batch_of(*messages: str) -> Batch:
+    """The batch of plain messages."""
+    return await decoded(msgspec.json.encode(messages), ndjson=False)
+
+
+def with_room(work: Callable[[Room], Awaitable[T]], server: Valkey | None = None, **settings: Any) -> T:
+    """Run an async function of a fresh Room to its end."""
+
+    async def run() -> T:
+        room = Room(server or valkey(), **settings)
+        await room.backend.start()
+        try:
+            await room.backend.control.ready(10)
+            await room.backend.bulk.ready(10)
+            return await work(room)
+        finally:
+            await room.backend.close()
+
+    return asyncio.run(run())
