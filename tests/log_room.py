@@ -10,14 +10,16 @@ import atexit
 import functools
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import httpx
 import msgspec
+import pytest
 
 from app.api.logs import decoded
 from app.entries import Batch
+from app.error import Refusal
 from app.job import new_job_ids
 from app.keys import Keys
 from app.lines import Filter, Row
@@ -108,3 +110,15 @@ def with_room(work: Callable[[Room], Awaitable[T]], server: Valkey | None = None
             await room.backend.close()
 
     return asyncio.run(run())
+
+
+async def refusal_of(awaitable: Awaitable[Any]) -> Refusal:
+    """The refusal that a call ends with."""
+    with pytest.raises(Refusal) as caught:
+        await awaitable
+    return caught.value
+
+
+def messages(rows: Iterable[Row]) -> list[str]:
+    """The texts of lines."""
+    return [row.message for row in rows]

@@ -1,10 +1,8 @@
 """The log of a job on Redis: contiguous whatever happens, read the same from everywhere, bounded, gone when deleted."""
 
 import asyncio
-import hashlib
 import json
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,26 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.logs import decoded
-from app.error import Refusal
-from app.job import is_ulid, new_job_ids
+from app.job import is_ulid
 from app.lines import Filter, parse_q
-from app.logs import Appended, key_of
-from app.scripts import SCRIPTS
-from tests.log_room import Room, batch_of, with_room
+from app.logs import Appended
+from tests.log_room import Room, messages, with_room
 from tests.valkey import Valkey
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SLOW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-async def refusal_of(awaitable: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
-        await awaitable
-    return caught.value
-
-
-def messages(rows: Any) -> list[str]:
-    return [row.message for row in rows]
 
 
 # Order and seqs
@@ -274,263 +260,6 @@ def test_levels_are_filtered_in_both_directions() -> None:
         assert messages((await room.page(job, "tail", 0, 7, wanted)).rows) == expected[-7:]
 
     with_room(work)
-
-
-# Idempotency-Keys
-
-
-def test_the_same_batch_under_the_same_key_is_done_once_and_answered_alike() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        key = key_of("key", b"body")
-        await room.append(job, "before")
-        first = await room.append(job, "a", "b", key=key)
-        await room.append(job, "after")
-        again = await room.append(job, "a", "b", key=key)
-        assert again == first._replace(replayed=True)
-        assert messages(await room.every_line(job)) == ["before", "a", "b", "after"]
-
-    with_room(work)
-
-
-def test_two_copies_at_once_are_done_once_a_hundred_times() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for n in range(100):
-            key = key_of(f"key {n}", b"body")
-            both = await asyncio.gather(*(room.append(job, f"{n} a", f"{n} b", key=key) for _ in range(2)))
-            assert sorted(answer.replayed for answer in both) == [False, True]
-            assert both[0]._replace(replayed=True) == both[1]._replace(replayed=True)
-        assert messages(await room.every_line(job)) == [f"{n} {x}" for n in range(100) for x in "ab"]
-
-    with_room(work)
-
-
-def test_a_key_belongs_to_its_job() -> None:
-    async def work(room: Room) -> None:
-        one, other = await room.new_job(), await room.new_job()
-        key = key_of("key", b"body")
-        assert not (await room.append(one, "a", key=key)).replayed
-        assert not (await room.append(other, "a", key=key)).replayed
-
-    with_room(work)
-
-
-def test_a_key_used_with_another_body_is_refused_and_changes_nothing() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        await room.append(job, "a", key=key_of("key", b"one body"))
-        refused = await refusal_of(room.append(job, "b", key=key_of("key", b"another")))
-        assert refused.code == "idempotency_mismatch"
-        assert messages(await room.every_line(job)) == ["a"]
-
-    with_room(work)
-
-
-def test_an_empty_batch_uses_its_key_up() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        assert await room.append(job, key=key_of("key", b"[]")) == Appended("running", 0, None, None, 0, False)
-        assert (await room.append(job, key=key_of("key", b"[]"))).replayed
-        assert (await refusal_of(room.append(job, "a", key=key_of("key", b"a")))).code == "idempotency_mismatch"
-        assert (await room.append(job, "a")).first == 1
-
-    with_room(work)
-
-
-def test_a_replay_after_the_log_was_cut_is_answered_like_the_first() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        body = json.dumps(["x" * 70_000]).encode()
-        batch = await decoded(body, ndjson=False)
-        first = await room.logs.append(room.space, job, batch, key_of("key", body))
-        assert first.truncated == 1
-        assert await room.logs.append(room.space, job, batch, key_of("key", body)) == first._replace(replayed=True)
-
-    with_room(work)
-
-
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, int]], None]:
-    """Lets a test make the script's slices small, so that they are closed and dropped within it."""
-
-    def shrink(constants: dict[str, int]) -> None:
-        script = SCRIPTS["log_append"]
-        text = script.text
-        for name, value in constants.items():
-            old = next(line for line in text.splitlines() if line.startswith(f"local {name} = "))
-            text = text.replace(old, f"local {name} = {value}")
-        changed = type(script).__new__(type(script))
-        changed.name, changed.text = script.name, text
-        changed.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(SCRIPTS, "log_append", changed)
-
-    return shrink
-
-
-def test_keys_are_found_across_slices_and_the_oldest_slices_go(small_slices: Callable[[dict[str, int]], None]) -> None:
-    small_slices({"SLICE_KEYS": 5, "SLICES": 3})
-
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for n in range(40):
-            await room.append(job, str(n), key=key_of(str(n), b""))
-        fields = await room.call("HKEYS", room.keys.log_meta(job))
-        assert len([name for name in fields if b":" in name]) <= 20
-        for n in range(39, 24, -1):
-            assert (await room.append(job, "again", key=key_of(str(n), b""))).replayed, n
-        assert not (await room.append(job, "new", key=key_of("0", b""))).replayed
-
-    with_room(work)
-
-
-def test_keys_older_than_a_day_are_free_again(small_slices: Callable[[dict[str, int]], None]) -> None:
-    small_slices({"KEPT_S": 0})
-
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        assert not (await room.append(job, "a", key=key_of("key", b"one"))).replayed
-        assert not (await room.append(job, "b", key=key_of("key", b"two"))).replayed
-
-    with_room(work)
-
-
-def test_a_key_costs_little_memory() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        batch = await batch_of("x")
-        keys = 20_000
-        for n in range(0, keys, 500):
-            await asyncio.gather(
-                *(room.logs.append(room.space, job, batch, key_of(str(k), b"")) for k in range(n, n + 500))
-            )
-        used = await room.call("MEMORY", "USAGE", room.keys.log_meta(job), "SAMPLES", 0)
-        assert used / keys < 80
-
-    with_room(work)
-
-
-# Which job
-
-
-def test_a_log_is_not_begun_for_a_job_that_does_not_exist() -> None:
-    async def work(room: Room) -> None:
-        await room.new_job()
-        (ghost,) = new_job_ids(room.space, 0, 1)
-        for append in (room.append(ghost, "a"), room.append(ghost), room.append(ghost, key=key_of("k", b""))):
-            assert (await refusal_of(append)).code == "job_not_found"
-        assert (await refusal_of(room.page(ghost))).code == "job_not_found"
-        assert (await refusal_of(room.page("no id"))).code == "job_not_found"
-        assert not await room.call("EXISTS", room.keys.log(ghost), room.keys.log_meta(ghost))
-
-    with_room(work)
-
-
-@pytest.mark.parametrize("status", ["scheduled", "pending", "completed", "dead", "killed"])
-def test_logs_are_taken_in_any_status_and_tell_it(status: str) -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job(status)
-        assert (await room.append(job, "a")).status == status
-        assert (await room.append(job)).status == status
-
-    with_room(work)
-
-
-def test_after_a_deletion_a_late_append_finds_no_job_and_nothing_grows_back() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        await room.append(job, "a")
-        await room.logs.delete(job)
-        assert (await refusal_of(room.append(job, "late"))).code == "job_not_found"
-        assert messages((await room.page(job)).rows) == []
-        assert await _keys_of(room, job) == [room.keys.log_gone(job).encode()]
-        assert 0 < await room.call("TTL", room.keys.log_gone(job)) <= 60
-
-    with_room(work)
-
-
-async def _keys_of(room: Room, job: str) -> list[bytes]:
-    return [key for key in await room.call("KEYS", f"{room.keys.prefix}:*") if job.encode() in key.partition(b"}")[0]]
-
-
-def test_log_keys_expire_when_told_to_those_of_late_lines_too() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job("completed")
-        await room.append(job, "a")
-        await room.logs.expire(job, 100_000)
-        await room.call("DEL", room.keys.log(job))
-        await room.append(job, "late")
-        for key in (room.keys.log(job), room.keys.log_meta(job)):
-            assert 0 < await room.call("PTTL", key) <= 100_000
-        await room.logs.expire(job, 0)
-        for key in (room.keys.log(job), room.keys.log_meta(job)):
-            assert await room.call("PTTL", key) == -1
-
-    with_room(work)
-
-
-def test_a_job_that_runs_again_keeps_its_log() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job("pending")
-        await room.append(job, "a")
-        await room.logs.expire(job, 100_000)
-        await room.append(job, "b")
-        assert await room.call("PTTL", room.keys.log(job)) == -1
-        assert await room.call("PTTL", room.keys.log_meta(job)) == -1
-
-    with_room(work)
-
-
-# Bounds
-
-
-def test_beyond_the_kept_lines_the_oldest_go_and_the_cursor_says_so() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for i in range(30):
-            await room.append(job, *[f"{i} {k}" for k in range(100)])
-        page = await room.page(job, "after", 0, 500)
-        assert page.cursor.first_kept == page.cursor.oldest == page.rows[0].seq == 2001
-        assert (await room.page(job)).cursor.newest == 3000
-        assert len(await room.every_line(job)) == 1000
-
-    with_room(work, log_lines=1000)
-
-
-def test_beyond_the_kept_bytes_the_oldest_go() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for _ in range(40):
-            await room.append(job, *["x" * 1000] * 60)
-        kept = await room.every_line(job)
-        assert 900 < len(kept) < 1_048_576 / 1000
-        assert kept[-1].seq == 2400
-        assert int(await room.call("HGET", room.keys.log_meta(job), "bytes")) <= 1_048_576
-
-    with_room(work, log_bytes=1_048_576)
-
-
-def test_near_the_memory_limit_logs_are_refused_before_job_state_is() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        batch = await batch_of(*["x" * 5000] * 1000)
-        refused = None
-        for _ in range(40):
-            try:
-                await room.logs.append(room.space, job, batch)
-            except Refusal as refusal:
-                refused = refusal
-                break
-        assert refused is not None
-        assert refused.code == "unavailable"
-        assert await room.call("HSET", room.keys.job(room.space, job), "more", "x" * 100_000) == 1
-        rows = await room.every_line(job, 500)
-        assert rows[-1].seq == len(rows)
-        await room.logs.delete(job)
-        assert not await room.call("EXISTS", room.keys.log(job), room.keys.log_meta(job))
-
-    with Valkey(maxmemory_bytes=64 << 20) as server:
-        with_room(work, server)
 
 
 # Downloads
