@@ -207,8 +207,9 @@ class Runner:
         splitters = {name: LineSplitter(source=name, level=level) for name, level in _LEVELS.items()}
 
         def sink(name: str, chunk: bytes) -> None:
-            self._mirror(name, chunk)
             splitter = splitters[name]
+            if chunk:
+                self._mirror(name, chunk)
             entries = splitter.feed(chunk) if chunk else splitter.end()
             if entries and not self._is_refused:
                 try:
