@@ -65,7 +65,11 @@ class _Ended(NamedTuple):
 
 
 class Runner:
-    """Runs one command as one job. `mirror` gets the command's bytes as they come, `notice` sentences for a person."""
+    """Runs one command as one job. `mirror` gets the command's bytes as they come, `notice` sentences for a person.
+
+    The command's environment is `environ` (ours by default) with JOBWIRE_JOB and JOBWIRE_LEASE_TOKEN, so that it can
+    report progress or log by itself.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Runner:
         mirror: Mirror,
         notice: Notice,
         on_created: Callable[[Job], None] = lambda job: None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._jobs = jobs
         self._command = command
@@ -83,6 +88,7 @@ class Runner:
         self._mirror = mirror
         self._notice = notice
         self._on_created = on_created
+        self._environ = os.environ if environ is None else environ
         self._events: queue.SimpleQueue[_Exited | _Signal | Loss] = queue.SimpleQueue()
         self._insist = Insistence(jobs, patience_s=options.patience_s, wait=self._wait)
         self._lease: Lease | None = None
@@ -156,7 +162,7 @@ class Runner:
         try:
             child = Child(
                 self._command,
-                env=environment_of(job_id, token),
+                env={**self._environ, "JOBWIRE_JOB": job_id, "JOBWIRE_LEASE_TOKEN": token or ""},
                 sink=self._sink(),
                 on_exit=lambda outcome: self._events.put(_Exited(outcome)),
             )
@@ -273,11 +279,6 @@ def payload_of(command: Sequence[str]) -> dict[str, Any]:
         words.append(shown)
         left -= len(shown)
     return {"command": words, "cwd": os.fsencode(os.getcwd()).decode(errors="replace"), "host": platform.node()}
-
-
-def environment_of(job_id: str, token: str | None) -> Mapping[str, str]:
-    """The command's environment: ours, and which job it is, so that it can report progress or log by itself."""
-    return {**os.environ, "JOBWIRE_JOB": job_id, "JOBWIRE_LEASE_TOKEN": token or ""}
 
 
 def error_of(returncode: int, interrupted_by: int | None) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
+import msgspec
 import pytest
+import urllib3
 
 import jobwire
 from jobwire import exits
@@ -52,20 +54,31 @@ def test_library_and_commands_work_beside_a_stranger(
 
 
 def test_our_own_server_half_is_found_in_front_of_a_stranger(environ: dict[str, str], stranger: Path) -> None:
-    helped = python(stranger, environ, "-m", "jobwire", "--help")
-    assert helped.returncode == 0
-    assert "stranger" not in helped.stdout + helped.stderr
+    helped = python(stranger, environ, "-m", "jobwire", "up", "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
 
 
-def test_a_client_without_its_server_half_says_so(
-    service: FakeService, environ: dict[str, str], stranger: Path
+@pytest.mark.parametrize(
+    ("entry_points", "trouble"),
+    [
+        ("", "the server half is not installed here"),
+        ("[jobwire.commands]\nserver = app.cli:commands\n", "it was installed without its package `app`"),
+    ],
+)
+def test_a_client_without_its_server_half_works_and_says_so(
+    service: FakeService, environ: dict[str, str], stranger: Path, entry_points: str, trouble: str
 ) -> None:
-    shutil.copytree(CLIENT, stranger / "jobwire", ignore=shutil.ignore_patterns("__pycache__"))
-    assert python(stranger, environ, "-m", "jobwire", "jobs", "list").returncode == 0
-    up = python(stranger, environ, "-m", "jobwire", "up")
+    for module in (jobwire, click, msgspec, urllib3):
+        (stranger / module.__name__).symlink_to(Path(module.__file__ or "").parent)
+    installed = stranger / "jobwire-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: jobwire\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text(entry_points)
+    assert python(stranger, environ, "-S", "-m", "jobwire", "jobs", "list").returncode == 0
+    up = python(stranger, environ, "-S", "-m", "jobwire", "up")
     assert up.returncode == exits.NOT_CONFIGURED
-    assert "`up` is no command of the client" in up.stderr
-    assert "which is not jobwire's" in up.stderr
+    assert up.stderr.startswith("jobwire: `up` is no command of the client, and ")
+    assert trouble in up.stderr
 
 
 def test_the_client_half_never_imports_the_server() -> None:

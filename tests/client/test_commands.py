@@ -79,7 +79,7 @@ def test_tail_follows_through_an_outage_to_the_end_and_exits_by_it(
 def test_tail_lets_no_control_character_through_but_raw_does(service: FakeService, cli: Cli) -> None:
     job = service.add_job()
     append(job, "a\x1b[2J\x07b\r")
-    assert printed(cli("tail", job.id)) == b"a\\x1b[2J\\x07b\\x0d\n"
+    assert printed(cli("tail", job.id)) == b"a\\x1b[2J\\x07b\n"
     assert printed(cli("tail", "--raw", job.id)) == b"a\x1b[2J\x07b\r\n"
 
 
