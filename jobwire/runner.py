@@ -93,6 +93,7 @@ class Runner:
         self._insist = Insistence(jobs, patience_s=options.patience_s, wait=self._wait)
         self._lease: Lease | None = None
         self._is_refused = False
+        self._has_waited = False
 
     def run(self) -> int:
         """Run it, all attempts; returns the exit code. Raises `JobwireError` only if there never was a job."""
@@ -120,7 +121,7 @@ class Runner:
                 self._shipper.close(0)
 
     def _create(self) -> Job:
-        insist = Insistence(self._jobs, patience_s=self._options.start_patience_s, wait=_sleep)
+        insist = Insistence(self._jobs, patience_s=self._options.start_patience_s, wait=self._wait_for_a_server)
         return insist.create(
             self._options.name,
             payload=payload_of(self._command),
@@ -128,6 +129,13 @@ class Runner:
             timeout_seconds=self._options.timeout_s,
             claim=True,
         )
+
+    def _wait_for_a_server(self, seconds: float) -> bool:
+        if not self._has_waited:
+            self._notice("no server answers; waiting for one")
+        self._has_waited = True
+        time.sleep(seconds)
+        return True
 
     def _run_attempts(self, job: Job) -> int:
         token, attempt_number = job.lease_token, job.attempt_number
@@ -302,8 +310,3 @@ def signal_name(number: int) -> str:
 def _loss_by(stopped: ShipperStopped) -> Loss:
     cause = stopped.__cause__
     return loss_of(cause) if isinstance(cause, Refused) else Loss(exits.LEASE_LOST, str(stopped))
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return True
