@@ -13,6 +13,7 @@ import msgspec
 import uvicorn
 
 from app.credentials import Credentials, CredentialsError
+from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
 from app.main import Backend, sweep
@@ -111,5 +112,5 @@ def sweeper_command() -> None:
     run(work())
 
 
-commands = [up_command, web_command, sweeper_command]
+commands = [up_command, web_command, sweeper_command, demo]
 """What `jobwire` finds by the entry point group `jobwire.commands`."""

@@ -65,7 +65,11 @@ class _Ended(NamedTuple):
 
 
 class Runner:
-    """Runs one command as one job. `mirror` gets the command's bytes as they come, `notice` sentences for a person."""
+    """Runs one command as one job. `mirror` gets the command's bytes as they come, `notice` sentences for a person.
+
+    The command's environment is `environ` (ours by default) with JOBWIRE_JOB and JOBWIRE_LEASE_TOKEN, so that it can
+    report progress or log by itself.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Runner:
         mirror: Mirror,
         notice: Notice,
         on_created: Callable[[Job], None] = lambda job: None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._jobs = jobs
         self._command = command
@@ -83,10 +88,12 @@ class Runner:
         self._mirror = mirror
         self._notice = notice
         self._on_created = on_created
+        self._environ = os.environ if environ is None else environ
         self._events: queue.SimpleQueue[_Exited | _Signal | Loss] = queue.SimpleQueue()
         self._insist = Insistence(jobs, patience_s=options.patience_s, wait=self._wait)
         self._lease: Lease | None = None
         self._is_refused = False
+        self._has_waited = False
 
     def run(self) -> int:
         """Run it, all attempts; returns the exit code. Raises `JobwireError` only if there never was a job."""
@@ -114,7 +121,7 @@ class Runner:
                 self._shipper.close(0)
 
     def _create(self) -> Job:
-        insist = Insistence(self._jobs, patience_s=self._options.start_patience_s, wait=_sleep)
+        insist = Insistence(self._jobs, patience_s=self._options.start_patience_s, wait=self._wait_for_a_server)
         return insist.create(
             self._options.name,
             payload=payload_of(self._command),
@@ -122,6 +129,13 @@ class Runner:
             timeout_seconds=self._options.timeout_s,
             claim=True,
         )
+
+    def _wait_for_a_server(self, seconds: float) -> bool:
+        if not self._has_waited:
+            self._notice("no server answers; waiting for one")
+        self._has_waited = True
+        time.sleep(seconds)
+        return True
 
     def _run_attempts(self, job: Job) -> int:
         token, attempt_number = job.lease_token, job.attempt_number
@@ -156,7 +170,7 @@ class Runner:
         try:
             child = Child(
                 self._command,
-                env=environment_of(job_id, token),
+                env={**self._environ, "JOBWIRE_JOB": job_id, "JOBWIRE_LEASE_TOKEN": token or ""},
                 sink=self._sink(),
                 on_exit=lambda outcome: self._events.put(_Exited(outcome)),
             )
@@ -207,8 +221,9 @@ class Runner:
         splitters = {name: LineSplitter(source=name, level=level) for name, level in _LEVELS.items()}
 
         def sink(name: str, chunk: bytes) -> None:
-            self._mirror(name, chunk)
             splitter = splitters[name]
+            if chunk:
+                self._mirror(name, chunk)
             entries = splitter.feed(chunk) if chunk else splitter.end()
             if entries and not self._is_refused:
                 try:
@@ -274,11 +289,6 @@ def payload_of(command: Sequence[str]) -> dict[str, Any]:
     return {"command": words, "cwd": os.fsencode(os.getcwd()).decode(errors="replace"), "host": platform.node()}
 
 
-def environment_of(job_id: str, token: str | None) -> Mapping[str, str]:
-    """The command's environment: ours, and which job it is, so that it can report progress or log by itself."""
-    return {**os.environ, "JOBWIRE_JOB": job_id, "JOBWIRE_LEASE_TOKEN": token or ""}
-
-
 def error_of(returncode: int, interrupted_by: int | None) -> str | None:
     """The error to report for a return code as `subprocess` has it; None for success."""
     if returncode == 0:
@@ -300,8 +310,3 @@ def signal_name(number: int) -> str:
 def _loss_by(stopped: ShipperStopped) -> Loss:
     cause = stopped.__cause__
     return loss_of(cause) if isinstance(cause, Refused) else Loss(exits.LEASE_LOST, str(stopped))
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return True

@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 
 ROOMS = [
     {"cli"},
-    {"up"},
+    {"up", "demo", "demo_loop"},
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},

@@ -1,8 +1,8 @@
 """Finding the server half, and keeping clear of strangers with its name.
 
 Owns the look-up of the entry-point group `jobwire.commands`. The server's package is called `app`, as many others
-are: before anything is imported, the `app` that would be found must be the one that was installed beside this
-package.
+are: before anything is imported, the `app` that would be found must be the one that the entry point's own
+distribution brought along.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import click
+import msgspec
 
 GROUP = "jobwire.commands"
-_HOME = Path(__file__).resolve().parents[2]
 
 
 class ServerHalf(NamedTuple):
@@ -43,14 +45,28 @@ def find_server_half() -> ServerHalf:
 
 
 def _check_for_strangers(point: EntryPoint) -> None:
-    """Put our own home first in the search path; raises ImportError if another package is found all the same."""
+    """Put the server half's home first in the search path; ImportError if another package is found all the same."""
     package = point.module.partition(".")[0]
-    if (_HOME / package).is_dir() and sys.path[:1] != [str(_HOME)]:
-        sys.path.insert(0, str(_HOME))
+    home = None if point.dist is None else _home(point.dist, package)
+    if home is None:
+        raise ImportError(f"it was installed without its package `{package}`.")
+    if sys.path[:1] != [str(home)]:
+        sys.path.insert(0, str(home))
     spec = importlib.util.find_spec(package)
     place = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
-    if place != _HOME / package:
+    if place != home / package:
         raise ImportError(f"{place or 'nothing'} was found under the name `{package}`, which is not jobwire's.")
+
+
+def _home(dist: Distribution, package: str) -> Path | None:
+    """The folder that holds a distribution's package: where its files went, or its checkout if it is editable."""
+    for file in dist.files or ():
+        if file.parts == (package, "__init__.py"):
+            return Path(str(dist.locate_file(file))).resolve().parents[1]
+    origin: dict[str, Any] = msgspec.json.decode(dist.read_text("direct_url.json") or "{}")
+    if not origin.get("dir_info", {}).get("editable"):
+        return None
+    return Path(url2pathname(urlsplit(origin["url"]).path)).resolve()
 
 
 def _named(loaded: Mapping[str, click.Command] | Iterable[click.Command]) -> dict[str, click.Command]:

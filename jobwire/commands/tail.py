@@ -34,8 +34,8 @@ def tail(
     With -f it follows the job and exits 0 if it completed, 1 if it died or was killed. Server restarts are waited out.
 
     \b
-    jobwire tail 01JNA8… -f
-    jobwire tail 01JNA8… -n 20 --level error,fatal
+    jobwire tail JOB -f
+    jobwire tail JOB -n 20 --level error,fatal
     """
     jobs = Jobs.from_env("reader")
     printer = Printer(timestamps=timestamps, raw=raw)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -54,3 +56,47 @@ def cli(environ: dict[str, str]) -> Iterator[Cli]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+class Up:
+    """A real `jobwire up` on a folder and port of its own, that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._port = "0"
+        self.environ: dict[str, str] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Start on the same folder and port as before, and wait until it answers."""
+        command = [sys.executable, "-m", "jobwire", "up", "--json", "--port", self._port, "--data", str(self._data)]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
+        kept.pop("REDIS_URL", None)
+        self._process = subprocess.Popen(
+            command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        found = json.loads(self._process.stdout.readline())
+        self._port = found["url"].rpartition(":")[2]
+        ours = {"JOBWIRE_URL": found["url"], "JOBWIRE_KEY": found["rootKey"], "JOBWIRE_SPACE": found["spaceId"]}
+        self.environ = {**kept, **ours, "JOBWIRE_DATA": str(self._data)}
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=30)
+
+    @property
+    def jobs(self) -> Jobs:
+        return Jobs.from_env(environ=self.environ)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("up"))
+    yield up
+    up.stop()

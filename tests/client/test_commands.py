@@ -1,0 +1,223 @@
+"""`tail`, `logs` and `jobs` as a person or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobwire import exits
+
+from .conftest import Cli
+from .fake import BREAK, UNAVAILABLE, FakeJob, FakeService
+
+
+def finished(process: subprocess.Popen[bytes], given: bytes | None = None) -> tuple[int, bytes, bytes]:
+    out, err = process.communicate(given, timeout=60)
+    return process.returncode, out, err
+
+
+def printed(process: subprocess.Popen[bytes]) -> bytes:
+    code, out, err = finished(process)
+    assert (code, err) == (0, b"")
+    return out
+
+
+def with_lines(service: FakeService, count: int, status: str = "running") -> FakeJob:
+    job = service.add_job(status=status)
+    append(job, *(f"line {number}" for number in range(1, count + 1)))
+    return job
+
+
+def append(job: FakeJob, *messages: str, **fields: object) -> None:
+    for message in messages:
+        line = {"level": "info", "source": None, "metadata": None, "message": message, **fields}
+        job.lines.append({**line, "seq": len(job.lines) + 1})
+
+
+# --- tail ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("asked", "first"), [("0", None), ("3", 1198), ("700", 501), ("5000", 1)])
+def test_tail_prints_the_newest_lines_however_many(
+    service: FakeService, cli: Cli, asked: str, first: int | None
+) -> None:
+    job = with_lines(service, 1200)
+    expected = [f"line {number}" for number in range(first or 1201, 1201)]
+    assert printed(cli("tail", job.id, "-n", asked)).decode().splitlines() == expected
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("dead", 1), ("killed", 1)])
+def test_tail_follows_through_an_outage_to_the_end_and_exits_by_it(
+    service: FakeService, cli: Cli, status: str, code: int
+) -> None:
+    job = with_lines(service, 3)
+    process = cli("tail", "-f", job.id)
+    service.wait_for(lambda: service.seen("get"))
+    service.faults["logs"].extend([BREAK, UNAVAILABLE])
+    append(job, *(f"more {number}" for number in range(1500)))
+    seen = len(service.seen("get"))
+    service.wait_for(lambda: len(service.seen("get")) > seen)
+    append(job, "the last")
+    job.status, job.result = status, {"error": "why\x1b[2J"}
+    returned, out, err = finished(process)
+    assert returned == code
+    assert out.decode().splitlines() == [
+        *(f"line {number}" for number in range(1, 4)),
+        *(f"more {number}" for number in range(1500)),
+        "the last",
+    ]
+    assert b"\x1b" not in err
+    assert b"the server is away" in err
+
+
+def test_tail_lets_no_control_character_through_but_raw_does(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    append(job, "a\x1b[2J\x07b\r")
+    assert printed(cli("tail", job.id)) == b"a\\x1b[2J\\x07b\n"
+    assert printed(cli("tail", "--raw", job.id)) == b"a\x1b[2J\x07b\r\n"
+
+
+def test_tail_colours_levels_on_a_terminal_only(service: FakeService, cli: Cli, environ: dict[str, str]) -> None:
+    job = service.add_job()
+    append(job, "bad", level="error")
+    environ["TERM"] = "xterm"
+    environ.pop("NO_COLOR", None)
+    ours, theirs = pty.openpty()
+    assert cli("tail", job.id, stdout=theirs).wait(30) == 0
+    assert os.read(ours, 100) == b"\x1b[31mbad\x1b[0m\r\n"
+    os.close(ours)
+    os.close(theirs)
+    assert printed(cli("tail", job.id)) == b"bad\n"
+
+
+def test_tail_is_left_with_ctrl_c(service: FakeService, cli: Cli) -> None:
+    job = with_lines(service, 1)
+    process = cli("tail", "-f", job.id)
+    service.wait_for(lambda: service.seen("get"))
+    process.send_signal(signal.SIGINT)
+    assert finished(process)[0] == exits.INTERRUPTED
+
+
+# --- logs ----------------------------------------------------------------------------------------------------------
+
+
+def test_logs_prints_everything_page_by_page(service: FakeService, cli: Cli) -> None:
+    job = with_lines(service, 1201)
+    assert printed(cli("logs", job.id)).decode().splitlines() == [f"line {number}" for number in range(1, 1202)]
+    assert printed(cli("logs", job.id, "--after", "1199")) == b"line 1200\nline 1201\n"
+
+
+def test_logs_takes_a_broken_download_up_where_it_was(service: FakeService, cli: Cli) -> None:
+    job = with_lines(service, 1201)
+    service.faults["logs"].extend([None, BREAK, UNAVAILABLE])
+    assert printed(cli("logs", job.id)).count(b"\n") == 1201
+
+
+def test_what_was_piped_in_comes_out_byte_for_byte(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    stream = bytes(range(256)) * 700 + "é😀".encode() * 30_000 + b"\n\r\n\0 no end"
+    assert finished(cli("logs", job.id, stdin=subprocess.PIPE), stream)[0] == 0
+    assert printed(cli("logs", job.id, "--raw")) == stream
+
+
+def test_a_file_is_sent_and_no_input_at_all_is_not(service: FakeService, cli: Cli, tmp_path: Path) -> None:
+    job = service.add_job()
+    (tmp_path / "file").write_text("from a file\n")
+    with (tmp_path / "file").open("rb") as file:
+        assert printed(cli("logs", job.id, stdin=file)) == b""
+    assert service.messages() == ["from a file"]
+    assert printed(cli("logs", job.id, stdin=subprocess.DEVNULL)) == b"from a file\n"
+    assert printed(cli("logs", job.id, "--print", stdin=subprocess.PIPE)) == b"from a file\n"
+    assert len(service.seen("append")) == 1
+
+
+def test_tee_source_and_level_of_what_is_sent(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    process = cli("logs", job.id, "--tee", "--source", "make", "--level", "warn", stdin=subprocess.PIPE)
+    assert finished(process, b"text\n")[:2] == (0, b"text\n")
+    (line,) = job.lines
+    assert (line["source"], line["level"]) == ("make", "warn")
+    assert printed(cli("logs", job.id, "--raw", "--source", "other")) == b""
+
+
+def test_json_is_one_object_a_line(service: FakeService, cli: Cli) -> None:
+    job = with_lines(service, 2)
+    objects = [json.loads(line) for line in printed(cli("logs", job.id, "--json")).splitlines()]
+    assert [found["message"] for found in objects] == ["line 1", "line 2"]
+
+
+def test_sending_and_printing_at_once_is_a_usage_error(service: FakeService, cli: Cli) -> None:
+    assert finished(cli("logs", "x", "--send", "--raw"))[0] == exits.USAGE
+
+
+def test_sending_to_a_job_that_is_not_there_says_so(service: FakeService, cli: Cli) -> None:
+    code, _, err = finished(cli("logs", "nowhere", stdin=subprocess.PIPE), b"text\n")
+    assert (code, err) == (exits.NO_SUCH_JOB, b"jobwire: Job not found\n")
+
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_as_a_table_and_as_json(service: FakeService, cli: Cli) -> None:
+    service.add_job(name="evil\x1b[2J", status="completed")
+    service.add_job(name="second", status="dead", max_retries=3, attempt_number=2)
+    head, second, first = printed(cli("jobs", "list")).decode().splitlines()
+    assert head.split() == ["ID", "STATUS", "RETRIES", "AGE", "NAME"]
+    assert second.split()[:3] == ["job-1", "dead", "2/3"]
+    assert first.endswith("evil\\x1b[2J")
+    assert [job["id"] for job in json.loads(printed(cli("jobs", "list", "--json")))] == ["job-1", "job-0"]
+
+
+def test_a_job_is_created_shown_killed_and_retried(service: FakeService, cli: Cli) -> None:
+    job_id = printed(cli("jobs", "create", "build", "--payload", '{"big": 12345678901234567890}')).decode().strip()
+    assert service.job.id == job_id
+    assert service.job.payload == {"big": 12345678901234567890}
+    assert printed(cli("jobs", "kill", job_id, "--reason", "enough")) == f"{job_id} killed\n".encode()
+    assert service.job.result == {"reason": "enough"}
+    shown = printed(cli("jobs", "show", job_id)).decode()
+    assert "killed" in shown
+    assert '{"big":12345678901234567890}' in shown
+    assert json.loads(printed(cli("jobs", "show", job_id, "--json")))["status"] == "killed"
+    assert printed(cli("jobs", "retry", job_id)) == f"{job_id} pending\n".encode()
+
+
+def test_a_payload_that_is_no_json_is_a_usage_error(service: FakeService, cli: Cli) -> None:
+    assert finished(cli("jobs", "create", "x", "--payload", "{"))[0] == exits.USAGE
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ((401, {"error": "who?", "code": "unauthorized"}), exits.NO_PERMISSION),
+        ((403, {"error": "Missing required scope: jobs:read", "code": "missing_scope"}), exits.NO_PERMISSION),
+        ((404, {"error": "Job not found", "code": "job_not_found"}), exits.NO_SUCH_JOB),
+        ((400, {"error": "out of range", "code": "invalid_request"}), exits.REFUSED),
+        ((503, {"error": "Redis is away", "code": "unavailable"}), exits.UNAVAILABLE),
+    ],
+)
+def test_exit_codes_tell_what_went_wrong(
+    service: FakeService, cli: Cli, reply: tuple[int, dict[str, str]], code: int
+) -> None:
+    service.faults["get"].append(reply)
+    returned, _, err = finished(cli("jobs", "show", "x"))
+    assert (returned, err.decode()) == (code, f"jobwire: {reply[1]['error']}\n")
+
+
+def test_without_a_server_the_message_says_where_it_looked(service: FakeService, cli: Cli) -> None:
+    service.down()
+    code, _, err = finished(cli("jobs", "list"))
+    assert (code, err.decode()) == (exits.UNAVAILABLE, f"jobwire: No jobwire server answers at {service.url}.\n")
+
+
+def test_without_settings_it_says_what_to_set(cli: Cli, environ: dict[str, str]) -> None:
+    del environ["JOBWIRE_URL"], environ["JOBWIRE_KEY"]
+    code, _, err = finished(cli("jobs", "list"))
+    assert code == exits.NOT_CONFIGURED
+    assert b"jobwire up" in err

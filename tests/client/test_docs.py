@@ -1,0 +1,53 @@
+"""`docs/cli.md` names every command, every option and every exit code there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from jobwire import exits
+from jobwire.commands import cli
+from jobwire.commands.server import find_server_half
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+
+def commands(group: click.Group, path: str = "jobwire") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*found, id=found[0]) for found in commands(cli)])
+def test_every_command_and_option_stands_in_the_page(path: str, command: click.Command) -> None:
+    start = re.search(rf"^(## |\| )`{path}[ `\[]", PAGE, re.MULTILINE)
+    assert start is not None, path
+    section = PAGE[start.start() :].partition("\n## " if start[1] == "## " else "\n")[0]
+    for option in command.params:
+        if isinstance(option, click.Option):
+            for spelling in (*option.opts, *option.secondary_opts):
+                assert f"`{spelling}`" in section or f"`{spelling} " in section, f"{path} {spelling}"
+
+
+def test_the_page_names_no_command_that_does_not_exist() -> None:
+    existing = {path for path, _ in commands(cli)}
+    for named in re.findall(r"^(?:## |\| )`(jobwire [a-z]+(?: [a-z]+)?)", PAGE, re.MULTILINE):
+        assert named in existing or any(path.startswith(f"{named} ") for path in existing), named
+
+
+def test_every_exit_code_stands_in_the_page() -> None:
+    codes = {value for name, value in vars(exits).items() if name.isupper()}
+    assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
+
+
+def test_the_server_half_is_there() -> None:
+    assert find_server_half().trouble == ""
