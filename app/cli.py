@@ -50,7 +50,7 @@ def needs_redis(settings: Settings) -> None:
 
 def run(main: Coroutine[None, None, None]) -> None:
     """Run on the event loop that uvicorn would choose."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         runner.run(main)
 
 

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app.api.lane import Application
 from app.api.routes import Handlers, add_routes
 from app.auth import Keyring, Rate
 from app.deletion import Deletion
@@ -90,10 +91,10 @@ def web(backend: Backend) -> Starlette:
         allow_headers=["*"],
         expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
     )
-    app = Starlette(middleware=[cors], lifespan=lifespan)
+    app = Application(middleware=[cors], lifespan=lifespan)
     keyring = Keyring(backend.control, backend.keys, backend.clock, settings)
     rate = Rate(backend.control, backend.keys, settings)
-    add_routes(app.router, Handlers(backend, keyring, rate))
+    add_routes(app, Handlers(backend, keyring, rate))
     return app
 
 

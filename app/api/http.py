@@ -278,20 +278,6 @@ class Resource:
         return await action.handler(call)
 
 
-class Verbs:
-    """Paths that differ in their last word only, found by one look-up; a word that is none is `not_found`."""
-
-    def __init__(self, resources: Mapping[str, Resource]) -> None:
-        self._resources = resources
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        resource = self._resources.get(scope["path_params"]["verb"])
-        if resource is None:
-            await not_found().send(send)
-        else:
-            await resource(scope, receive, send)
-
-
 def not_found() -> Answer:
     """The answer for a path that does not exist."""
     return refused(Refusal("not_found", "No such path."))

@@ -1,14 +1,15 @@
-"""Which path leads where. The paths that workers flood come first: Starlette tries one route after the other."""
+"""Which path leads where. The paths that are called most come first: Starlette tries one route after the other."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from starlette.routing import Route, Router
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.admin import Admin
 from app.api.health import Health
-from app.api.http import Action, Gate, Resource, Verbs, not_found
+from app.api.http import Action, Gate, Resource, not_found
+from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
 from app.api.producer import Producer
 from app.api.reader import Reader
@@ -78,23 +79,15 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
     }
 
 
-def add_routes(router: Router, handlers: Handlers) -> None:
-    """Put every path on the router, and make everything else a `not_found` in JSON."""
-    router.redirect_slashes = False
-    router.default = nowhere
-    verbs: dict[str, Resource] = {}
-    others: list[Route] = []
-    for path, actions in table(handlers).items():
-        resource = Resource(handlers.gate, actions)
-        stem, _, verb = path.rpartition("/")
-        if stem == "/jobs/{job_id}":
-            verbs[verb] = resource
-        else:
-            others.append(Route(BASE + path, resource))
-    router.routes.append(Route(BASE + "/jobs/{job_id}/{verb}", Verbs(verbs)))
-    router.routes.extend(others)
+def add_routes(app: Application, handlers: Handlers) -> None:
+    """Put every path on the application, and make everything else a `not_found` in JSON."""
+    app.router.redirect_slashes = False
+    app.router.default = nowhere
+    resources = {path: Resource(handlers.gate, actions) for path, actions in table(handlers).items()}
+    app.base, app.lanes = f"{BASE}/", lanes(resources)
+    app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
     for path, endpoint in handlers.health.paths().items():
-        router.routes.append(Route(path, endpoint, methods=["GET"]))
+        app.router.routes.append(Route(path, endpoint, methods=["GET"]))
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:

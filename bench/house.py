@@ -1,0 +1,183 @@
+"""The House: a job's calls against the bare echo, log appends against raw XADD, queue depth, memory, and the start."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from bench.ceilings import ECHO, XADD, echo, xadd
+from bench.harness import Figure, Rig, Target, Trial, body_of, post
+from bench.load import Flow, Load, repeat
+from bench.service import BASE
+
+TITLE = "House: one web process, auth and validation on, JOBWIRE_RATE=0, AOF everysec"
+
+CONNECTIONS = 32
+APPENDERS = 8
+PAYLOAD = {"image": "s3://bucket/2026/03/01/IMG_000001.jpeg", "width": 64}
+"""60 bytes of JSON."""
+JOB = json.dumps({"name": "resize", "payload": PAYLOAD}, separators=(",", ":")).encode()
+PROGRESS = b'{"percent":42,"message":"scaling image 7 of 19"}'
+BULK = 500
+LINES = [
+    b'{"level":"info","message":"GET /images/%06d.jpeg answered 200 with %d bytes after %d ms","source":"stdout"}'
+    % (i * 7919 % 1_000_000, i * 104_729 % 5_000_000, i * 31 % 900)
+    for i in range(1000)
+]
+DEPTHS = (1_000, 1_000_000)
+POLLS = 500
+MEMORY_JOBS = 50_000
+
+
+def run(rig: Rig) -> list[Figure]:
+    """All figures of the House."""
+    return [*rig.interleave(calls(rig)), *rig.interleave(appends(rig)), *memory(rig), *depth(rig), start(rig)]
+
+
+def calls(rig: Rig) -> list[Trial]:
+    """One call after the other on each connection, and the echo beside them."""
+    space = f"/spaces/{rig.service.space}/jobs"
+    bulk = b"[" + b",".join([JOB] * BULK) + b"]"
+    half, some = Target(0.5, of_ratio=True), Target(0.4, of_ratio=True)
+    return [
+        echo(rig, PROGRESS, CONNECTIONS),
+        Trial("progress", "requests/s", partial(_on_claimed, rig, "progress", PROGRESS), 1, ECHO, half, tidy=True),
+        Trial("keepalive", "requests/s", partial(_on_claimed, rig, "keepalive", b""), 1, ECHO, half, tidy=True),
+        Trial("create", "requests/s", partial(_same, rig, space, JOB, CONNECTIONS), 1, ECHO, some, tidy=True),
+        Trial("create 500", "jobs/s", partial(_same, rig, space, bulk, 4), BULK, "", Target(30_000), tidy=True),
+        Trial(
+            "create, poll, ack, complete",
+            "jobs/s",
+            partial(_lifecycles, rig),
+            1 / 4,
+            ECHO,
+            Target(0.10, of_ratio=True),
+            tidy=True,
+        ),
+    ]
+
+
+def appends(rig: Rig) -> list[Trial]:
+    """NDJSON appends, each connection to a job of its own, and raw XADD of the same lines."""
+    batches = [(1, None), (100, None), (1000, Target(0.8, of_ratio=True))]
+    return [
+        xadd(rig, LINES),
+        *[
+            Trial(f"append {lines}", "lines/s", partial(_appends, rig, lines), lines, XADD, target, tidy=True)
+            for lines, target in batches
+        ],
+    ]
+
+
+def _same(rig: Rig, path: str, body: bytes, connections: int) -> Load:
+    return Load(rig.service.web, [partial(repeat, (rig.request(path, body),))] * connections)
+
+
+def _on_claimed(rig: Rig, verb: str, body: bytes) -> Load:
+    jobs = rig.service.claimed(CONNECTIONS)
+    requests = [rig.request(f"/jobs/{job['id']}/{verb}", body, job["leaseToken"]) for job in jobs]
+    return Load(rig.service.web, [partial(repeat, (request,)) for request in requests])
+
+
+def _appends(rig: Rig, lines: int) -> Load:
+    connections = CONNECTIONS if lines < 100 else APPENDERS
+    body = b"\n".join(LINES[:lines])
+    jobs = rig.service.claimed(connections)
+    requests = [rig.request(f"/jobs/{job['id']}/logs", body, kind="application/x-ndjson") for job in jobs]
+    return Load(rig.service.web, [partial(repeat, (request,)) for request in requests])
+
+
+def _lifecycles(rig: Rig) -> Load:
+    flow = partial(lifecycle, rig.service.space, rig.service.worker_key)
+    return Load(rig.service.web, [flow] * CONNECTIONS)
+
+
+def lifecycle(space: str, key: str) -> Flow:
+    """Create a job, take the oldest one, begin it, end it; again and again."""
+    create = post(f"{BASE}/spaces/{space}/jobs", key, JOB)
+    poll = post(f"{BASE}/spaces/{space}/jobs/poll", key, b'{"count":1}')
+    while True:
+        yield create
+        answer = yield poll
+        for job in msgspec.json.decode(body_of(answer))["jobs"]:
+            yield post(f"{BASE}/jobs/{job['id']}/ack", key, b"", job["leaseToken"])
+            yield post(f"{BASE}/jobs/{job['id']}/complete", key, b'{"width":640}', job["leaseToken"])
+
+
+def memory(rig: Rig) -> list[Figure]:
+    """What Redis needs in all for a pending job."""
+    rig.service.tidy()
+    before = int(rig.service.redis.info("memory")["used_memory"])
+    count = MEMORY_JOBS // (10 if rig.quick else 1)
+    _fill(rig, count)
+    used = int(rig.service.redis.info("memory")["used_memory"]) - before
+    return [Figure("memory of a pending job", used / count, "bytes", None, Target(1536, at_least=False))]
+
+
+def depth(rig: Rig) -> list[Figure]:
+    """What a poll costs Redis, with few and with many jobs pending: by Redis's own count of script time."""
+    figures: list[Figure] = []
+    pending = 0
+    rig.service.tidy()
+    for deep in (DEPTHS[0], DEPTHS[1] // (10 if rig.quick else 1)):
+        _fill(rig, deep - pending)
+        pending = deep - POLLS
+        figures.append(Figure(f"poll's script, {deep:,} pending", _poll_us(rig), "us"))
+    ratio = figures[1].value / figures[0].value
+    rig.service.tidy()
+    return [*figures, Figure("deep by shallow", ratio, "times", None, Target(1.2, at_least=False))]
+
+
+def _fill(rig: Rig, count: int) -> None:
+    """Make jobs pending, a thousand a call."""
+    one = json.loads(JOB)
+    while count > 0:
+        rig.service.post(f"/spaces/{rig.service.space}/jobs", [one] * min(1000, count))
+        count -= 1000
+
+
+def _poll_us(rig: Rig) -> float:
+    """Microseconds of one poll's script, over POLLS polls of one job each."""
+    before = _script_time(rig)
+    for _ in range(POLLS):
+        rig.service.post(f"/spaces/{rig.service.space}/jobs/poll", {"count": 1})
+    calls_, us = (after - then for after, then in zip(_script_time(rig), before, strict=True))
+    return us / calls_
+
+
+def _script_time(rig: Rig) -> tuple[int, int]:
+    """Calls of scripts so far, and the microseconds that they took."""
+    stats: dict[str, Any] = rig.service.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0, "usec": 0})
+    return int(stats["calls"]), int(stats["usec"])
+
+
+def start(rig: Rig) -> Figure:
+    """How long `jobwire up` takes on a fresh folder, to its line on stdout: the median of some starts."""
+    seconds = [_up_s() for _ in range(2 if rig.quick else 5)]
+    return Figure("jobwire up answers", median(seconds), "s", None, Target(2, at_least=False))
+
+
+def _up_s() -> float:
+    with tempfile.TemporaryDirectory(prefix="jobwire-bench-") as folder:
+        begun_s = time.perf_counter()
+        process = subprocess.Popen(_up_command(Path(folder)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - begun_s
+        process.terminate()
+        process.communicate(timeout=30)
+    if not line.startswith(b"{"):
+        raise RuntimeError("jobwire up did not come up")
+    return seconds
+
+
+def _up_command(data: Path) -> Sequence[str]:
+    return [sys.executable, "-m", "jobwire", "up", "--json", "--port", "0", "--data", str(data)]
