@@ -1,36 +1,81 @@
-"""Removing a job with everything of it: its log in one slot first, then its keys in the space's.
+"""Removing jobs with everything of them, and looking after the logs of those that ended.
 
-The log leaves a tombstone, so that a late append cannot make it grow back; what a crash in between leaves is a job
-without a log, which the next attempt removes.
+A job's keys lie in its space's slot, its log in another. One script removes the keys and lists the log in the space's
+`log_work`; then the log is removed, with a tombstone that keeps a late append from beginning it anew; then it leaves
+the list. So a crash anywhere leaves a log that is listed, and whoever looks at the list goes on.
 """
 
-from app.error import Refusal
+import asyncio
+from collections.abc import Sequence
+
 from app.job import ENDED
+from app.keys import Keys
+from app.link import Link, Word
 from app.logs import Logs
-from app.scripts import invalid_state
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+from app.settings import Settings
 from app.store import Store
+
+STEP_JOBS = 100
+"""Jobs that one script call removes at most."""
 
 
 class Deletion:
-    """Removes ended jobs."""
+    """Removes jobs: one that ended, those whose retention is over, all of a space."""
 
-    def __init__(self, store: Store, logs: Logs) -> None:
+    def __init__(
+        self, control: Link, keys: Keys, clock: RedisClock, settings: Settings, *, store: Store, logs: Logs
+    ) -> None:
+        self._control = control
+        self._scripts = Scripts(control)
+        self._keys = keys
+        self._clock = clock
         self._store = store
         self._logs = logs
+        self._retention_ms = settings.retention_s * 1000
 
     async def job(self, space: str, job: str) -> None:
         """Remove one ended job. Refusals: job_not_found, invalid_state."""
-        (status,) = await self._store.fields(space, job, "status")
-        if status is not None and status.decode() not in ENDED:
-            raise invalid_state(status.decode())
-        await self._logs.delete(job)
         await self._store.delete(space, job)
+        await self._remove_logs(space, [job])
 
-    async def whatever(self, space: str, job: str) -> None:
-        """Remove a job of a space that goes as a whole; a job that is gone already is fine."""
-        await self._logs.delete(job)
-        try:
-            await self._store.delete(space, job, forced=True)
-        except Refusal as refusal:
-            if refusal.code != "job_not_found":
-                raise
+    async def retire(self, space: str) -> None:
+        """Remove some of the jobs whose retention is over."""
+        await self._remove_logs(space, await self._store.retire(space, STEP_JOBS))
+
+    async def clear(self, space: str) -> None:
+        """Remove every job of a space that goes, and what earlier removals left of logs."""
+        while ids := await self._store.clear(space, STEP_JOBS):
+            await self._remove_logs(space, ids)
+        index = self._keys.log_work(space)
+        while ids := [id_.decode() for id_ in await self._control.call("ZRANGE", index, 0, STEP_JOBS - 1)]:
+            await self._remove_logs(space, ids)
+
+    async def settle_logs(self, space: str) -> None:
+        """Look at some of the logs whose time has come.
+
+        A log whose job is gone goes, too. One whose job has ended and rested is sealed and given a time to live that
+        stands behind its removal; one whose job runs again lives on.
+        """
+        index, now = self._keys.log_work(space), self._clock.now_ms()
+        due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, STEP_JOBS)
+        await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
+        if due:
+            await self._scripts.run("log_settled", [index], due)
+
+    async def _settle(self, space: str, job: str) -> None:
+        status = await self._control.call("HGET", self._keys.job(space, job), "status")
+        if status is None:
+            await self._logs.delete(job)
+        elif status.decode() in ENDED:
+            await self._logs.rest(job, self._retention_ms)
+        else:
+            await self._logs.expire(job, 0)
+
+    async def _remove_logs(self, space: str, jobs: Sequence[str]) -> None:
+        if not jobs:
+            return
+        await asyncio.gather(*(self._logs.delete(job) for job in jobs))
+        words: list[Word] = [*jobs]
+        await self._control.call("ZREM", self._keys.log_work(space), *words)

@@ -21,7 +21,7 @@ FLAGS = "Kx"
 
 
 class LeaseExpiry:
-    """Spaces in which a lease key expired, in the order in which Redis told of it."""
+    """Spaces in which a lease key expired, as Redis told of them."""
 
     def __init__(self, connect: Connect, control: Link, keys: Keys, *, timeout_s: float) -> None:
         self._control = control
@@ -41,14 +41,11 @@ class LeaseExpiry:
         """Listen no more."""
         await self._link.close()
 
-    def next_space(self) -> str | None:
-        """A space in which a lease key expired since it was last returned, or None."""
-        if not self._spaces:
-            self._heard.clear()
-            return None
-        space = next(iter(self._spaces))
-        del self._spaces[space]
-        return space
+    def take(self) -> list[str]:
+        """The spaces in which a lease key expired since this was last asked."""
+        self._heard.clear()
+        spaces, self._spaces = list(self._spaces), {}
+        return spaces
 
     async def wait(self, most_s: float) -> None:
         """Return when a lease key expired, at the latest after `most_s`."""

@@ -57,11 +57,11 @@ class Keys:
         return f"{self.prefix}:{{{space}}}:scheduled"
 
     def ended(self, space: str) -> str:
-        """Zset: ended job by the time its retention is over, ms."""
+        """Zset: ended job by the time of its end, ms."""
         return f"{self.prefix}:{{{space}}}:ended"
 
     def log_work(self, space: str) -> str:
-        """Zset: ended job whose log has still to be sealed, by the time of its end, ms."""
+        """Zset: job whose log is to be looked at (it ended, runs again, or is gone), by when, ms."""
         return f"{self.prefix}:{{{space}}}:log_work"
 
     def pending(self, space: str, name: str = "") -> str:

@@ -12,6 +12,7 @@ and not of a kernel's patience; the link then reconnects by itself.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +32,10 @@ Command = tuple[Word, ...]
 Connect = Callable[[], Awaitable[Connection]]
 
 IN_FLIGHT = 20_000
-"""Commands that may wait for an answer on one link; more are refused, so that a stall has bounded memory."""
+"""Commands that may wait for an answer on one link; more are refused."""
+
+UNSENT_BYTES = 67_108_864
+"""Bytes that may wait for Redis to take them; beyond it calls are refused, so that a stall has bounded memory."""
 
 CONNECT_GRACE_S = 0.5
 """How long a call waits for a link that is just being made anew."""
@@ -119,21 +123,34 @@ class Link(asyncio.Protocol):
         """Send one command and return its reply."""
         if self._transport is None:
             await self.ready(CONNECT_GRACE_S)
+        self._admit(1)
         return await self._send(command)
 
     async def pipeline(self, *commands: Command) -> list[Any]:
         """Send commands in one write and return their replies in order; the first failure is raised after all came."""
         if self._transport is None:
             await self.ready(CONNECT_GRACE_S)
+        self._admit(len(commands))
         replies = await asyncio.gather(*[self._send(command) for command in commands], return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
         return replies
 
-    def _send(self, command: Command) -> asyncio.Future[Any]:
-        if len(self._waiting) >= IN_FLIGHT:
+    def cast(self, *command: Word) -> None:
+        """Send one command whose outcome nobody waits for, if a connection stands."""
+        with contextlib.suppress(Refusal):
+            self._admit(1)
+            self._send(command).add_done_callback(_look_away)
+
+    def _admit(self, commands: int) -> None:
+        """Refuse before anything is sent. The connection may have gone since the caller saw it stand."""
+        if self._transport is None:
+            raise unavailable("Redis has gone away.")
+        if len(self._waiting) + commands > IN_FLIGHT or self._transport.get_write_buffer_size() > UNSENT_BYTES:
             raise unavailable("Too many calls wait for Redis.")
+
+    def _send(self, command: Command) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self.write(command)
@@ -211,6 +228,8 @@ class Link(asyncio.Protocol):
                 if not told:
                     log.warning("no %s link to Redis: %s", self.name, error)
                 told = True
+            except Exception:
+                log.exception("the %s link to Redis failed; it is made anew", self.name)
             self._drop()
             await asyncio.sleep(pause_s)
             pause_s = min(0.5, pause_s * 2)
@@ -242,6 +261,12 @@ class Link(asyncio.Protocol):
                 raise TimeoutError(f"no answer for {self.timeout_s:g} s")
 
 
+def _look_away(future: asyncio.Future[Any]) -> None:
+    """What became of a cast: nobody asks, and asyncio shall not complain that nobody did."""
+    if not future.cancelled():
+        future.exception()
+
+
 def connector(url: str, timeout_s: float) -> Connect:
     """A function that makes one connected, authenticated connection to what `url` names; ValueError for a bad url."""
     if url.startswith(("redis+sentinel://", "rediss+sentinel://")):
@@ -259,6 +284,17 @@ def connector(url: str, timeout_s: float) -> Connect:
     return connect
 
 
+async def _primary(places: Sequence[tuple[str, int]], service: str, timeout_s: float) -> tuple[str, int]:
+    """Where the service's primary is, as the first Sentinel that answers knows; RedisError if none does."""
+    sentinel: Any = Sentinel(places, socket_timeout=timeout_s)  # type: ignore[no-untyped-call]  # untyped there
+    try:
+        found: tuple[str, int] = await sentinel.discover_master(service)
+        return found
+    finally:
+        for client in sentinel.sentinels:
+            await client.aclose()
+
+
 def sentinel_connector(url: str, timeout_s: float) -> Connect:
     """As `connector`, for redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]."""
     scheme, rest = url.split("://", 1)
@@ -269,11 +305,10 @@ def sentinel_connector(url: str, timeout_s: float) -> Connect:
         raise ValueError("a Sentinel url ends in the name of the service, as in redis+sentinel://host:26379/mymaster")
     user, _, password = credentials.partition(":")
     places = [(host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")]
-    sentinel: Any = Sentinel(places, socket_timeout=timeout_s)  # type: ignore[no-untyped-call]  # untyped there
     kind = SSLConnection if scheme == "rediss+sentinel" else Connection
 
     async def connect() -> Connection:
-        host, port = await sentinel.discover_master(service)
+        host, port = await _primary(places, service, timeout_s)
         made = kind(
             host=host,
             port=port,

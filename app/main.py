@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app.agenda import Agenda
 from app.api.lane import Application
 from app.api.routes import Handlers, add_routes
 from app.auth import Keyring, Rate
@@ -39,8 +40,8 @@ class Backend:
         self.relay = Relay(self.connect, self.control, probe=self.keys.probe, timeout_s=settings.redis_timeout_s)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)
         self.logs = Logs(self.control, self.bulk, self.keys, settings)
-        self.deletion = Deletion(self.store, self.logs)
-        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.whatever)
+        self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
+        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.started = asyncio.Event()
 
@@ -61,11 +62,9 @@ class Backend:
         sweeper = Sweeper(
             self.control,
             self.keys,
-            self.clock,
-            self.settings,
+            Agenda(self.control, self.keys, self.clock, self.settings),
             store=self.store,
             spaces=self.spaces,
-            logs=self.logs,
             deletion=self.deletion,
             expiry=expiry,
         )

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from app.error import Refusal
-from app.link import Link
+from app.link import Link, RedisFault
 
 MEASURE_EVERY_S = 1.0
 
@@ -44,6 +44,6 @@ class RedisClock:
         while True:
             try:
                 await self.measure()
-            except Refusal:
+            except (Refusal, RedisFault):
                 pass
             await asyncio.sleep(MEASURE_EVERY_S)

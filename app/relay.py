@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.error import Refusal
-from app.link import Connect, Link, Word
+from app.link import Connect, Link, RedisFault, Word
 
 log = logging.getLogger("jobwire.relay")
 
@@ -139,7 +139,7 @@ class Relay:
             await asyncio.sleep(PROBE_S)
             try:
                 await self._control.call("PUBLISH", self._probe, "probe")
-            except Refusal:
+            except (Refusal, RedisFault):
                 continue
             if self._link.up and not self.live:
                 log.warning("the pub/sub link is deaf; connecting anew")

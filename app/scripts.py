@@ -89,6 +89,17 @@ class Scripts:
         """
         return self.done(name, await self.raw(name, keys, args))
 
+    async def read_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[list[Any]]:
+        """What a script that only reads answered after its `ok`, for each of the calls (keys, args); in one trip."""
+        script = SCRIPTS[name]
+        commands: list[Command] = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        try:
+            replies = await self.link.pipeline(*commands)
+        except ScriptUnknown:
+            await self.link.call("SCRIPT", "LOAD", script.text)
+            replies = await self.link.pipeline(*commands)
+        return [self.done(name, reply) for reply in replies]
+
     @staticmethod
     def done(name: str, reply: list[Any]) -> list[Any]:
         """The rest of an answer that begins with `ok`; raises the Refusal that another first word stands for."""

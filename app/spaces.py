@@ -19,7 +19,6 @@ from app.scripts import Scripts
 from app.store import Fields, Store, pairs
 
 PUBLIC_SCOPES = ("jobs:read:progress",)
-STEP_JOBS = 200
 
 
 class Space(NamedTuple):
@@ -43,7 +42,7 @@ class Token(NamedTuple):
 
 
 class Spaces:
-    """Spaces and tokens. `delete_job` removes a job whatever its status, with its log."""
+    """Spaces and tokens. `clear` removes every job of a space, with its log."""
 
     def __init__(
         self,
@@ -51,14 +50,14 @@ class Spaces:
         keys: Keys,
         clock: RedisClock,
         store: Store,
-        delete_job: Callable[[str, str], Awaitable[None]],
+        clear: Callable[[str], Awaitable[None]],
     ) -> None:
         self._control = control
         self._scripts = Scripts(control)
         self._keys = keys
         self._clock = clock
         self._store = store
-        self._delete_job = delete_job
+        self._clear = clear
 
     async def create(self, name: str) -> tuple[Space, Token]:
         """A new space, and its public key."""
@@ -109,9 +108,7 @@ class Spaces:
         for hashed in await self._control.call("HVALS", keys.tokens(space)):
             await self._control.call("DEL", keys.token(hashed.decode()))
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
-        while ids := await self._control.call("ZRANGE", keys.jobs(space), 0, STEP_JOBS - 1):
-            for id_ in ids:
-                await self._delete_job(space, id_.decode())
+        await self._clear(space)
         await self._control.call("DEL", keys.space(space), keys.feed(space))
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("HDEL", keys.deleting, tag(space))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from app.clock import MOST_MS
-from app.error import Refusal, invalid, job_not_found
+from app.error import invalid, job_not_found
 from app.job import (
     EVENTS_ANSWERED,
     EVENTS_ANSWERED_BYTES,
@@ -108,11 +108,11 @@ class Store:
         self._keys = keys
         self._clock = clock
         self._late_ms = int(settings.redis_timeout_s * 1000)
-        self._keep_ms = settings.retention_s * 1000 + BACKSTOP_MS
+        self._retention_ms = settings.retention_s * 1000
+        self._keep_ms = self._retention_ms + BACKSTOP_MS
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
         self._spaces: dict[str, str] = {}
-        self._hinted: dict[str, int] = {}
 
     # Which space
 
@@ -158,7 +158,7 @@ class Store:
             return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
         at_ms = int(done[0])
-        await self._hint_due(space, min((_first_due_ms(job, at_ms) for job in jobs), default=MOST_MS))
+        self._hint_due(space, min((_first_due_ms(job, at_ms) for job in jobs), default=MOST_MS))
         return Created(ids, tokens, at_ms, False)
 
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
@@ -183,7 +183,7 @@ class Store:
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
         taken = [_delivered(item) for item in reply]
         if taken:
-            await self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
+            self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
         return taken
 
     async def claim(self, space: str, job: str, token: str) -> Delivered:
@@ -194,7 +194,7 @@ class Store:
         args: list[Word] = [job, deadline, new_lease_token(), token]
         reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
         taken = _delivered(reply[0])
-        await self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
+        self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
         return taken
 
     async def ack(self, space: str, job: str, token: str) -> Renewed:
@@ -227,7 +227,7 @@ class Store:
         args = (error, int(may_retry), repr(random.random()), self._keep_ms)
         status, will_retry, attempt, due = await self._job("job_fail", space, job, token, *args)
         if due:
-            await self._hint_due(space, int(due))
+            self._hint_due(space, int(due))
         return Failed(status.decode(), will_retry == 1, attempt)
 
     # Readers
@@ -275,19 +275,28 @@ class Store:
 
     async def expire(self, space: str, most: int) -> int:
         """Act on up to `most` leases that ended; how many deadlines were looked at."""
-        args: list[Word] = [most, repr(random.random()), self._keep_ms]
+        args: list[Word] = [most, random.getrandbits(31), self._keep_ms]
         return int((await self._scripts.run("job_expire", [self._keys.space(space)], args))[0])
 
     async def promote(self, space: str, most: int) -> int:
         """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
         return int((await self._scripts.run("job_promote", [self._keys.space(space)], [most]))[0])
 
-    async def delete(self, space: str, job: str, *, forced: bool = False) -> None:
-        """Remove one ended job's keys of its space (`forced`: whatever its status); its log has been removed before.
+    async def delete(self, space: str, job: str) -> None:
+        """Remove one ended job's keys of its space. Its log is then listed to go.
 
         Refusals: job_not_found, invalid_state.
         """
-        await self._scripts.run("job_delete", [self._keys.space(space)], [job, int(forced)])
+        await self._scripts.run("job_delete", [self._keys.space(space)], [job])
+
+    async def retire(self, space: str, most: int) -> list[str]:
+        """Remove the keys of up to `most` jobs whose retention is over; their ids. Their logs are then listed to go."""
+        args: list[Word] = [most, self._retention_ms]
+        return [id_.decode() for id_ in await self._scripts.run("job_retire", [self._keys.space(space)], args)]
+
+    async def clear(self, space: str, most: int) -> list[str]:
+        """Remove the keys of up to `most` jobs of a space that goes; their ids. Their logs are then listed to go."""
+        return [id_.decode() for id_ in await self._scripts.run("job_retire", [self._keys.space(space)], [most, ""])]
 
     # Pieces
 
@@ -298,20 +307,12 @@ class Store:
 
     async def _renewing(self, script: str, space: str, job: str, token: str, *args: Word) -> Renewed:
         status, lease_end = await self._job(script, space, job, token, *args)
-        if lease_end is not None:
-            await self._hint_due(space, lease_end)
         return Renewed(status.decode(), lease_end)
 
-    async def _hint_due(self, space: str, at_ms: int) -> None:
-        """Tell the sweeper of the space's earliest due moment, unless an earlier one is still ahead."""
-        hinted = self._hinted.get(space, 0)
-        if at_ms >= hinted > self._clock.now_ms():
-            return
-        self._hinted[space] = at_ms
-        try:
-            await self._control.call("ZADD", self._keys.due, "LT", at_ms, space)
-        except Refusal:
-            self._hinted.pop(space, None)
+    def _hint_due(self, space: str, at_ms: int) -> None:
+        """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
+        if at_ms < MOST_MS:
+            self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
 
 
 def pairs(flat: Sequence[bytes]) -> Fields:

@@ -1,30 +1,27 @@
 """What time does to jobs: leases that end, schedules that come, logs that rest, jobs whose retention is over.
 
-Owns: finding what is due, a space at a time, and having one script act on at most 200 jobs. Several sweepers may run;
-one works, under a lease of its own, and when it is killed another takes over within three seconds. Two at once would do
-no harm: every script checks for itself what it acts on.
+Owns: finding what is due, a space at a time, and having one script act on a bounded number of jobs. Several sweepers
+may run; one works, under a lease of its own, and when it is killed another takes over within three seconds. Two at once
+would do no harm: every script checks for itself what it acts on.
 
-`jw:due` holds a space by its earliest due moment, so that idle spaces cost nothing. It is a hint: a space is taken out
-before it is looked at, whoever makes something due afterwards puts it in again, and every 30 s all spaces are looked
-at.
-Expired lease keys only make a look come earlier; see docs/operations.md for what happens without them.
+Leases and schedules are urgent: they have a loop of their own, which nothing else holds up. Logs and retention are
+patient. A space that fails is put off and never stands in the way of another.
 """
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
+from app.agenda import Agenda
 from app.deletion import Deletion
 from app.error import Refusal
 from app.expiry import LeaseExpiry
 from app.keys import Keys
-from app.link import Link, RedisFault
-from app.logs import Logs
-from app.redis_clock import RedisClock
+from app.link import Link
 from app.scripts import Scripts
-from app.settings import Settings
 from app.spaces import Spaces
 from app.store import Store
 
@@ -32,14 +29,15 @@ log = logging.getLogger("jobwire.sweeper")
 
 T = TypeVar("T")
 
-STEP_JOBS = 200
-"""Jobs that one script call acts on at most."""
+STEP_JOBS = 50
+"""Jobs that one script call acts on: short enough that other calls hardly notice."""
 
+SPACES_AT_ONCE = 16
 HOLD_MS = 2000
 TICK_S = 0.1
-REBUILD_S = 30.0
-REST_MS = 60_000
-"""How long an ended job's log rests before it is sealed: late lines still come."""
+WALK_S = 30.0
+PUT_OFF_S = 5.0
+"""How long a space rests in which something failed that is not Redis's absence."""
 
 
 class Sweeper:
@@ -49,118 +47,150 @@ class Sweeper:
         self,
         link: Link,
         keys: Keys,
-        clock: RedisClock,
-        settings: Settings,
+        agenda: Agenda,
         *,
         store: Store,
         spaces: Spaces,
-        logs: Logs,
         deletion: Deletion,
         expiry: LeaseExpiry,
     ) -> None:
-        self._link = link
         self._scripts = Scripts(link)
-        self._keys = keys
-        self._clock = clock
-        self._retention_ms = settings.retention_s * 1000
+        self._holder_key = keys.sweeper
+        self._agenda = agenda
         self._store = store
         self._spaces = spaces
-        self._logs = logs
         self._deletion = deletion
         self._expiry = expiry
         self._name = secrets.token_hex(8)
+        self._begun = asyncio.Event()
+        self._waits = False
         self.working = False
 
     async def run(self) -> None:
-        """Sweep until cancelled; a Redis that is away is waited for."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._hold_forever(), name="sweeper-hold")
-            group.create_task(self._rebuild_forever(), name="sweeper-rebuild")
-            await self._sweep_forever()
+        """Sweep until cancelled; a Redis that is away is waited for. Then another may work at once."""
+        loops = (self._hold_forever, self._walk_forever, self._resume_forever, self._look_forever, self._tidy_forever)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in loops:
+                    group.create_task(loop(), name=f"sweeper{loop.__name__}")
+        finally:
+            if self.working:
+                await self._calmly(partial(self._hold, 0), False)
 
     async def _hold_forever(self) -> None:
         while True:
-            held = await self._calmly(self._hold, False)
+            held = await self._calmly(partial(self._hold, HOLD_MS), False)
             if held and not self.working:
                 log.info("this sweeper works now")
-                await self._calmly(self._rebuild, None)
+                self._begun.set()
             self.working = held
             await asyncio.sleep(HOLD_MS / 4000)
 
-    async def _hold(self) -> bool:
-        (held,) = await self._scripts.run("sweeper_hold", [self._keys.sweeper], [self._name, HOLD_MS])
+    async def _hold(self, for_ms: int) -> bool:
+        (held,) = await self._scripts.run("sweeper_hold", [self._holder_key], [self._name, for_ms])
         return bool(held)
 
-    async def _rebuild_forever(self) -> None:
+    async def _walk_forever(self) -> None:
+        """Through all spaces: at once when the work begins, for hints may be lost, then at leisure."""
         while True:
-            await asyncio.sleep(REBUILD_S)
+            in_haste = self._begun.is_set()
+            self._begun.clear()
             if self.working:
-                await self._calmly(self._rebuild, None)
+                await self._calmly(partial(self._walk, in_haste), None)
+            else:
+                await self._begins_within(TICK_S)
 
-    async def _rebuild(self) -> None:
-        """Look at every space, for hints that were lost; go on with removals that were cut off."""
-        await self._spaces.resume()
-        for space in await self._link.call("HVALS", self._keys.spaces):
-            await self._note_due(space.decode())
+    async def _walk(self, in_haste: bool) -> None:
+        strides = await self._agenda.strides()
+        for spaces in strides:
+            await self._agenda.note(spaces)
+            if not in_haste and await self._begins_within(WALK_S / len(strides)):
+                return
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            if not self.working or not await self._calmly(self._sweep_one, False):
-                await self._expiry.wait(TICK_S)
-
-    async def _sweep_one(self) -> bool:
-        """Look at the space that is due first; whether there was one."""
-        space = self._expiry.next_space()
-        if space is None:
-            head = await self._link.call("ZRANGE", self._keys.due, 0, 0, "WITHSCORES")
-            if not head or float(head[1]) > self._clock.now_ms():
-                return False
-            space = head[0].decode()
-        await self._link.call("ZREM", self._keys.due, space)
+    async def _begins_within(self, seconds: float) -> bool:
         try:
-            await self.sweep(space)
-        finally:
-            await self._note_due(space)
+            await asyncio.wait_for(self._begun.wait(), seconds)
+        except TimeoutError:
+            return False
         return True
 
+    async def _resume_forever(self) -> None:
+        """Go on with removals of spaces that were cut off."""
+        while True:
+            if self.working:
+                await self._calmly(self._spaces.resume, None)
+            await asyncio.sleep(WALK_S)
+
+    async def _look_forever(self) -> None:
+        while True:
+            if not self.working:
+                self._expiry.take()
+                await asyncio.sleep(TICK_S)
+                continue
+            pause_s = await self._calmly(self._look, TICK_S)
+            if pause_s > 0:
+                await self._expiry.wait(min(pause_s, TICK_S))
+
+    async def _look(self) -> float:
+        """Work on what is due in some spaces; seconds until more is."""
+        self._agenda.owed.update(dict.fromkeys(self._expiry.take()))
+        spaces, pause_s = await self._agenda.take(SPACES_AT_ONCE)
+        if not spaces:
+            return max(pause_s, 0.001)
+        await asyncio.gather(*(self.sweep(space) for space in spaces))
+        return 0.0
+
     async def sweep(self, space: str) -> None:
-        """Do all that is due in one space."""
+        """Do what is urgent in one space, and note when something is due there next."""
+        await self._in_space(space, self._expire_and_promote)
+
+    async def _expire_and_promote(self, space: str) -> None:
         for step in (self._store.expire, self._store.promote):
             while await step(space, STEP_JOBS) == STEP_JOBS:
                 pass
-        await self._seal(space)
-        await self._retire(space)
 
-    async def _seal(self, space: str) -> None:
-        """Logs that have rested: sealed, and given a time to live that stands behind their removal."""
-        index = self._keys.log_work(space)
-        rested = self._clock.now_ms() - REST_MS
-        while ids := await self._link.call("ZRANGEBYSCORE", index, "-inf", rested, "LIMIT", 0, STEP_JOBS):
-            for id_ in ids:
-                await self._logs.rest(id_.decode(), self._retention_ms)
-                await self._link.call("ZREM", index, id_)
+    async def _tidy_forever(self) -> None:
+        while True:
+            if not self.working or not self._agenda.tidying:
+                await asyncio.sleep(TICK_S)
+                continue
+            space = next(iter(self._agenda.tidying))
+            await self._calmly(partial(self._tidy, space), None)
 
-    async def _retire(self, space: str) -> None:
-        """Jobs whose retention is over."""
-        over = self._clock.now_ms() - self._retention_ms
-        command = ("ZRANGEBYSCORE", self._keys.ended(space), "-inf", over, "LIMIT", 0, STEP_JOBS)
-        while ids := await self._link.call(*command):
-            await asyncio.gather(*(self._deletion.whatever(space, id_.decode()) for id_ in ids))
+    async def _tidy(self, space: str) -> None:
+        """Do some of what is patient in one space; what is left makes it due again."""
+        del self._agenda.tidying[space]
+        self._agenda.owed[space] = None
+        await self._in_space(space, self._settle_and_retire)
 
-    async def _note_due(self, space: str) -> None:
-        args = [self._retention_ms, REST_MS]
-        (due,) = await self._scripts.run("space_due", [self._keys.space(space)], args)
-        if due is not None:
-            await self._link.call("ZADD", self._keys.due, "LT", due, space)
+    async def _settle_and_retire(self, space: str) -> None:
+        await self._deletion.settle_logs(space)
+        await self._deletion.retire(space)
 
-    @staticmethod
-    async def _calmly(call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """What the call returns; `otherwise`, after a pause, while Redis is away."""
+    async def _in_space(self, space: str, work: Callable[[str], Awaitable[None]]) -> None:
+        """Work, then note when something is due next; what fails puts the space off. Raises Refusal: Redis is away."""
+        put_off_s = 0.0
         try:
-            return await call()
+            await work(space)
+        except Refusal:
+            raise
+        except Exception:
+            log.exception("space %s is put off for %g s: the sweeper failed there", space, PUT_OFF_S)
+            put_off_s = PUT_OFF_S
+        await self._agenda.note([space], put_off_s=put_off_s)
+
+    async def _calmly(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """What the call returns; `otherwise`, after a pause, when it failed: the sweeper goes on."""
+        try:
+            result = await call()
         except Refusal as refusal:
-            log.warning("the sweeper waits: %s", refusal.text)
-        except RedisFault:
-            log.exception("the sweeper met an error reply")
+            if not self._waits:
+                log.warning("the sweeper waits: %s", refusal.text)
+            self._waits = True
+        except Exception:
+            log.exception("the sweeper failed, and goes on")
+        else:
+            self._waits = False
+            return result
         await asyncio.sleep(TICK_S)
         return otherwise

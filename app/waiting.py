@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from app.error import Refusal
 from app.keys import Keys
-from app.link import Link
+from app.link import Link, RedisFault
 from app.relay import Relay
 
 LOOK_S = 1.0
@@ -36,6 +36,7 @@ class Room:
 
     def __init__(self) -> None:
         self.waiters: dict[Waiter, None] = {}
+        self.hears = asyncio.Event()
         self.empty_looks = 0
 
     def hear(self, name: bytes | None) -> None:
@@ -81,9 +82,13 @@ class WaitingRooms:
         if room is None:
             room = self._rooms[space] = Room()
             room.waiters[waiter] = None
-            await self._relay.subscribe(self._keys.wake(space), room.hear)
+            try:
+                await self._relay.subscribe(self._keys.wake(space), room.hear)
+            finally:
+                room.hears.set()
         else:
             room.waiters[waiter] = None
+            await room.hears.wait()
         return waiter
 
     def leave(self, space: str, waiter: Waiter, *, satisfied: bool) -> None:
@@ -107,7 +112,7 @@ class WaitingRooms:
             for space, room in tuple(self._rooms.items()):
                 try:
                     await self._look(space, room)
-                except Refusal:
+                except (Refusal, RedisFault):
                     break
 
     async def _look(self, space: str, room: Room) -> None:

@@ -2,7 +2,7 @@
 -- failed attempt. A lease that still lives keeps its job, whatever the deadline says.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- ARGV[1] int    jobs at most
--- ARGV[2] float  a random share, 0 to 1, for the jitter of retry delays
+-- ARGV[2] int    a seed for the jitter of retry delays
 -- ARGV[3] ms     how long an ended job's keys live on, should nobody sweep
 -- Replies: {'ok', jobs looked at}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
@@ -16,23 +16,24 @@
 -- include: attempt
 local DELIVERIES_MOST = 100
 local space_key = KEYS[1]
-local most, chance, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 local function expire(id, job)
   if job.status == 'running' then
     local problem = '"Execution timed out after ' .. job.timeout_ms / 1000 .. ' s"'
-    fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, chance, now, keep_ms)
+    fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, math.random(), now, keep_ms)
   elseif job.deliveries >= DELIVERIES_MOST then
     local problem = '"Delivered ' .. job.deliveries .. ' times in a row without an ack"'
-    fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, chance, now, keep_ms)
+    fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, 0, now, keep_ms)
   else
     release(space, id)
     requeue(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
   end
 end
 
+math.randomseed(seed)
 local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)

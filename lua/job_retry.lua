@@ -23,7 +23,7 @@ if refusal then return refusal end
 if job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
 
 redis.call('ZREM', space .. 'ended', id)
-redis.call('ZREM', space .. 'log_work', id)
+redis.call('ZADD', space .. 'log_work', now, id)
 redis.call('PERSIST', job.key)
 redis.call('PERSIST', job.key .. ':events')
 requeue(space, id, job, 'requeued', 'null', now, { 'maxRetries', job.attempt + 1, 'deliveries', 0 })

@@ -1,16 +1,21 @@
 -- When there is something to do next in a space, for the sweeper.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- ARGV[1] ms     how long an ended job is kept
--- ARGV[2] ms     how long an ended job's log rests before it is sealed
--- Replies: {'ok', moment in ms or false}
+-- Replies: {'ok', moment in ms of the next lease or schedule, of the next log or retention}, either false for never
 -- Events: none
 -- Cost: 4 commands
 local space_key = KEYS[1]
+local keep_ms = tonumber(ARGV[1])
 local space = string.sub(space_key, 1, -6)
 
-local earliest = nil
-for index, later_ms in pairs({ deadlines = 0, scheduled = 0, ended = tonumber(ARGV[1]), log_work = tonumber(ARGV[2]) }) do
-  local head = redis.call('ZRANGE', space .. index, 0, 0, 'WITHSCORES')
-  if head[2] and (not earliest or head[2] + later_ms < earliest) then earliest = head[2] + later_ms end
+local function head(index)
+  local first = redis.call('ZRANGE', space .. index, 0, 0, 'WITHSCORES')
+  return tonumber(first[2])
 end
-return { 'ok', earliest or false }
+
+local function earlier(a, b)
+  return a and b and math.min(a, b) or a or b or false
+end
+
+local over = head('ended')
+return { 'ok', earlier(head('deadlines'), head('scheduled')), earlier(over and over + keep_ms, head('log_work')) }

@@ -119,10 +119,14 @@ class Worker:
         )
 
     async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
-        """Poll again; while Redis is away there is nothing to take, and its return wakes everybody."""
+        """Poll again; while Redis is away there is nothing to take, and its return wakes everybody.
+
+        What a poll took whose answer was lost comes back to the queue when its lease ends, as it does for any worker
+        that never got its answer.
+        """
         try:
             return await self._store.poll(space, count, names)
         except Refusal as refusal:
-            if refusal.code != "unavailable":
+            if refusal.code not in ("unavailable", "outcome_unknown"):
                 raise
             return []

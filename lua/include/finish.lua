@@ -1,12 +1,15 @@
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
--- JSON. The keys get a TTL that stands behind the sweeper. Needs job, emit, lease, queue.
+-- JSON. The keys get a TTL that stands behind the sweeper. The log rests for a minute, for late lines still come, before
+-- it is looked at. Needs job, emit, lease, queue.
+local LOG_REST_MS = 60000
+
 local function finish(space, id, job, status, data, result, now, keep_ms)
   release(space, id)
   if job.status == 'pending' then dequeue(space, id, job) end
   if job.status == 'scheduled' then redis.call('ZREM', space .. 'scheduled', id) end
   move(space, id, job, status)
   redis.call('ZADD', space .. 'ended', now, id)
-  redis.call('ZADD', space .. 'log_work', now, id)
+  redis.call('ZADD', space .. 'log_work', now + LOG_REST_MS, id)
   emit(space, id, job, status, data, next_feed(space), now, counts(space))
   redis.call('HSET', job.key, 'status', status, 'result', result, 'completedAt', now, 'updatedAt', now,
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)

@@ -1,0 +1,71 @@
+"""Which space has something to do when: `jw:due`, a space by its earliest due moment, so that idle spaces cost nothing.
+
+It is a hint. A space is taken out before it is worked on, and whoever makes something due afterwards puts it in again;
+what a script makes due earlier than before is noted by its caller. A hint that was lost, with the process that should
+have noted it, is made good by a walk through all spaces, a few at a time.
+"""
+
+from collections.abc import Sequence
+
+from app.clock import MOST_MS
+from app.keys import Keys
+from app.link import Link, Word
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+from app.settings import Settings
+
+STRIDE = 100
+"""Spaces that are noted in one trip."""
+
+
+class Agenda:
+    """The hints, as one sweeper uses them.
+
+    `owed` are spaces that were taken out and not yet noted: a Redis that went away in between loses none of them.
+    `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
+    """
+
+    def __init__(self, link: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+        self._link = link
+        self._scripts = Scripts(link)
+        self._keys = keys
+        self._clock = clock
+        self._keep_ms = settings.retention_s * 1000
+        self.owed: dict[str, None] = {}
+        self.tidying: dict[str, None] = {}
+
+    async def take(self, most: int) -> tuple[list[str], float]:
+        """Up to `most` spaces that are due or owed, now out of the hints; and seconds until the next one is due."""
+        spaces = list(self.owed)[:most]
+        heads = await self._link.call("ZRANGE", self._keys.due, 0, most - 1, "WITHSCORES")
+        now = self._clock.now_ms()
+        due = [space.decode() for space, at in zip(heads[::2], heads[1::2], strict=True) if float(at) <= now]
+        if due:
+            self.owed.update(dict.fromkeys(due))
+            await self._link.call("ZREM", self._keys.due, *due)
+        later = [float(at) - now for at in heads[1::2] if float(at) > now]
+        return list(dict.fromkeys(spaces + due)), min(later, default=MOST_MS) / 1000
+
+    async def note(self, spaces: Sequence[str], *, put_off_s: float = 0.0) -> None:
+        """Look up when something is due next in each of these spaces, and hint it; they are owed no more.
+
+        With `put_off_s` nothing is done there before that time is over.
+        """
+        calls: list[tuple[list[str], list[Word]]] = [([self._keys.space(space)], [self._keep_ms]) for space in spaces]
+        now = self._clock.now_ms()
+        hints: list[Word] = []
+        for space, (urgent, patient) in zip(spaces, await self._scripts.read_many("space_due", calls), strict=True):
+            if patient is not None and patient <= now and not put_off_s:
+                self.tidying[space] = None
+            moments = [at for at in (urgent, None if space in self.tidying else patient) if at is not None]
+            if moments:
+                hints += (max(min(moments), now + int(put_off_s * 1000)), space)
+        if hints:
+            await self._link.call("ZADD", self._keys.due, "LT", *hints)
+        for space in spaces:
+            self.owed.pop(space, None)
+
+    async def strides(self) -> list[list[str]]:
+        """Every space there is, in portions for `note`; at least one portion."""
+        spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        return [spaces[start : start + STRIDE] for start in range(0, max(1, len(spaces)), STRIDE)]

@@ -1,0 +1,26 @@
+-- Everything, in their space, of the jobs that ended longest ago and have been kept long enough. Their logs go after:
+-- see app/deletion.py.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] int    jobs at most
+-- ARGV[2] ms     how long an ended job is kept; '' takes any job, whatever its status, for its space goes
+-- Replies: {'ok', id, ...}
+-- Events: none
+-- Cost: about 20 commands a job; works at maxmemory
+-- include: clock
+-- include: job
+-- include: lease
+-- include: queue
+-- include: remove
+local space_key = KEYS[1]
+local most, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local space = string.sub(space_key, 1, -6)
+local now = now_ms()
+
+local ids
+if keep_ms then
+  ids = redis.call('ZRANGEBYSCORE', space .. 'ended', '-inf', now - keep_ms, 'LIMIT', 0, most)
+else
+  ids = redis.call('ZRANGE', space .. 'jobs', 0, most - 1)
+end
+for _, id in ipairs(ids) do remove(space, id, read_job(space .. 'job:' .. id), now) end
+return { 'ok', unpack(ids) }
