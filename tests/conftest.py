@@ -1,0 +1,74 @@
+"""The Redis and the server that tests share, one of each for a session; every test gets a space of its own.
+
+`--redis valkey`, `--redis fake` or both (the default): tests that ask for `server` run on the embedded Valkey and on
+fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.factories import Space
+from tests.server import Server, ServerDidNotStart, fake_redis
+from tests.valkey import Valkey
+
+KINDS = ("valkey", "fake")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis", choices=(*KINDS, "both"), default="both", help="Which Redis contract tests run on.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "redis_kind" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--redis")
+        kinds = KINDS if chosen == "both" else (chosen,)
+        metafunc.parametrize("redis_kind", kinds, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select, rather than skip, what each Redis can run."""
+    left = [item for item in items if _only_valkey(item) and item.callspec.params["redis_kind"] == "fake"]  # type: ignore[attr-defined]  # parametrized above
+    if left:
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=left)
+
+
+def _only_valkey(item: pytest.Item) -> bool:
+    return item.get_closest_marker("valkey_only") is not None and "redis_kind" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_kind: str) -> Iterator[str]:
+    """The url of the Redis that this session's tests share."""
+    if redis_kind == "fake":
+        yield from fake_redis()
+        return
+    with Valkey() as valkey:
+        yield valkey.url
+
+
+@pytest.fixture(scope="session")
+def server(redis_url: str) -> Iterator[Server]:
+    """A server without a rate limit, with a prefix of its own."""
+    with _started(redis_url) as running:
+        yield running
+
+
+def _started(redis_url: str) -> Server:
+    """A server; tried again because fakeredis answers CONFIG GET by closing the connection, perhaps in mid-start."""
+    for _ in range(4):
+        with contextlib.suppress(ServerDidNotStart):
+            return Server(redis_url)
+    return Server(redis_url)
+
+
+@pytest.fixture
+def space(server: Server) -> Space:
+    """A fresh space."""
+    return Space(server)

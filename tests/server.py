@@ -1,0 +1,173 @@
+"""A real server for tests: `jobwire up` as a process of its own, on a Redis that the test names, and who calls it.
+
+    with Server(redis_url) as server:
+        root = server.root
+        root.post("/spaces", json={"name": "x"})
+
+Every server has a prefix of its own, so that many share one Redis and none has to flush it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from http.client import HTTPResponse
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import fakeredis
+import httpx
+import redis
+
+READY_S = 20.0
+ANSWER_S = 40.0
+
+
+class ServerDidNotStart(Exception):
+    """The process ended, or said nothing; the text is its log."""
+
+
+class Caller:
+    """Requests with one key. Paths are below /api/v1."""
+
+    def __init__(self, http: httpx.Client, url: str, key: str | None) -> None:
+        self._http = http
+        self.base = f"{url}/api/v1"
+        self.key = key
+
+    def send(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:
+        """One request; `more` as httpx takes it."""
+        own = {} if self.key is None else {"x-api-key": self.key}
+        return self._http.request(method, self.base + path, headers={**own, **(headers or {})}, **more)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        """GET"""
+        return self.send("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        """POST"""
+        return self.send("POST", path, **more)
+
+    def delete(self, path: str, **more: Any) -> httpx.Response:
+        """DELETE"""
+        return self.send("DELETE", path, **more)
+
+
+class Server:
+    """One running `jobwire up`: `url`, `root_key`, `pid`, and `prefix`, which begins each of its keys."""
+
+    def __init__(self, redis_url: str, *, prefix: str = "", root_key: str = "", **environ: str) -> None:
+        self.redis_url = redis_url
+        self.prefix = prefix or f"t{secrets.token_hex(4)}"
+        self.root_key = root_key or f"emit_{secrets.token_urlsafe(32)}"
+        self._data = Path(tempfile.mkdtemp(prefix="jobwire-up-"))
+        ours = {"REDIS_URL": redis_url, "JOBWIRE_PREFIX": self.prefix, "JOBWIRE_ROOT_KEY": self.root_key}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
+        self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jobwire", "up", "--port", "0", "--json", "--data", str(self._data)],
+            env={**inherited, "JOBWIRE_RATE": "0", **ours, **environ},
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self.url = self._wait_until_ready()["url"]
+        self._http = httpx.Client(timeout=ANSWER_S, limits=httpx.Limits(max_connections=200), trust_env=False)
+        self.root = self.caller(self.root_key)
+
+    def _wait_until_ready(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], READY_S)
+        line = self._process.stdout.readline() if readable else b""
+        if not line:
+            self._end()
+            raise ServerDidNotStart(self.log())
+        ready: dict[str, Any] = json.loads(line)
+        return ready
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        return int(self.url.rpartition(":")[2])
+
+    def caller(self, key: str | None) -> Caller:
+        """Requests with this key, or without any."""
+        return Caller(self._http, self.url, key)
+
+    def beside(self, path: str, **more: Any) -> httpx.Response:
+        """GET of a path beside the API."""
+        return self._http.get(self.url + path, **more)
+
+    def rss_bytes(self) -> int:
+        """The memory that the process holds now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def log(self) -> str:
+        """What the server has written to its log."""
+        return (self._data / "server.log").read_text(errors="replace")
+
+    def redis_keys(self) -> set[str]:
+        """Every key of this server's prefix."""
+        with redis.Redis.from_url(self.redis_url, socket_timeout=10) as client:
+            return {key.decode() for key in client.scan_iter(f"{self.prefix}:*", count=1000)}
+
+    def raw(self, request: bytes, *, shut: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """Bytes as they are, over a socket of their own: status, headers (lower case) and body of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_S) as sock:
+            sock.sendall(request)
+            if shut:
+                sock.shutdown(socket.SHUT_WR)
+            with HTTPResponse(sock) as response:
+                response.begin()
+                body = response.read()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, body
+
+    def close(self) -> None:
+        """Stop it. Its keys stay in Redis, which goes with the test session."""
+        self._http.close()
+        self._end()
+        shutil.rmtree(self._data)
+
+    def _end(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def fake_redis() -> Iterator[str]:
+    """The url of a fakeredis that listens on a port, while the generator is suspended."""
+    server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"redis://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
