@@ -13,8 +13,10 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.protocol import Protocol
+
 OPTIONS: dict[str, Any] = {
-    "http": "httptools",
+    "http": Protocol,
     "ws": "websockets-sansio",
     "ws_per_message_deflate": False,
     "ws_ping_interval": None,
