@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from app.agenda import Agenda
 from app.api.lane import Application
+from app.api.origins import Origins
 from app.api.routes import Handlers, add_routes
 from app.auth import Keyring, Rate
 from app.deletion import Deletion
@@ -84,7 +84,7 @@ def web(backend: Backend) -> Starlette:
             await backend.close()
 
     cors = Middleware(
-        CORSMiddleware,
+        Origins,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
