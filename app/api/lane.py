@@ -29,6 +29,9 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] != "lifespan" and b"%" in scope["raw_path"] and is_trick(scope):
+            await self.router.default(scope, receive, send)
+            return
         lane = self._lane(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
         if lane is None:
             await super().__call__(scope, receive, send)
@@ -38,7 +41,7 @@ class Application(Starlette):
     def _lane(self, scope: Scope) -> Lane | None:
         """The lane of this path, with its parameter put into the scope; None for the long way."""
         path: str = scope["path"]
-        if not path.startswith(self.base):
+        if not path.startswith(self.base) or path.endswith("/"):
             return None
         stem, _, rest = path[len(self.base) :].partition("/")
         parameter, _, tail = rest.partition("/")
@@ -47,6 +50,11 @@ class Application(Starlette):
             return None
         scope["path_params"] = {lane.parameter: parameter}
         return lane
+
+
+def is_trick(scope: Scope) -> bool:
+    """Whether a path reads otherwise once decoded: %2F would pass for a separator, and `$` matches before a last %0A."""
+    return b"%2f" in scope["raw_path"].lower() or "\n" in scope["path"]
 
 
 def lanes(resources: Mapping[str, Resource]) -> dict[tuple[str, str], Lane]:
