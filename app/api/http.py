@@ -5,6 +5,7 @@ body without ever holding more than its limit, and turning a Refusal, or a bug, 
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from app.auth import Identity, Keyring, Rate
-from app.error import Refusal, invalid, too_large
-from app.inflate import inflate_aside
+from app.error import Refusal, invalid, space_not_found, too_large
+from app.inflate import ENCODINGS, inflate_aside
 from app.job import NESTING_MOST
 from app.nesting import nested_deeper
 from app.settings import Settings
@@ -121,8 +122,8 @@ class Call:
         if not sent or self.headers.get(b"content-length") == b"0":
             return JSON
         kind, _, parameters = sent.partition(";")
-        charset = parameters.strip().lower().replace('"', "")
-        if kind.strip().lower() not in supported or charset not in ("", "charset=utf-8", "charset=utf8"):
+        charsets = re.findall(r"(?:^|;)\s*charset\s*=([^;]*)", parameters.lower())
+        if kind.strip().lower() not in supported or any(c.strip(' "') not in ("utf-8", "utf8") for c in charsets):
             raise Refusal("unsupported_media_type", f"Send {' or '.join(supported)} in UTF-8, not {sent[:100]!r}.")
         return kind.strip().lower()
 
@@ -137,7 +138,7 @@ class Call:
         """The body as it was sent. Refusals: unsupported_media_type, too_large. Raises ClientGone."""
         self.media_type(*supported)
         encoding = self.header(b"content-encoding")
-        if encoding.strip().lower() not in ("", "identity", "gzip", "zstd"):
+        if encoding.strip().lower() not in ENCODINGS:
             raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
         return await self._read(limit_bytes)
 
@@ -226,15 +227,24 @@ class Gate:
     """Lets a call in: key, scope, space, rate, in this order."""
 
     def __init__(
-        self, keyring: Keyring, rate: Rate, space_of: Callable[[str], Awaitable[str | None]], settings: Settings
+        self,
+        keyring: Keyring,
+        rate: Rate,
+        space_of: Callable[[str], Awaitable[str | None]],
+        exists: Callable[[str], Awaitable[bool]],
+        settings: Settings,
     ) -> None:
         self._keyring = keyring
         self._rate = rate
         self._space_of = space_of
+        self._exists = exists
         self.settings = settings
 
     async def admit(self, call: Call, action: Action) -> None:
-        """Set the call's identity and space. Refusals: unauthorized, missing_scope, wrong_space, rate_limited."""
+        """Set the call's identity and space.
+
+        Refusals: unauthorized, missing_scope, wrong_space, space_not_found (told to the root key only), rate_limited.
+        """
         identity = call.identity = await self._keyring.identify(call.key)
         identity.require(action.scope)
         if "job_id" in call.params:
@@ -245,6 +255,8 @@ class Gate:
         elif "space_id" in call.params:
             call.space = call.params["space_id"]
             identity.require_space(call.space)
+            if identity.is_root and not await self._exists(call.space):
+                raise space_not_found()
         await self._rate.spend(identity)
 
 

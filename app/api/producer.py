@@ -28,8 +28,8 @@ class Producer:
 
     async def create(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs"""
-        idem_key = call.idempotency_key()
         body = await call.body(BATCH_BYTES)
+        idem_key = call.idempotency_key()
         jobs, many = decode_jobs(body)
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")

@@ -4,6 +4,7 @@ Unknown fields are ignored, of a doubled key the last wins, JSON that belongs to
 was sent as.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from app.api.http import check_nesting, decode
 from app.auth import SCOPES, SHORTHANDS
 from app.clock import parse_ms
-from app.error import invalid, too_large
+from app.error import Refusal, invalid, too_large
 from app.job import (
     BATCH_JOBS,
     HEADERS_BYTES,
@@ -62,6 +63,12 @@ class JobRequest(Struct, rename="camel"):
     callback_headers: dict[str, str] | None = None
     retry_delay_seconds: DelaySeconds | RetryDelay = 0
     claim: bool = False
+
+
+class PayloadOnly(Struct):
+    """A job of which nothing but the payload is looked at."""
+
+    payload: Raw = _NULL
 
 
 class PollRequest(Struct, rename="camel"):
@@ -133,6 +140,8 @@ class TokenRequest(Struct, rename="camel"):
 
 
 JOB = msgspec.json.Decoder(JobRequest)
+_PAYLOAD = msgspec.json.Decoder(PayloadOnly)
+_PAYLOADS = msgspec.json.Decoder(list[PayloadOnly])
 JOBS = msgspec.json.Decoder(list[JobRequest])
 POLL = msgspec.json.Decoder(PollRequest)
 FAIL = msgspec.json.Decoder(FailRequest)
@@ -145,9 +154,14 @@ TOKEN = msgspec.json.Decoder(TokenRequest)
 def decode_jobs(body: bytes) -> tuple[list[NewJob], bool]:
     """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
     many = body.lstrip()[:1] == b"["
+    try:
+        found = decode(JOBS if many else JOB, body)
+    except Refusal:
+        _check_payloads(body, many=many)
+        raise
     if not many:
-        return [_new_job(decode(JOB, body), {})], False
-    requests: list[JobRequest] = decode(JOBS, body)
+        return [_new_job(found, {})], False
+    requests: list[JobRequest] = found
     if not requests:
         raise invalid("An array of jobs holds at least one.")
     if len(requests) > BATCH_JOBS:
@@ -174,10 +188,24 @@ def check_text(text: str | None, what: str) -> None:
         raise too_large(f"{what} is larger than {TEXT_BYTES} bytes.", f"{what}Bytes", TEXT_BYTES)
 
 
+def _check_payloads(body: bytes, *, many: bool) -> None:
+    """Of a body with something wrong: a payload that is too large is told first. Refusal `too_large`."""
+    if len(body) <= PAYLOAD_BYTES:
+        return
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        found = _PAYLOADS.decode(body) if many else [_PAYLOAD.decode(body)]
+        for index, one in enumerate(found):
+            _check_payload(one.payload, {"index": index} if many else {})
+
+
+def _check_payload(payload: bytes | Raw, place: dict[str, int]) -> None:
+    if len(bytes(payload)) > PAYLOAD_BYTES:
+        raise too_large(f"payload is larger than {PAYLOAD_BYTES} bytes.", "payloadBytes", PAYLOAD_BYTES, **place)
+
+
 def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
     payload = bytes(request.payload)
-    if len(payload) > PAYLOAD_BYTES:
-        raise too_large(f"payload is larger than {PAYLOAD_BYTES} bytes.", "payloadBytes", PAYLOAD_BYTES, **place)
+    _check_payload(payload, place)
     check_nesting(payload, "payload", **place)
     scheduled = request.scheduled_for
     if request.claim and scheduled is not None:

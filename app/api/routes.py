@@ -26,10 +26,10 @@ class Handlers:
     """The handlers of a process, by audience, and the gate before them."""
 
     def __init__(self, backend: "Backend", keyring: Keyring, rate: Rate) -> None:
-        self.gate = Gate(keyring, rate, backend.store.space_of, backend.settings)
+        self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
         self.producer = Producer(backend.store, backend.deletion, backend.settings)
         self.worker = Worker(backend.store, backend.rooms)
-        self.reader = Reader(backend.store, backend.spaces, backend.settings)
+        self.reader = Reader(backend.store, backend.settings)
         self.admin = Admin(backend.spaces)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
@@ -87,7 +87,7 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     app.base, app.lanes = f"{BASE}/", lanes(resources)
     app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
     for path, endpoint in handlers.health.paths().items():
-        app.router.routes.append(Route(path, endpoint, methods=["GET"]))
+        app.router.routes.append(Route(path, endpoint))
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
