@@ -5,7 +5,19 @@ import pytest
 from tests.factories import NO_JOB, Space, in_future, refused
 from tests.server import Server
 
-WORKER_VERBS = ("ack", "complete", "fail", "kill", "retry", "progress", "checkpoint", "event", "keepalive", "claim", "logs")
+WORKER_VERBS = (
+    "ack",
+    "complete",
+    "fail",
+    "kill",
+    "retry",
+    "progress",
+    "checkpoint",
+    "event",
+    "keepalive",
+    "claim",
+    "logs",
+)
 BAD = {"content-type": "text/plain", "content-encoding": "br"}
 
 
