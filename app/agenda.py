@@ -46,24 +46,26 @@ class Agenda:
         later = [float(at) - now for at in heads[1::2] if float(at) > now]
         return list(dict.fromkeys(spaces + due)), min(later, default=MOST_MS) / 1000
 
-    async def note(self, spaces: Sequence[str], *, put_off_s: float = 0.0) -> None:
-        """Look up when something is due next in each of these spaces, and hint it; they are owed no more.
-
-        With `put_off_s` nothing is done there before that time is over.
-        """
+    async def note(self, spaces: Sequence[str]) -> None:
+        """Look up when something is due next in each of these spaces, and hint it; they are owed no more."""
         calls: list[tuple[list[str], list[Word]]] = [([self._keys.space(space)], [self._keep_ms]) for space in spaces]
         now = self._clock.now_ms()
         hints: list[Word] = []
         for space, (urgent, patient) in zip(spaces, await self._scripts.read_many("space_due", calls), strict=True):
-            if patient is not None and patient <= now and not put_off_s:
+            if patient is not None and patient <= now:
                 self.tidying[space] = None
             moments = [at for at in (urgent, None if space in self.tidying else patient) if at is not None]
             if moments:
-                hints += (max(min(moments), now + int(put_off_s * 1000)), space)
+                hints += (min(moments), space)
         if hints:
             await self._link.call("ZADD", self._keys.due, "LT", *hints)
         for space in spaces:
             self.owed.pop(space, None)
+
+    async def put_off(self, space: str, seconds: float) -> None:
+        """Look at a space in a while, whatever is due there; it is owed no more."""
+        await self._link.call("ZADD", self._keys.due, "LT", self._clock.now_ms() + int(seconds * 1000), space)
+        self.owed.pop(space, None)
 
     async def strides(self) -> list[list[str]]:
         """Every space there is, in portions for `note`; at least one portion."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -43,13 +43,11 @@ class Backend:
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
-        self.started = asyncio.Event()
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
         for part in (self.control, self.bulk, self.clock, self.relay, self.rooms):
             part.start()
-        self.started.set()
 
     async def close(self) -> None:
         """Disconnect."""
@@ -71,16 +69,20 @@ class Backend:
         return sweeper, expiry
 
 
-def web(backend: Backend) -> Starlette:
-    """The web application on a backend that its lifespan starts and closes."""
+def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) -> Starlette:
+    """The web application on a backend that its lifespan starts and closes; `beside` works on it meanwhile."""
     settings = backend.settings
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await backend.start()
+        tasks = [asyncio.create_task(work()) for work in beside]
         try:
             yield
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await backend.close()
 
     cors = Middleware(

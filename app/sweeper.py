@@ -11,7 +11,7 @@ patient. A space that fails is put off and never stands in the way of another.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from app.deletion import Deletion
 from app.error import Refusal
 from app.expiry import LeaseExpiry
 from app.keys import Keys
-from app.link import Link
+from app.link import Link, RedisFault
 from app.scripts import Scripts
 from app.spaces import Spaces
 from app.store import Store
@@ -103,9 +103,17 @@ class Sweeper:
     async def _walk(self, in_haste: bool) -> None:
         strides = await self._agenda.strides()
         for spaces in strides:
-            await self._agenda.note(spaces)
+            await self._note(spaces)
             if not in_haste and await self._begins_within(WALK_S / len(strides)):
                 return
+
+    async def _note(self, spaces: Sequence[str]) -> None:
+        """Note them together; where one fails, each by itself."""
+        try:
+            await self._agenda.note(spaces)
+        except RedisFault:
+            for space in spaces:
+                await self._in_space(space, nothing)
 
     async def _begins_within(self, seconds: float) -> bool:
         try:
@@ -169,15 +177,14 @@ class Sweeper:
 
     async def _in_space(self, space: str, work: Callable[[str], Awaitable[None]]) -> None:
         """Work, then note when something is due next; what fails puts the space off. Raises Refusal: Redis is away."""
-        put_off_s = 0.0
         try:
             await work(space)
+            await self._agenda.note([space])
         except Refusal:
             raise
         except Exception:
             log.exception("space %s is put off for %g s: the sweeper failed there", space, PUT_OFF_S)
-            put_off_s = PUT_OFF_S
-        await self._agenda.note([space], put_off_s=put_off_s)
+            await self._agenda.put_off(space, PUT_OFF_S)
 
     async def _calmly(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
         """What the call returns; `otherwise`, after a pause, when it failed: the sweeper goes on."""
@@ -194,3 +201,7 @@ class Sweeper:
             return result
         await asyncio.sleep(TICK_S)
         return otherwise
+
+
+async def nothing(space: str) -> None:
+    """Do nothing in a space."""

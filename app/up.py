@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from app.credentials import Credentials, furnish, load, save
@@ -41,19 +42,13 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             save(data, credentials)
             announce(credentials)
 
-        tasks = [asyncio.create_task(work) for work in (*background, _sweep_when_up(backend))]
+        tasks = [asyncio.create_task(work) for work in background]
         try:
-            await serve(web(backend), sock, ready)
+            await serve(web(backend, partial(sweep, backend, forever)), sock, ready)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _sweep_when_up(backend: Backend) -> None:
-    """Sweep on the links that the web application starts, until cancelled."""
-    await backend.started.wait()
-    await sweep(backend, forever)
 
 
 async def forever() -> None:

@@ -1,0 +1,111 @@
+"""What tests of time share: jobs made and moved below HTTP, leases that lapse at will, a sweeper that runs for a block.
+
+async def work(room: Room) -> None:
+    job = await make(room)
+    await lapse(room, job)
+    async with sweeping(room):
+        await eventually(lambda: is_in(room, job, "pending"))
+
+with_room(work)
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from app.main import Backend
+from app.store import Delivered, NewJob, pairs
+from app.sweeper import Sweeper
+from tests.log_room import Room
+
+PLAIN = NewJob("echo", b"null", 3, 300, None, "", b"", "", False)
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], within_s: float = 5.0) -> float:
+    """Return the seconds until `condition` was true; fail the test when it is not within `within_s`."""
+    begun = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - begun < within_s, "the condition did not come true in time"
+        await asyncio.sleep(0.002)
+    return time.monotonic() - begun
+
+
+async def home(room: Room) -> str:
+    """The room's space, made when it is first wanted."""
+    if not room.space:
+        made, _ = await room.backend.spaces.create("tests")
+        room.space = made.id
+    return room.space
+
+
+async def make(room: Room, **fields: Any) -> str:
+    """A job, created now."""
+    return (await make_many(room, 1, **fields))[0]
+
+
+async def make_many(room: Room, count: int, **fields: Any) -> list[str]:
+    """Jobs, created now in one call."""
+    made = await room.backend.store.create(await home(room), [PLAIN._replace(**fields)] * count)
+    return made.ids
+
+
+async def take(room: Room, count: int = 1) -> list[Delivered]:
+    """Jobs, polled."""
+    return await room.backend.store.poll(room.space, count)
+
+
+async def run(room: Room, **fields: Any) -> str:
+    """A job that runs."""
+    job = await make(room, **fields)
+    taken = await room.backend.store.claim(room.space, job, "")
+    await room.backend.store.ack(room.space, job, taken.token)
+    return job
+
+
+async def fields(room: Room, job: str) -> dict[str, bytes]:
+    """The job's hash."""
+    return pairs(await room.call("HGETALL", room.keys.job(room.space, job)))
+
+
+async def is_in(room: Room, job: str, status: str) -> bool:
+    """Whether the job has this status."""
+    return bool(await room.call("HGET", room.keys.job(room.space, job), "status") == status.encode())
+
+
+async def events(room: Room, job: str) -> list[tuple[str, Any]]:
+    """The job's events as (type, data)."""
+    items = await room.call("LRANGE", room.keys.events(room.space, job), 0, -1)
+    return [(kind, data) for kind, _, data in map(msgspec.json.decode, items)]
+
+
+async def lapse(room: Room, *jobs: str) -> None:
+    """Let leases have ended a moment ago."""
+    past = room.backend.clock.now_ms() - 5
+    for job in jobs:
+        await room.call("DEL", room.keys.lease(room.space, job))
+        await room.call("ZADD", room.keys.deadlines(room.space), past, job)
+
+
+async def sweep(room: Room) -> None:
+    """All that is urgent in the room's space, once."""
+    while await room.backend.store.expire(room.space, 200) or await room.backend.store.promote(room.space, 200):
+        pass
+
+
+@contextlib.asynccontextmanager
+async def sweeping(room: Room | Backend) -> AsyncIterator[Sweeper]:
+    """A sweeper that runs while the block does."""
+    backend = room if isinstance(room, Backend) else room.backend
+    sweeper, expiry = backend.sweeper()
+    expiry.start()
+    task = asyncio.create_task(sweeper.run())
+    try:
+        yield sweeper
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await expiry.close()

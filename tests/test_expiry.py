@@ -1,0 +1,105 @@
+"""Expired lease keys make the sweeper look earlier; without them, and without CONFIG, it does its work all the same."""
+
+import asyncio
+
+import pytest
+
+from app.expiry import LeaseExpiry
+from app.main import Backend
+from app.settings import Settings
+from tests.log_room import ROOT_KEY, Room, with_room
+from tests.sweeping import eventually, home, is_in, make, sweeping, take
+from tests.valkey import Valkey
+
+NOTIFY = "notify-keyspace-events"
+
+
+async def flags(backend: Backend) -> set[str]:
+    """The server's notification flags."""
+    return set((await backend.control.call("CONFIG", "GET", NOTIFY))[1].decode())
+
+
+def test_our_flags_join_the_servers_own() -> None:
+    async def work(room: Room) -> None:
+        async def merged() -> bool:
+            return await flags(room.backend) >= set("Eg$Kx")
+
+        await room.call("CONFIG", "SET", NOTIFY, "Eg$")
+        async with sweeping(room):
+            await eventually(merged)
+
+    with Valkey() as valkey:
+        with_room(work, valkey)
+
+
+def test_flags_that_include_ours_stay_as_they_are() -> None:
+    async def work(room: Room) -> None:
+        await room.call("CONFIG", "SET", NOTIFY, "KA")
+        before = await flags(room.backend)
+        async with sweeping(room):
+            await home(room)
+            job = await make(room, timeout_s=1)
+            await take(room)
+            await eventually(lambda: is_in(room, job, "pending"), 2)
+        assert await flags(room.backend) == before
+
+    with Valkey() as valkey:
+        with_room(work, valkey)
+
+
+def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
+    async def work(room: Room) -> None:
+        backend = room.backend
+        expiry = LeaseExpiry(backend.connect, backend.control, backend.keys, timeout_s=3.0)
+        expiry.start()
+        try:
+            await eventually(lambda: listens(backend))
+            for key in ("unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26)):
+                await room.call("SET", key, "x", "PX", 1)
+            found: list[str] = []
+
+            async def heard() -> bool:
+                await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
+                found.extend(expiry.take())
+                return bool(found)
+
+            await eventually(heard)
+            assert found == ["A" * 26]
+            assert expiry.take() == []
+        finally:
+            await expiry.close()
+
+    async def listens(backend: Backend) -> bool:
+        return await backend.control.call("PUBSUB", "NUMPAT") > 0 and await flags(backend) >= set("Kx")
+
+    with Valkey() as valkey:
+        with_room(work, valkey)
+
+
+def test_where_config_is_forbidden_it_says_so_once_and_leases_end_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work(backend: Backend) -> None:
+        await backend.start()
+        await backend.control.ready(10)
+        room = Room.__new__(Room)
+        room.backend, room.keys, room.call, room.space = backend, backend.keys, backend.control.call, ""
+        job = await make(room, timeout_s=1)
+        await take(room)
+        async with sweeping(backend):
+            assert await eventually(lambda: is_in(room, job, "pending"), 2) < 1.5
+            await reconnect(backend)
+            assert len(await take(room)) == 1
+            await eventually(lambda: is_in(room, job, "pending"), 2)
+        await backend.close()
+
+    async def reconnect(backend: Backend) -> None:
+        await backend.control.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.sleep(0)
+
+    with Valkey() as valkey:
+        valkey.cli("ACL", "SETUSER", "narrow", "on", ">secret", "~*", "&*", "+@all", "-config")
+        url = f"unix://narrow:secret@{valkey.url.removeprefix('unix://')}"
+        asyncio.run(work(Backend(Settings(redis_url=url, root_key=ROOT_KEY))))
+        assert valkey.cli("CONFIG", "GET", NOTIFY)[1] == b""
+    assert caplog.text.count("does not tell of expired leases") == 1
