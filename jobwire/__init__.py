@@ -1,8 +1,9 @@
-"""The client half of jobwire: what other programs import, and the commands `run`, `tail`, `logs` and `jobs`.
+"""The client half of jobwire: what other programs import, and the commands `run`, `tail`, `logs`, `jobs` ....
 
 Knows the HTTP API and nothing of the server's own code, so it works beside any package called `app`.
 """
 
+from .admin import Admin
 from .entry import Entry
 from .errors import (
     AccessDenied,
@@ -18,12 +19,13 @@ from .errors import (
 )
 from .handler import LogHandler
 from .jobs import Jobs
-from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
+from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Space, Token
 from .shipper import LogShipper, ShipperStopped
 from .version import __version__
 
 __all__ = [
     "AccessDenied",
+    "Admin",
     "Appended",
     "Delivery",
     "Entry",
@@ -46,5 +48,7 @@ __all__ = [
     "Refused",
     "Renewal",
     "ShipperStopped",
+    "Space",
+    "Token",
     "__version__",
 ]

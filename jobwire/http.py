@@ -32,6 +32,8 @@ _POOL_SIZE = 16
 _GZIP_FROM_BYTES = 1024
 _STREAM_CHUNK_BYTES = 256 * 1024
 
+_BASE = "/api/v1"
+
 Query = Mapping[str, str | int | None]
 
 
@@ -79,6 +81,11 @@ class Http:
         response = self._send(method, path + _query_string(query), body, fields, extra_wait_s=extra_wait_s)
         return _checked_answer(response, response.data)
 
+    def probe(self, path: str) -> Answer:
+        """GET a path beside the API, which wants no key and gets none."""
+        response = self._send("GET", path, None, {}, base="")
+        return _checked_answer(response, response.data)
+
     def stream(self, path: str, *, query: Query | None = None, accept: str) -> tuple[str, Iterator[bytes]]:
         """GET: (content type, iterator over the body as it arrives). A body cut short raises `OutcomeUnknown`."""
         response = self._send("GET", path + _query_string(query), None, {"Accept": accept}, preload=False)
@@ -95,6 +102,7 @@ class Http:
         *,
         extra_wait_s: float = 0.0,
         preload: bool = True,
+        base: str = _BASE,
     ) -> urllib3.BaseHTTPResponse:
         if self._pid != os.getpid():
             self._open_pool()
@@ -104,9 +112,9 @@ class Http:
         try:
             return self._pool.request(
                 method,
-                self.url + "/api/v1" + target,
+                self.url + base + target,
                 body=body,
-                headers=self._with_identity(headers),
+                headers=self._with_identity(headers, self._key if base else None),
                 timeout=timeout,
                 redirect=False,
                 preload_content=preload,
@@ -114,10 +122,11 @@ class Http:
         except HTTPError as error:
             raise _sorted(error, self.url) from error
 
-    def _with_identity(self, headers: dict[str, str]) -> dict[str, str]:
+    @staticmethod
+    def _with_identity(headers: dict[str, str], key: str | None) -> dict[str, str]:
         headers["User-Agent"] = f"jobwire/{__version__}"
-        if self._key:
-            headers["x-api-key"] = self._key
+        if key:
+            headers["x-api-key"] = key
         return headers
 
     def _packed(self, body: bytes, headers: dict[str, str]) -> bytes:
@@ -141,7 +150,7 @@ def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NotConfigured(f"{url!r} is no http(s) address of a jobwire server.")
-    return url.rstrip("/").removesuffix("/api/v1")
+    return url.rstrip("/").removesuffix(_BASE)
 
 
 def _query_string(query: Query | None) -> str:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
 
 from . import entry
-from .errors import NotConfigured, OutcomeUnknown
+from .answers import decoded
+from .errors import NotConfigured
 from .http import Answer, Http, Query
 from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
 from .settings import load
 
-_Answered = TypeVar("_Answered")
 _PAGE_LINES = 500
 _NDJSON = "application/x-ndjson"
 
@@ -50,30 +50,35 @@ class Jobs:
         """Create a job. `fields` are the contract's, in snake_case (`max_retries=0`, `claim=True`, ...)."""
         body = msgspec.json.encode({"name": name, **{_camel(field): value for field, value in fields.items()}})
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
-        return _decoded(self.http.call("POST", self._space_path("/jobs"), body=body, headers=headers), Job)
+        return decoded(self.http.call("POST", self._space_path("/jobs"), body=body, headers=headers), Job)
 
     def kill(self, job_id: str, reason: str | None = None) -> Renewal:
         """End a job from outside; its worker learns it at its next call."""
-        return _decoded(self._post(job_id, "kill", {} if reason is None else {"reason": reason}), Renewal)
+        return decoded(self._post(job_id, "kill", {} if reason is None else {"reason": reason}), Renewal)
 
     def retry(self, job_id: str) -> Renewal:
         """Put a dead or killed job back to pending."""
-        return _decoded(self._post(job_id, "retry"), Renewal)
+        return decoded(self._post(job_id, "retry"), Renewal)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job:
         """The job, with its newest events."""
-        return _decoded(self.http.call("GET", job_path(job_id)), Job)
+        return decoded(self.http.call("GET", job_path(job_id)), Job)
 
     def list_jobs(self, *, status: str | None = None, limit: int = 50, offset: int = 0) -> list[Job]:
         """Newest first, at most 100 a call."""
         query: Query = {"status": status, "limit": limit, "offset": offset}
-        return _decoded(self.http.call("GET", self._space_path("/jobs"), query=query), list[Job])
+        return decoded(self.http.call("GET", self._space_path("/jobs"), query=query), list[Job])
+
+    def count(self, status: str | None = None) -> int:
+        """How many jobs there are, of one status or of all."""
+        answer = self.http.call("GET", self._space_path("/jobs"), query={"status": status, "limit": 1})
+        return int(answer.headers["x-total-count"])
 
     def progress_of(self, job_id: str) -> Progress:
         """The last reported progress."""
-        return _decoded(self.http.call("GET", job_path(job_id, "progress")), Progress)
+        return decoded(self.http.call("GET", job_path(job_id, "progress")), Progress)
 
     def log_page(
         self,
@@ -87,7 +92,7 @@ class Jobs:
     ) -> LogPage:
         """One page of lines: after a seq, before a seq, or the newest. `level` may be several, comma-separated."""
         query: Query = {"after": after, "before": before, "limit": limit, "level": level, "q": q}
-        return _decoded(self.http.call("GET", job_path(job_id, "logs"), query=query), LogPage)
+        return decoded(self.http.call("GET", job_path(job_id, "logs"), query=query), LogPage)
 
     def log_lines(
         self, job_id: str, *, after: int = 0, level: str | None = None, q: str | None = None
@@ -113,23 +118,23 @@ class Jobs:
         fields = {"count": count, "types": [*names], "waitSeconds": wait_s}
         body = msgspec.json.encode(fields)
         answer = self.http.call("POST", self._space_path("/jobs/poll"), body=body, extra_wait_s=wait_s)
-        return _decoded(answer, dict[str, list[Delivery]])["jobs"]
+        return decoded(answer, dict[str, list[Delivery]])["jobs"]
 
     def claim(self, job_id: str) -> Delivery:
         """Take this very job; `InvalidState` if it is not pending."""
-        return _decoded(self._post(job_id, "claim"), Delivery)
+        return decoded(self._post(job_id, "claim"), Delivery)
 
     def ack(self, job_id: str, lease_token: str | None = None) -> Renewal:
         """Delivered -> running. Repeatable with the same token."""
-        return _decoded(self._post(job_id, "ack", lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "ack", lease_token=lease_token), Renewal)
 
     def keepalive(self, job_id: str, lease_token: str | None = None) -> Renewal:
         """Start the lease anew. Repeatable."""
-        return _decoded(self._post(job_id, "keepalive", lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "keepalive", lease_token=lease_token), Renewal)
 
     def complete(self, job_id: str, result: Any = None, lease_token: str | None = None) -> Renewal:
         """End it well. Repeatable with the same result and token."""
-        return _decoded(self._post(job_id, "complete", result, lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "complete", result, lease_token=lease_token), Renewal)
 
     def fail(
         self, job_id: str, error: str | None = None, *, retry: bool = True, lease_token: str | None = None
@@ -137,7 +142,7 @@ class Jobs:
         """End this attempt badly; `retry=False` forbids another. Not repeatable blindly: a second fail may hit the next
         attempt if no token is given."""
         fields = {"error": error} if retry else {"error": error, "retry": False}
-        return _decoded(self._post(job_id, "fail", fields, lease_token=lease_token), Failure)
+        return decoded(self._post(job_id, "fail", fields, lease_token=lease_token), Failure)
 
     def progress(
         self, job_id: str, percent: float, message: str, *, lease_token: str | None = None, **sub_progress: Any
@@ -148,15 +153,15 @@ class Jobs:
             fields["subProgress"] = {
                 stage: value if isinstance(value, dict) else {"percent": value} for stage, value in sub_progress.items()
             }
-        return _decoded(self._post(job_id, "progress", fields, lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "progress", fields, lease_token=lease_token), Renewal)
 
     def checkpoint(self, job_id: str, data: Mapping[str, Any], lease_token: str | None = None) -> Renewal:
         """Keep what the next attempt needs to go on from here."""
-        return _decoded(self._post(job_id, "checkpoint", data, lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "checkpoint", data, lease_token=lease_token), Renewal)
 
     def event(self, job_id: str, data: Any, lease_token: str | None = None) -> Renewal:
         """Add an event of one's own to the job's history."""
-        return _decoded(self._post(job_id, "event", data, lease_token=lease_token), Renewal)
+        return decoded(self._post(job_id, "event", data, lease_token=lease_token), Renewal)
 
     def append_logs(self, job_id: str, ndjson: bytes, idempotency_key: str | None = None) -> Appended:
         """Append a batch as `entry.encode` makes it. Repeatable with the same key and the same bytes."""
@@ -164,7 +169,7 @@ class Jobs:
         answer = self.http.call(
             "POST", job_path(job_id, "logs"), body=ndjson, content_type=entry.CONTENT_TYPE, headers=headers
         )
-        return _decoded(answer, Appended)
+        return decoded(answer, Appended)
 
     def _post(self, job_id: str, verb: str, fields: Any = None, *, lease_token: str | None = None) -> Answer:
         body = None if fields is None else msgspec.json.encode(fields)
@@ -191,13 +196,6 @@ def job_path(job_id: str, verb: str = "") -> str:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-def _decoded(answer: Answer, shape: type[_Answered]) -> _Answered:
-    try:
-        return msgspec.json.decode(answer.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise OutcomeUnknown("The server's answer was not what its API promises.") from error
 
 
 def _ndjson_lines(chunks: Iterator[bytes]) -> Iterator[LogLine]:

@@ -1,4 +1,4 @@
-"""What the service answers, as typed structs: jobs, deliveries, log lines, pages.
+"""What the service answers, as typed structs: jobs, deliveries, log lines, pages, spaces, keys.
 
 Owns the shapes only. Unknown fields are ignored, so that an older client reads a newer service; times stay the text
 that was sent (RFC 3339, UTC).
@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+STATUSES = ("scheduled", "pending", "delivered", "running", "completed", "dead", "killed")
 ENDED = frozenset({"completed", "dead", "killed"})
 
 
@@ -119,3 +120,25 @@ class LogPage(_Record):
 
     logs: list[LogLine]
     cursor: Cursor
+
+
+class Space(_Record):
+    """A space and its jobs by status; `public_token` only when it has just been made."""
+
+    id: str
+    name: str
+    created_at: str | None = None
+    counts: dict[str, int] = {}
+    public_token: str | None = None
+
+
+class Token(_Record):
+    """What is known of a key; `key` only when it has just been made."""
+
+    id: str
+    name: str
+    scopes: list[str] = []
+    created_at: str | None = None
+    expires_at: str | None = None
+    last_used_at: str | None = None
+    key: str | None = None

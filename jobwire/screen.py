@@ -11,7 +11,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
+
+import click
 
 _COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -83,3 +86,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [header, *rows]
     ]
+
+
+def print_json(body: bytes) -> None:
+    """As the server wrote it: numbers stay what they are."""
+    sys.stdout.buffer.write(body.rstrip(b"\n") + b"\n")
+
+
+def age(moment: str | None) -> str:
+    """How long ago, in its largest unit: 5s, 12m, 3h, 8d; `-` for no moment."""
+    try:
+        then = datetime.fromisoformat(moment or "")
+    except ValueError:
+        return "-"
+    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def echo_facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """A thing, one fact a line; the values are made harmless here."""
+    paint = Paint.for_stdout()
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{paint.dim(name.ljust(width))}  {harmless(value)}")

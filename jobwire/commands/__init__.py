@@ -20,9 +20,20 @@ from .jobs import jobs
 from .logs import logs
 from .run import notice, run
 from .server import ServerHalf, find_server_half
+from .spaces import spaces
+from .status import status
 from .tail import tail
+from .tokens import tokens
 
-CLIENT_COMMANDS: Mapping[str, click.Command] = {"run": run, "tail": tail, "logs": logs, "jobs": jobs}
+CLIENT_COMMANDS: Mapping[str, click.Command] = {
+    "run": run,
+    "tail": tail,
+    "logs": logs,
+    "jobs": jobs,
+    "spaces": spaces,
+    "tokens": tokens,
+    "status": status,
+}
 
 
 class _Commands(click.Group):
@@ -68,6 +79,7 @@ def cli() -> None:
     jobwire run -- make test            run a command as a job
     jobwire tail JOB -f                 follow its log until it ends
     some-command | jobwire logs JOB     add lines to a job's log
+    jobwire status                      is the server well, and how do its jobs stand
     """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import click
 import msgspec
 
 from ..jobs import Jobs, job_path
-from ..record import Job
-from ..screen import Paint, harmless, table
+from ..record import STATUSES, Job
+from ..screen import Paint, age, harmless, print_json, table
 
-_STATUSES = ("scheduled", "pending", "delivered", "running", "completed", "dead", "killed")
 _SHOWN_EVENTS = 20
 
 
@@ -24,7 +22,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only jobs of this status.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only jobs of this status.")
 @click.option("--limit", type=click.IntRange(1, 100), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many of the newest to skip.")
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
@@ -33,7 +31,7 @@ def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
     api = Jobs.from_env("reader")
     if as_json:
         query = {"status": status, "limit": limit, "offset": offset}
-        _print_json(api.http.call("GET", f"{api.space_path}/jobs", query=query).body)
+        print_json(api.http.call("GET", f"{api.space_path}/jobs", query=query).body)
         return
     rows = [_row(job) for job in api.list_jobs(status=status, limit=limit, offset=offset)]
     paint = Paint.for_stdout()
@@ -50,7 +48,7 @@ def show(job: str, as_json: bool) -> None:
     """One job with its newest events."""
     api = Jobs.from_env("reader")
     if as_json:
-        _print_json(api.http.call("GET", job_path(job)).body)
+        print_json(api.http.call("GET", job_path(job)).body)
         return
     found = api.get(job)
     paint = Paint.for_stdout()
@@ -94,7 +92,7 @@ def create(
     body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
     answer = api.http.call("POST", f"{api.space_path}/jobs", body=body).body
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         click.echo(msgspec.json.decode(answer, type=Job).id)
 
@@ -159,21 +157,3 @@ def _facts(job: Job) -> list[tuple[str, str]]:
 def _short_json(value: Any) -> str:
     text = harmless(msgspec.json.encode(value).decode())
     return text if len(text) <= 2000 else text[:2000] + "..."
-
-
-def _print_json(body: bytes) -> None:
-    """As the server wrote it: numbers stay what they are."""
-    sys.stdout.buffer.write(body.rstrip(b"\n") + b"\n")
-
-
-def age(created_at: str | None) -> str:
-    """How long ago, in its largest unit: 5s, 12m, 3h, 8d."""
-    try:
-        then = datetime.fromisoformat(created_at or "")
-    except ValueError:
-        return "-"
-    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
