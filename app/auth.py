@@ -42,6 +42,9 @@ IMPLIED = {"jobs:read": ("jobs:read:progress",)}
 ROOT = "root"
 """The scope of the calls that manage spaces and keys; no key but the root key has it."""
 
+ANY = ""
+"""The scope of a call that every key may make."""
+
 CACHE_S = 0.8
 CACHE_MOST = 20_000
 GRANT_S = 0.1
@@ -69,7 +72,7 @@ class Identity(NamedTuple):
 
     def require(self, scope: str) -> None:
         """Refusal `missing_scope` unless the key has it."""
-        if scope not in self.scopes:
+        if scope != ANY and scope not in self.scopes:
             raise Refusal("missing_scope", f"Missing required scope: {scope}")
 
     def require_space(self, space: str | None) -> None:

@@ -1,8 +1,9 @@
-"""For the operator: spaces and keys. Only the root key gets here."""
+"""For the operator: spaces and keys. Only the root key gets here, but for the question what a key may do."""
 
 from app.api.answers import space_answer, token_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import SPACE, TOKEN, TokenRequest, time_ms
+from app.auth import ROOT
 from app.job import KIB
 from app.spaces import Spaces
 
@@ -46,6 +47,19 @@ class Admin:
     async def list_tokens(self, call: Call) -> Answer:
         """GET /spaces/:spaceId/tokens"""
         return answer([token_answer(token) for token in await self._spaces.tokens(call.space)])
+
+    async def whoami(self, call: Call) -> Answer:
+        """GET /whoami"""
+        identity = call.identity
+        space = None if identity.space is None else await self._spaces.get(identity.space)
+        return answer(
+            {
+                "space": identity.space,
+                "spaceName": None if space is None else space.fields["name"].decode(),
+                "scopes": sorted(identity.scopes - {ROOT}),
+                "root": identity.is_root,
+            }
+        )
 
     async def revoke_token(self, call: Call) -> Answer:
         """DELETE /spaces/:spaceId/tokens/:tokenId"""

@@ -11,10 +11,11 @@ from app.api.health import Health
 from app.api.http import Action, Gate, Resource, not_found
 from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
+from app.api.pages import static_files
 from app.api.producer import Producer
 from app.api.reader import Reader
 from app.api.worker import Worker
-from app.auth import ROOT, Keyring, Rate
+from app.auth import ANY, ROOT, Keyring, Rate
 
 if TYPE_CHECKING:
     from app.main import Backend
@@ -76,6 +77,7 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
             "GET": Action(ROOT, admin.list_tokens),
         },
         "/spaces/{space_id}/tokens/{token_id}": {"DELETE": Action(ROOT, admin.revoke_token)},
+        "/whoami": {"GET": Action(ANY, admin.whoami)},
     }
 
 
@@ -88,6 +90,9 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
+    files = static_files()
+    app.router.routes.append(Route("/", files.page("index.html")))
+    app.router.routes.append(Route("/static/{name}", files))
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:

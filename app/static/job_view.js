@@ -1,0 +1,215 @@
+// A job: how it stands, what went wrong, how it came there, and its log, live.
+
+import { visible } from "./ansi.js";
+import { copyButton } from "./copy.js";
+import { createJob } from "./create_job.js";
+import { ask, field, notice } from "./dialog.js";
+import { button, fill, h, setText, show } from "./dom.js";
+import { complaint } from "./history.js";
+import { pretty } from "./json_text.js";
+import { jsonView } from "./json_view.js";
+import { followJob } from "./live.js";
+import { LogView } from "./log_view.js";
+import { Progress } from "./progress_bar.js";
+import { go, spaceAddress } from "./router.js";
+import { badge, ended, setBadge } from "./status.js";
+import { age, between, moment, serverNow, duration } from "./time.js";
+import { Timeline, attemptsTable, callbackTable } from "./timeline.js";
+
+const AGAIN_MS = 300;
+
+/** Show a job until `signal`. */
+export class JobView {
+  constructor(session, shell, { id, seq }, signal) {
+    Object.assign(this, { session, shell, id, seq, signal });
+    this.log = new LogView(session, id, signal);
+    this.progress = new Progress();
+    this.timeline = new Timeline();
+    this.badge = badge("pending");
+    this.name = h("h1", {});
+    this.facts = h("dl", { class: "facts" });
+    this.complaint = h("pre", { class: "complaint", role: "alert", hidden: true, tabindex: 0 });
+    this.kill = button("Kill", () => this.#kill(), { class: "danger", hidden: true });
+    this.retry = button("Retry", () => this.#retry(), { class: "primary", hidden: true });
+    this.again = button("Create another", () => this.#createAnother(), { class: "quiet", hidden: true });
+    this.sections = Object.fromEntries(["Attempts", "Timeline", "Payload", "Result", "Checkpoint", "Callback"].map((name) => [name, section(name)]));
+    this.element = this.#layout();
+  }
+
+  async start() {
+    const { signal } = this;
+    const onEvent = () => this.#loadSoon();
+    const onProgress = (progress) => this.progress.set(progress);
+    const onLines = (rows) => this.log.lines(rows);
+    const onHead = (seq) => this.log.head(seq);
+    const onState = (live) => this.shell.live(live);
+    followJob(this.session, this.id, { onEvent, onProgress, onLines, onHead, onState }, signal);
+    const timer = setInterval(() => this.job && this.#showFacts(), 1000);
+    signal.addEventListener("abort", () => clearInterval(timer));
+    await Promise.all([this.#load(), this.#loadProgress(), this.log.start(this.seq)]);
+  }
+
+  shortcuts() {
+    const { log } = this;
+    return {
+      f: ["Follow the log, or pause", () => log.toggleFollowing()],
+      "/": ["Search the log", () => log.toolbar.search.focus()],
+      e: ["Errors only, or all lines", () => log.toolbar.toggleErrors()],
+      w: ["Wrap long lines, or not", () => log.toolbar.setWrap(log.toolbar.wrap.ariaPressed !== "true")],
+      j: ["Next line", () => log.selectNext(1)],
+      k: ["Line before", () => log.selectNext(-1)],
+      g: ["First line of the log", () => log.toStart()],
+      G: ["End of the log", () => log.toTail()],
+      r: ["Retry", () => this.retry.hidden || this.#retry()],
+      x: ["Kill", () => this.kill.hidden || this.#kill()],
+      u: ["Up to the space", () => this.job && go(spaceAddress(this.job.spaceId))],
+      Escape: ["Close the line", () => log.select(null)],
+    };
+  }
+
+  /** The address named another line of the same job. */
+  update({ seq }) {
+    if (seq && seq !== this.log.selected) this.log.jump(seq, { select: true });
+  }
+
+  #layout() {
+    const acts = h("div", { class: "acts" }, copyButton(() => this.id, "Copy id"), this.again, this.retry, this.kill);
+    const { Attempts, Timeline: events, Payload, Result, Checkpoint, Callback } = this.sections;
+    fill(events.body, this.timeline.element);
+    return h(
+      "main",
+      { class: "job" },
+      h("header", { class: "job-head" }, this.badge, this.name, acts),
+      h(
+        "aside",
+        { class: "about" },
+        this.complaint,
+        this.progress.element,
+        this.facts,
+        ...[Attempts, Callback, events, Result, Payload, Checkpoint].map(({ element }) => element),
+      ),
+      this.log.element,
+    );
+  }
+
+  #loadSoon() {
+    this.timer ??= setTimeout(async () => {
+      await this.#load();
+      this.timer = null;
+    }, AGAIN_MS);
+  }
+
+  async #load() {
+    try {
+      this.#show(await this.session.api.get(`/jobs/${this.id}`, {}, this.signal));
+      this.shell.problem(null);
+    } catch (error) {
+      if (error.name !== "AbortError") this.shell.problem(error);
+    }
+  }
+
+  async #loadProgress() {
+    const { progress } = await this.session.api.get(`/jobs/${this.id}/progress`, {}, this.signal).catch(() => ({}));
+    if (progress) this.progress.set(progress);
+  }
+
+  #show(job) {
+    this.job = job;
+    this.shell.place(job.spaceId, job.name);
+    setBadge(this.badge, job.status);
+    setText(this.name, visible(job.name));
+    this.#showActions(job);
+    this.#showComplaint(job);
+    this.#showFacts();
+    this.timeline.set(job.events);
+    put(this.sections.Attempts, attemptsTable(job.events));
+    put(this.sections.Callback, this.#callback(job));
+    this.#put("Payload", job.payload);
+    this.#put("Checkpoint", job.checkpoint);
+    this.#put("Result", job.status === "completed" ? job.result : null);
+  }
+
+  /** Show a value, unless it is the one that is shown: it may be long, and somebody may be reading it. */
+  #put(name, value) {
+    const text = pretty(value ?? null);
+    const place = this.sections[name];
+    if (place.text === text) return;
+    place.text = text;
+    put(place, value === null || value === undefined ? null : jsonView(value));
+  }
+
+  #callback({ callbackUrl, callbackHeaders, events }) {
+    if (!callbackUrl) return null;
+    return h("div", {}, h("code", { class: "address" }, visible(callbackUrl)), callbackHeaders && jsonView(callbackHeaders), callbackTable(events));
+  }
+
+  #showActions({ status }) {
+    const { session } = this;
+    show(this.kill, !ended(status) && session.can("jobs:kill"));
+    show(this.retry, (status === "dead" || status === "killed") && session.can("jobs:retry"));
+    show(this.again, session.can("jobs:create"));
+  }
+
+  #showComplaint(job) {
+    const text = complaint(job);
+    show(this.complaint, text !== null);
+    setText(this.complaint, visible(text ?? ""));
+    this.complaint.dataset.status = job.status;
+  }
+
+  #showFacts() {
+    const { job } = this;
+    const began = job.startedAt ?? job.deliveredAt;
+    const facts = {
+      Created: `${moment(job.createdAt)} (${age(job.createdAt)} ago)`,
+      "Not before": job.scheduledFor && `${moment(job.scheduledFor)} (${inWhile(job.scheduledFor)})`,
+      Started: job.startedAt && moment(job.startedAt),
+      Ended: job.completedAt && moment(job.completedAt),
+      [job.completedAt ? "Ran for" : "Running for"]: began && between(began, job.completedAt),
+      Attempt: `${job.attemptNumber + 1} of ${job.maxRetries + 1}`,
+      Lease: `${duration(job.timeoutSeconds * 1000)}`,
+      Id: job.id,
+    };
+    const shown = Object.entries(facts).filter(([, value]) => value);
+    if (this.facts.childElementCount !== shown.length * 2) fill(this.facts, ...shown.flatMap(([name]) => [h("dt", {}, name), h("dd", {})]));
+    shown.forEach(([name, value], i) => {
+      setText(this.facts.children[2 * i], name);
+      setText(this.facts.children[2 * i + 1], value);
+    });
+  }
+
+  #kill() {
+    const reason = h("input", { maxlength: 1000, placeholder: "why", autofocus: true });
+    const submit = () => this.session.api.post(`/jobs/${this.id}/kill`, JSON.stringify(reason.value ? { reason: reason.value } : {}));
+    return ask({ title: "Kill this job?", body: [h("p", {}, "Its worker is told at its next call."), field("Reason", reason)], action: "Kill", danger: true, submit });
+  }
+
+  async #retry() {
+    try {
+      await this.session.api.post(`/jobs/${this.id}/retry`);
+    } catch (error) {
+      notice(error.message);
+    }
+  }
+
+  #createAnother() {
+    const { job } = this;
+    return createJob(this.session, job.spaceId, { ...job, payload: pretty(job.payload) });
+  }
+}
+
+function section(name) {
+  const body = h("div", { class: "body" });
+  const element = h("details", { class: "section", hidden: true, open: true }, h("summary", {}, name), body);
+  return { element, body };
+}
+
+function put({ element, body }, content) {
+  element.hidden = !content && !body.firstElementChild?.classList.contains("timeline");
+  if (content) fill(body, content);
+}
+
+function inWhile(iso) {
+  const ms = Date.parse(iso) - serverNow();
+  return ms > 0 ? `in ${duration(ms)}` : "due";
+}

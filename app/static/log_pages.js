@@ -1,0 +1,116 @@
+// The lines of a window as elements, page by page, and the place where one reads kept still while pages come and go.
+
+import { h } from "./dom.js";
+import { PAGE_LINES } from "./log_window.js";
+import { lineElement } from "./log_line.js";
+import { jobAddress } from "./router.js";
+
+/** The scrolling part of a log. It holds what its LogWindow holds. */
+export class LogPages {
+  constructor(jobId) {
+    this.jobId = jobId;
+    this.wanted = [];
+    this.top = h("div", { class: "end" });
+    this.body = h("div", { class: "pages" });
+    this.bottom = h("div", { class: "end" });
+    this.element = h("div", { class: "lines", tabindex: 0, role: "region", "aria-label": "Log" }, this.top, this.body, this.bottom);
+  }
+
+  begin(rows) {
+    this.body.replaceChildren();
+    if (rows.length) this.body.append(this.#page(rows));
+  }
+
+  /** Put a page before the others and drop some at the other end; what is being read stays where it is. */
+  prepend(rows, dropped) {
+    this.#still(() => {
+      if (rows.length) this.body.prepend(this.#page(rows));
+      for (let i = 0; i < dropped; i += 1) this.body.lastChild.remove();
+    });
+  }
+
+  append(rows, dropped) {
+    this.#still(() => {
+      if (rows.length) this.body.append(this.#page(rows));
+      for (let i = 0; i < dropped; i += 1) this.body.firstChild.remove();
+    });
+  }
+
+  /** Put live lines at the end, as LogWindow.grow does; for a reader who is there. */
+  grow(rows, dropped) {
+    for (let at = 0; at < rows.length; ) {
+      const last = this.body.lastChild;
+      const room = last ? PAGE_LINES - last.childElementCount : 0;
+      const taken = rows.slice(at, at + (room > 0 ? room : PAGE_LINES));
+      if (room > 0) last.append(...taken.map((row) => this.#line(row)));
+      else this.body.append(this.#page(taken));
+      at += taken.length;
+    }
+    for (let i = 0; i < dropped; i += 1) this.body.firstChild.remove();
+  }
+
+  toEnd() {
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  toStart() {
+    this.element.scrollTop = 0;
+  }
+
+  /** How many pixels are above and below what is visible. */
+  room() {
+    const { scrollTop, clientHeight, scrollHeight } = this.element;
+    return { above: scrollTop, below: scrollHeight - clientHeight - scrollTop };
+  }
+
+  line(seq) {
+    return this.body.querySelector(`[data-seq="${Number(seq)}"]`);
+  }
+
+  /** Show a line in the middle; whether it is here. */
+  reveal(seq) {
+    const line = this.line(seq);
+    line?.scrollIntoView({ block: "center" });
+    return Boolean(line);
+  }
+
+  /** Seqs of the first and the last visible line; null without lines. */
+  visible() {
+    const box = this.element.getBoundingClientRect();
+    const top = this.#lineAt(box.top);
+    const bottom = this.#lineAt(box.bottom);
+    return top && bottom ? [Number(top.dataset.seq), Number(bottom.dataset.seq)] : null;
+  }
+
+  /** The first line whose lower edge is below `y`, or the last one. */
+  #lineAt(y) {
+    const page = firstBelow(this.body.children, y) ?? this.body.lastChild;
+    return page && (firstBelow(page.children, y) ?? page.lastChild);
+  }
+
+  #still(change) {
+    const kept = this.#lineAt(this.element.getBoundingClientRect().top);
+    const before = kept?.getBoundingClientRect().top;
+    change();
+    if (kept?.isConnected) this.element.scrollTop += kept.getBoundingClientRect().top - before;
+  }
+
+  #page(rows) {
+    return h("div", { class: "page" }, ...rows.map((row) => this.#line(row)));
+  }
+
+  #line(row) {
+    return lineElement(row, jobAddress(this.jobId, row.seq), this.wanted);
+  }
+}
+
+/** Of elements one below the other: the first whose lower edge is below `y`, found by halving. */
+function firstBelow(elements, y) {
+  let [low, high] = [0, elements.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (elements[middle].getBoundingClientRect().bottom > y) high = middle;
+    else low = middle + 1;
+  }
+  return elements[low] ?? null;
+}

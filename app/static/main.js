@@ -1,0 +1,75 @@
+// The dashboard: who is signed in, which page is shown. The wiring, no more.
+
+import { fill } from "./dom.js";
+import { HomeView } from "./home_view.js";
+import { JobView } from "./job_view.js";
+import { KeysView } from "./keys_view.js";
+import { route } from "./router.js";
+import { resume, signIn, signOut } from "./session.js";
+import { Shell } from "./shell.js";
+import { listenToKeys, showKeys } from "./shortcuts.js";
+import { signInPage } from "./sign_in.js";
+import { SpaceView } from "./space_view.js";
+import { useTheme } from "./theme.js";
+
+const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, job: JobView };
+
+const app = document.getElementById("app");
+let session = null;
+let shell = null;
+let shown = null;
+
+/** Every shortcut of the page that is shown. */
+function shortcuts() {
+  if (!shown) return {};
+  return { ...shown.view.shortcuts(), "?": ["These keys", () => showKeys(shortcuts())] };
+}
+
+function leave(why = "") {
+  signOut();
+  shown?.abort.abort();
+  [session, shell, shown] = [null, null, null];
+  askForKey(why);
+}
+
+function askForKey(why) {
+  const page = signInPage(async (key) => enter(await signIn(key, refused)), why);
+  fill(app, page);
+  page.querySelector("input").focus();
+}
+
+function refused(error) {
+  leave(error.message);
+}
+
+function enter(signedIn) {
+  session = signedIn;
+  shell = new Shell(session, { signOut: () => leave(), showKeys: () => showKeys(shortcuts()) });
+  fill(app, shell.element);
+  open();
+}
+
+/** Show the page that the address names. */
+function open() {
+  if (!session) return;
+  const to = route(location.hash);
+  if (shown && to.page === "job" && shown.to.page === "job" && shown.to.id === to.id) return shown.view.update(to);
+  shown?.abort.abort();
+  const abort = new AbortController();
+  const view = new VIEWS[to.page](session, shell, to, abort.signal);
+  shown = { to, view, abort };
+  shell.page(view.element);
+  shell.place(to.page === "space" || to.page === "keys" ? to.id : session.space, to.page === "keys" ? "keys" : "");
+  view.start();
+}
+
+useTheme();
+addEventListener("hashchange", open);
+listenToKeys(shortcuts);
+try {
+  const resumed = await resume(refused);
+  if (resumed) enter(resumed);
+  else askForKey();
+} catch (error) {
+  askForKey(error.message);
+}

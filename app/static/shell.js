@@ -1,0 +1,67 @@
+// What surrounds every page: where one is, whether news arrive, what is wrong, and the way out.
+
+import { visible } from "./ansi.js";
+import { button, fill, h, setText, show } from "./dom.js";
+import { keysAddress, spaceAddress } from "./router.js";
+import { nextTheme, useTheme } from "./theme.js";
+
+/** The frame of a signed-in page. */
+export class Shell {
+  constructor(session, { signOut, showKeys }) {
+    this.session = session;
+    this.names = new Map(session.space ? [[session.space, session.spaceName]] : []);
+    this.crumbs = h("nav", { class: "crumbs", "aria-label": "Where you are" });
+    this.state = h("span", { class: "state", role: "status" });
+    this.trouble = h("p", { class: "trouble", role: "alert", hidden: true });
+    this.theme = button(useTheme(), () => setText(this.theme, nextTheme()), { class: "quiet theme" });
+    const bar = h(
+      "header",
+      { class: "bar" },
+      h("a", { class: "logo", href: "#/" }, h("i", { class: "mark", "aria-hidden": "true" }), "jobwire"),
+      this.crumbs,
+      this.state,
+      this.theme,
+      button("Keys ?", showKeys, { class: "quiet keyboard" }),
+      button("Sign out", signOut, { class: "quiet" }),
+    );
+    this.element = h("div", { class: "shell" }, bar, this.trouble);
+  }
+
+  /** Show a page's element. */
+  page(element) {
+    this.problem(null);
+    this.live(null);
+    fill(this.element, this.element.children[0], this.trouble, element);
+  }
+
+  /** Say where one is: in a space, at something. */
+  async place(space, at = "") {
+    this.at = at;
+    document.title = at ? `${at} - jobwire` : "jobwire";
+    if (!space) return fill(this.crumbs);
+    const name = await this.#name(space);
+    if (this.at !== at) return this.crumbs;
+    const keys = this.session.root && h("a", { href: keysAddress(space), class: "to-keys" }, "keys");
+    return fill(this.crumbs, h("a", { href: spaceAddress(space) }, visible(name)), at && h("span", {}, visible(at)), !at && keys);
+  }
+
+  /** Say whether news arrive; null when none are waited for. */
+  live(live) {
+    setText(this.state, live === null ? "" : live ? "live" : "reconnecting");
+    this.state.dataset.live = live === null ? "" : live;
+  }
+
+  /** Say what is wrong; null when nothing is. */
+  problem(error) {
+    show(this.trouble, error !== null);
+    setText(this.trouble, error?.message ?? "");
+  }
+
+  async #name(space) {
+    if (!this.names.has(space)) {
+      const { name } = await this.session.api.get(`/spaces/${space}`).catch(() => ({ name: space }));
+      this.names.set(space, name);
+    }
+    return this.names.get(space);
+  }
+}

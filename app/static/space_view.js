@@ -1,0 +1,145 @@
+// A space: how many jobs stand where, how fast they come and go, and the list of them, live.
+
+import { createJob } from "./create_job.js";
+import { button, fill, h, setText } from "./dom.js";
+import { JobList } from "./job_list.js";
+import { followSpace } from "./live.js";
+import { Sparkline } from "./rates.js";
+import { go, spaceAddress } from "./router.js";
+import { STATUSES } from "./status.js";
+import { count } from "./time.js";
+
+const PAGE = 50;
+const AGAIN_MS = 1000;
+const REST = 10;
+
+/** Show a space until `signal`. */
+export class SpaceView {
+  constructor(session, shell, { id, query }, signal) {
+    Object.assign(this, { session, shell, id, signal });
+    this.status = STATUSES.includes(query.status) ? query.status : null;
+    this.offset = Math.max(0, Math.trunc(Number(query.offset)) || 0);
+    this.list = new JobList();
+    this.sparkline = new Sparkline();
+    this.tiles = new Map([null, ...STATUSES].map((status) => [status, this.#tile(status)]));
+    this.place = h("span", { class: "place" });
+    this.newer = button("Newer", () => this.#turn(-PAGE), { class: "quiet" });
+    this.older = button("Older", () => this.#turn(PAGE), { class: "quiet" });
+    this.element = this.#layout();
+    this.dirty = false;
+  }
+
+  async start() {
+    this.#follow();
+    const timer = setInterval(() => this.#tick(), 1000);
+    this.signal.addEventListener("abort", () => clearInterval(timer));
+    await this.#load();
+  }
+
+  shortcuts() {
+    return {
+      j: ["Next job", () => this.list.move(1)],
+      k: ["Job before", () => this.list.move(-1)],
+      c: this.session.can("jobs:create") && ["Create a job", () => this.#create()],
+      "]": ["Older jobs", () => this.older.disabled || this.#turn(PAGE)],
+      "[": ["Newer jobs", () => this.newer.disabled || this.#turn(-PAGE)],
+    };
+  }
+
+  #layout() {
+    const create = this.session.can("jobs:create") && button("Create job", () => this.#create(), { class: "primary" });
+    return h(
+      "main",
+      { class: "space" },
+      h("section", { class: "overview" }, h("nav", { class: "tiles", "aria-label": "Jobs by status" }, ...this.tiles.values()), this.sparkline.element),
+      h("section", { class: "list" }, h("header", {}, h("h2", {}, this.status ?? "All jobs"), this.place, this.newer, this.older, create), this.list.element),
+    );
+  }
+
+  #tile(status) {
+    const props = { class: "tile", href: spaceAddress(this.id, { status }), dataset: { status: status ?? "all" } };
+    const current = status === this.status && { "aria-current": "page" };
+    return h("a", { ...props, ...current }, h("b", {}, "-"), h("span", {}, h("i", { class: "dot" }), status ?? "all"));
+  }
+
+  #follow() {
+    const onCounts = (counts) => this.#count(counts);
+    const onState = (live) => this.shell.live(live);
+    followSpace(this.session, this.id, { onCounts, onState, onEvent: (event) => this.#event(event) }, this.signal);
+  }
+
+  #count(counts) {
+    const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
+    for (const [status, tile] of this.tiles) setText(tile.firstChild, count(status ? counts[status] : total));
+  }
+
+  #event({ type, jobId, data }) {
+    const now_s = Math.floor(Date.now() / 1000);
+    if (type === "progress") this.list.progress(jobId, data);
+    else this.#touch();
+    if (type === "created") this.sparkline.created.add(1, now_s);
+    if (type === "completed" || type === "dead" || type === "killed") this.sparkline.ended.add(1, now_s);
+  }
+
+  #tick() {
+    if (document.hidden) return;
+    this.sparkline.draw();
+    this.list.tick();
+  }
+
+  /** Something changed: read the page again, soon but not all the time. */
+  #touch() {
+    this.dirty = true;
+    if (this.waiting || document.hidden) return;
+    this.waiting = setTimeout(() => this.#again(), this.pause_ms ?? AGAIN_MS);
+  }
+
+  async #again() {
+    this.dirty = false;
+    const began = performance.now();
+    await this.#load();
+    this.pause_ms = Math.max(AGAIN_MS, REST * (performance.now() - began));
+    this.waiting = null;
+    if (this.dirty) this.#touch();
+  }
+
+  async #load() {
+    try {
+      const query = { status: this.status, limit: PAGE, offset: this.offset };
+      const { body, total } = await this.session.api.page(`/spaces/${this.id}/jobs`, query, this.signal);
+      this.#showPage(body, total);
+      await this.#loadProgress();
+    } catch (error) {
+      if (error.name !== "AbortError") this.shell.problem(error);
+    }
+  }
+
+  #showPage(jobs, total) {
+    this.shell.problem(null);
+    this.list.set(jobs);
+    setText(this.place, jobs.length ? `${count(this.offset + 1)} - ${count(this.offset + jobs.length)} of ${count(total)}` : "");
+    this.newer.disabled = this.offset === 0;
+    this.older.disabled = this.offset + jobs.length >= total;
+  }
+
+  /** The list has no progress: ask for that of the jobs at work, once each; from then on it comes by itself. */
+  async #loadProgress() {
+    this.known ??= new Set();
+    const asked = this.list.working().filter((id) => !this.known.has(id));
+    await Promise.all(asked.map((id) => this.#loadOne(id)));
+  }
+
+  async #loadOne(id) {
+    const { progress } = await this.session.api.get(`/jobs/${id}/progress`, {}, this.signal);
+    this.known.add(id);
+    if (progress) this.list.progress(id, progress);
+  }
+
+  #turn(by) {
+    go(spaceAddress(this.id, { status: this.status, offset: Math.max(0, this.offset + by) }));
+  }
+
+  #create() {
+    return createJob(this.session, this.id);
+  }
+}

@@ -1,0 +1,236 @@
+"""A headless Chromium, driven over the DevTools protocol: open a page, press keys, ask it things, take its picture.
+
+Owns: the browser's process and its profile, both gone at `close`. Always: what a page complains about (an exception, a
+refused load, a violated policy) is kept in `complaints`.
+https://chromedevtools.github.io/devtools-protocol/
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.sync.client import connect
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--remote-debugging-port=0",
+    "--enable-precise-memory-info",
+)
+START_S = 30.0
+
+KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "Tab": ("", 9), "ArrowDown": ("", 40), "End": ("", 35)}
+
+
+def find() -> str | None:
+    """The browser's path, None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Chromium:
+    """One browser."""
+
+    def __init__(self, program: str) -> None:
+        self._profile = tempfile.mkdtemp(prefix="jobwire-chromium-")
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._socket = connect(self._address(), max_size=None)
+        self._numbers = itertools.count(1)
+        self.pages: dict[str, Page] = {}
+
+    def page(self, width: int = 1280, height: int = 800, *, dark: bool = False, phone: bool = False) -> Page:
+        """A new page, with a storage of its own."""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = self.pages[session] = Page(self, session, target)
+        page.prepare(width, height, dark=dark, phone=phone)
+        return page
+
+    def call(self, method: str, session: str = "", **params: Any) -> Any:
+        """The result of one call; what happens meanwhile goes to the pages. RuntimeError if it is refused."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        self._socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == number:
+                break
+            page = self.pages.get(answer.get("sessionId", ""))
+            if page is not None:
+                page.happened(answer["method"], answer["params"])
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']['message']}")
+        return answer["result"]
+
+    def close(self) -> None:
+        """End the browser and remove its profile."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _address(self) -> str:
+        """Where the browser listens: it writes that into its profile."""
+        file = Path(self._profile, "DevToolsActivePort")
+        deadline = time.monotonic() + START_S
+        while True:
+            lines = file.read_text().splitlines() if file.exists() else []
+            if len(lines) == 2:
+                return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+            assert time.monotonic() < deadline, "Chromium does not start"
+            assert self._process.poll() is None, "Chromium ended"
+            time.sleep(0.02)
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, browser: Chromium, session: str, target: str) -> None:
+        self._browser = browser
+        self._session = session
+        self._target = target
+        self.complaints: list[str] = []
+        self.addresses: list[str] = []
+
+    def prepare(self, width: int, height: int, *, dark: bool, phone: bool) -> None:
+        """Listen to everything, and be of a size."""
+        for domain in ("Page", "Runtime", "Log", "Network", "Performance"):
+            self._call(f"{domain}.enable")
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        self._call("Emulation.setDeviceMetricsOverride", **metrics)
+        self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self.dark(dark)
+
+    def dark(self, dark: bool) -> None:
+        """Prefer dark or light."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def goto(self, url: str) -> None:
+        """Open an address, and wait until it is loaded."""
+        self._call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression, awaited if it is a promise. AssertionError if it throws."""
+        answer = self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        thrown = answer.get("exceptionDetails")
+        assert thrown is None, thrown.get("exception", {}).get("description", thrown["text"])
+        return answer["result"].get("value")
+
+    def until(self, expression: str, within_s: float = 10.0) -> Any:
+        """The value of an expression as soon as it is true; AssertionError with the page's text if that takes too long."""
+        deadline = time.monotonic() + within_s
+        while not (value := self.js(expression)):
+            if time.monotonic() > deadline:
+                text = self.js("document.body.innerText")
+                raise AssertionError(f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:3000]}")
+            time.sleep(0.02)
+        return value
+
+    def text(self, selector: str = "body") -> str:
+        """The visible text of an element, "" without one."""
+        return str(self.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+
+    def count(self, selector: str) -> int:
+        """How many elements there are."""
+        return int(self.js(f"document.querySelectorAll({json.dumps(selector)}).length"))
+
+    def click(self, selector: str, text: str = "") -> None:
+        """Click the middle of a visible element, the first one that contains a text."""
+        found = f"[...document.querySelectorAll({json.dumps(selector)})].find((element) =>"
+        found += f" element.checkVisibility() && element.innerText.includes({json.dumps(text)}))"
+        if text == "":
+            found = f"document.querySelector({json.dumps(selector)})"
+        self.until(f"Boolean({found})")
+        box = f"(({found}).scrollIntoView({{block: 'nearest'}}), ({found}).getBoundingClientRect().toJSON())"
+        place = self.js(box)
+        at = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
+
+    def wheel(self, selector: str, pixels: int) -> None:
+        """Turn the wheel over an element: down for positive numbers."""
+        place = self.js(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()")
+        at = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+        self._call("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=pixels, **at)
+
+    def press(self, key: str) -> None:
+        """Press one key: a character, or one of KEYS."""
+        text, code = KEYS.get(key, (key, ord(key.upper()[0])))
+        down = {"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}
+        self._call("Input.dispatchKeyEvent", **(down if text else {**down, "type": "rawKeyDown"}))
+        self._call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self._call("Input.insertText", text=text)
+
+    def fill(self, selector: str, text: str) -> None:
+        """Replace what is in a field."""
+        self.until(f"Boolean(document.querySelector({json.dumps(selector)}))")
+        self.js(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.js(f"document.querySelector({json.dumps(selector)}).select()")
+        self.type(text)
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is visible as a PNG."""
+        picture = self._call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+    def metrics(self) -> dict[str, float]:
+        """Chromium's own figures of the page: JSHeapUsedSize, Nodes, LayoutCount, ..."""
+        return {item["name"]: item["value"] for item in self._call("Performance.getMetrics")["metrics"]}
+
+    def collect_garbage(self) -> None:
+        """Free what is not used any more."""
+        self._call("HeapProfiler.collectGarbage")
+
+    def happened(self, method: str, params: dict[str, Any]) -> None:
+        """Keep complaints, and the addresses that were asked for."""
+        if method == "Runtime.exceptionThrown":
+            details = params["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description") or details["text"])
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        elif method == "Network.requestWillBeSent":
+            self.addresses.append(params["request"]["url"])
+        elif method == "Network.webSocketCreated":
+            self.addresses.append(params["url"])
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._browser.pages.pop(self._session)
+        self._browser.call("Target.closeTarget", targetId=self._target)
+
+    def _call(self, method: str, **params: Any) -> Any:
+        return self._browser.call(method, self._session, **params)
+
+
