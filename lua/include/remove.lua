@@ -2,7 +2,7 @@
 -- lies in another slot: log_work names it until it has been removed, too. Needs job, lease, queue.
 local function remove(space, id, job, now)
   release(space, id)
-  for _, index in ipairs({ 'jobs', 'scheduled', 'ended', 'pending' }) do
+  for _, index in ipairs({ 'jobs', 'scheduled', 'ended', 'callbacks', 'pending' }) do
     redis.call('ZREM', space .. index, id)
   end
   for _, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
