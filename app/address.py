@@ -1,14 +1,17 @@
-"""What kind of network an IP address belongs to: public, or one that nobody outside should make us call.
+"""What may be called: URLs by their looks, addresses by the network that they belong to.
 
-Owns the tables of special-purpose addresses and the forms in which an IPv6 address carries an IPv4 one. Never resolves a
-name, never connects. Whatever is not known to be public is refused.
+Owns the tables of special-purpose addresses and the forms in which an IPv6 address carries an IPv4 one. Never resolves
+a name, never connects. Whatever is not known to be public is refused.
 
 https://www.iana.org/assignments/iana-ipv4-special-registry
 https://www.iana.org/assignments/iana-ipv6-special-registry
 """
 
+import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from yarl import URL
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -90,3 +93,39 @@ def forbidden(text: str, allowed: Sequence[Network]) -> str:
     if any(address in network or inner in network for network in allowed):
         return ""
     return special(address)
+
+
+_NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
+
+
+class Forbidden(OSError):
+    """A URL or an address that we do not call; the text says why, without the URL's path."""
+
+
+def check_url(text: str) -> URL:
+    """The URL, if its looks allow a call: http or https, no user info, a host whose address is not oddly spelt.
+
+    Raises Forbidden. That the host's addresses are public is checked when connecting.
+    """
+    try:
+        url = URL(text)
+        host, port = url.raw_host, url.port
+    except ValueError:
+        raise Forbidden("The URL cannot be understood.") from None
+    if url.scheme not in ("http", "https"):
+        raise Forbidden("Only http and https are called.")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise Forbidden("A URL with user info is not called.")
+    if not host or not port:
+        raise Forbidden("The URL has no host.")
+    if ":" not in host and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        _check_dotted(host)
+    return url
+
+
+def _check_dotted(host: str) -> None:
+    """Forbidden unless the host is four plain decimal numbers: 127.1, 0x7f000001 and 0177.0.0.1 are 127.0.0.1, too."""
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        raise Forbidden("An oddly spelt address is not called.") from None

@@ -1,60 +1,22 @@
-"""Where a request of ours may go. The one door for everything that is sent to an address which a user gave.
+"""Where a request of ours may go: the door for everything that is sent to an address which a user gave.
 
-Owns: which URLs are refused by their looks, and a resolver that hands out checked addresses only, so that the
-connection is made to what was checked and not to what a second look-up says. Each socket is checked once more as it
-is made: an address that came by another way finds the same door.
+Owns: a resolver that hands out checked addresses only, so that the connection is made to what was checked and not to
+what a second look-up says. Each socket is checked once more as it is made: an address that came by another way, as one
+that stands in the URL, finds the same door.
 """
 
 import asyncio
-import re
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
 
-from app.address import Network, forbidden
+from app.address import Forbidden, Network, forbidden
 
 LOOK_UPS = 64
 """Names that are looked up at once: each look-up holds a thread, a dead name server holds it long."""
-
-_NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
-
-
-class Forbidden(OSError):
-    """A URL or an address that we do not call; the text says why, without the URL's path."""
-
-
-def check_url(text: str) -> URL:
-    """The URL, if its looks allow a call: http or https, no user info, a host whose address is not oddly spelt.
-
-    Raises Forbidden. That the host's addresses are public is checked when connecting.
-    """
-    try:
-        url = URL(text)
-        host, port = url.raw_host, url.port
-    except ValueError:
-        raise Forbidden("The URL cannot be understood.") from None
-    if url.scheme not in ("http", "https"):
-        raise Forbidden("Only http and https are called.")
-    if url.raw_user is not None or url.raw_password is not None:
-        raise Forbidden("A URL with user info is not called.")
-    if not host or not port:
-        raise Forbidden("The URL has no host.")
-    if ":" not in host and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        _check_dotted(host)
-    return url
-
-
-def _check_dotted(host: str) -> None:
-    """Forbidden unless the host is four plain decimal numbers: 127.1, 0x7f000001 and 0177.0.0.1 are 127.0.0.1, too."""
-    try:
-        IPv4Address(host)
-    except AddressValueError:
-        raise Forbidden("An oddly spelt address is not called.") from None
 
 
 class Guard(AbstractResolver):
@@ -73,9 +35,7 @@ class Guard(AbstractResolver):
         for _, address in found:
             self.check(address)
         return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
-            )
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
             for kind, address in found
         ]
 

@@ -1,8 +1,8 @@
 """Requests that jobwire makes by itself: POSTs of JSON to addresses which users gave, through the guard.
 
-Owns: the limits of one request (5 s to connect, 15 s in all, 64 KiB of the answer), and telling every way in which it can
-fail as one Outcome. Never: follows a redirect, uses a proxy or cookies, unpacks an answer, raises for what a stranger
-does.
+Owns: the limits of one request (5 s to connect, 15 s in all, 64 KiB of the answer), and telling every way in which it
+can fail as one Outcome. Never: follows a redirect, uses a proxy or cookies, unpacks an answer, raises for what a
+stranger does.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from app.address import Network
-from app.guard import Forbidden, Guard, check_url
+from app.address import Forbidden, Network, check_url
+from app.guard import Guard
 from app.schedule import retry_after
 from jobwire.version import __version__
 
@@ -27,8 +27,25 @@ IDLE_S = 4.0
 """How long an idle connection is kept: shorter than common servers keep it, so that they do not close it under us."""
 
 OURS = frozenset(
-    "accept-encoding connection content-encoding content-length content-type expect host keep-alive proxy-authorization "
-    "proxy-connection te trailer transfer-encoding upgrade webhook-id webhook-signature webhook-timestamp".split()
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    }
 )
 """Headers that a user's do not replace: they frame the message, or prove where it comes from."""
 
@@ -68,6 +85,11 @@ class Outgoing:
             auto_decompress=False,
             skip_auto_headers=("Accept-Encoding",),
         )
+
+    @staticmethod
+    def now_s() -> int:
+        """Seconds since 1970, for a signature: what the receiver compares with its own clock."""
+        return int(time.time())
 
     async def close(self) -> None:
         """Close every connection."""

@@ -6,8 +6,10 @@ from email.utils import parsedate_to_datetime
 DELAYS_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds from one try to the next; the first is from the job's end. Their count is the count of tries."""
 
+DELAY_MOST_S = 86_400
+"""The longest that a schedule or a Retry-After may make us wait."""
+
 JITTER = 0.2
-RETRY_AFTER_MOST_S = 86_400
 GONE = 410
 
 
@@ -21,7 +23,7 @@ def delay_ms(
     if status == GONE or number + 1 >= len(delays_s):
         return None
     delay_s = delays_s[number + 1] * (1 + JITTER * (2 * chance - 1))
-    return int(max(delay_s, min(retry_after_s or 0, RETRY_AFTER_MOST_S)) * 1000)
+    return int(max(delay_s, min(retry_after_s or 0, DELAY_MOST_S)) * 1000)
 
 
 def retry_after(text: str, now_s: float) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.credentials import Credentials, furnish, load, save
 from app.embedded import EmbeddedServer
-from app.main import Backend, sweep, web
+from app.main import Backend, call_back, sweep, web
 from app.serve import address, listen, serve
 from app.settings import Settings
 
@@ -41,7 +41,8 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             save(data, credentials)
             announce(credentials)
 
-        tasks = [asyncio.create_task(work) for work in (*background, _sweep_when_up(backend))]
+        background += (_sweep_when_up(backend), call_back(settings, forever))
+        tasks = [asyncio.create_task(work) for work in background]
         try:
             await serve(web(backend), sock, ready)
         finally:

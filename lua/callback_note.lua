@@ -3,7 +3,7 @@
 -- ARGV[1] id     the job
 -- ARGV[2] string the try's token
 -- ARGV[3] word   callback_sent or callback_failed
--- ARGV[4] JSON   the event's data without its closing brace; callback_failed gets willRetry besides
+-- ARGV[4] JSON   the event's data without its closing brace; it gets retryAttempt, and callback_failed willRetry besides
 -- ARGV[5] ms     from now to the next try, or '' for none
 -- Replies: {'ok', moment of the next try or false} | {'stale'} when this try was noted already, or the job is gone
 -- Events: callback_sent | callback_failed
@@ -22,6 +22,7 @@ local try = job and try_of(job.key)
 if not try or try.token ~= token then return { 'stale' } end
 
 redis.call('HDEL', job.key, 'callbackTry')
+data = data .. ',"retryAttempt":' .. try.number
 local due = false
 if try.round == tonumber(redis.call('HGET', job.key, 'callbackRound')) then
   if delay_ms then

@@ -1,7 +1,7 @@
 """Fairness between the hosts that we send to: a lane for each, so that those that hang do not slow those that do not.
 
-Owns: how many errands run at once, in all and for each host, in which order, and which hosts are left alone for a while.
-Never: does I/O; knows what an errand is about.
+Owns: how many errands run at once, in all and for each host, in which order, and which hosts are left alone for a
+while. Never: does I/O; knows what an errand is about.
 
 A lane begins two errands wide, grows by one with each answer, and shrinks to one when none comes. After ten in a row
 without an answer its breaker opens: nobody goes there for 30 s, then one errand tries, and each vain try doubles the
@@ -112,8 +112,8 @@ class Lane:
         return self._rate
 
 
-class Lanes:
-    """All lanes of a process. `most` errands run at once."""
+class Hosts:
+    """The lanes of all hosts, in one process. `most` errands run at once."""
 
     def __init__(self, most: int, clock_s: Callable[[], float]) -> None:
         self._most = most
