@@ -15,8 +15,8 @@ from app.auth import Keyring, Rate
 from app.callbacks import Callbacks
 from app.deletion import Deletion
 from app.expiry import LeaseExpiry
-from app.keys import Keys
 from app.hosts import Hosts
+from app.keys import Keys
 from app.link import Link, connector
 from app.logs import Logs
 from app.outbox import Outbox

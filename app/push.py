@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from app.error import Refusal
 from app.hooks import SLACK_EVENTS, Hooks, Push, hooks
-from app.keys import Keys
 from app.hosts import Hosts
+from app.keys import Keys
 from app.link import Link, RedisFault
 from app.outbox import host_of
 from app.outgoing import Outgoing

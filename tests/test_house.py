@@ -40,7 +40,20 @@ ROOMS = [
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
 STARLETTE = {"main", "serve", "api"}
-PURE = {"job", "clock", "keys", "error", "settings", "entries", "lines", "nesting", "address", "schedule", "sign", "hooks"}
+PURE = {
+    "job",
+    "clock",
+    "keys",
+    "error",
+    "settings",
+    "entries",
+    "lines",
+    "nesting",
+    "address",
+    "schedule",
+    "sign",
+    "hooks",
+}
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}
 
