@@ -1,4 +1,4 @@
-"""The server's commands: up, web, sweeper. What a person types, and what they read when it does not work."""
+"""The server's commands: up, web, sweeper, callbacks. What a person types, and what they read when it does not work."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -16,10 +17,11 @@ from app.credentials import Credentials, CredentialsError
 from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
-from app.main import Backend, sweep
+from app.main import Backend, call_back, sweep
 from app.serve import OPTIONS
 from app.settings import BadSetting, Settings, read
 from app.up import until_signal, up
+from jobwire.jobs import Jobs, job_path
 from jobwire.settings import data_folder
 
 EX_USAGE = 64
@@ -112,5 +114,44 @@ def sweeper_command() -> None:
     run(work())
 
 
-commands = [up_command, web_command, sweeper_command, demo]
+@click.group("callbacks", invoke_without_command=True)
+@click.pass_context
+def callbacks_command(ctx: click.Context) -> None:
+    """Send callbacks, pushes and Slack messages. Several may run. Subcommands ask the API instead.
+
+    \b
+    jobwire callbacks                   the process, on the Redis of REDIS_URL
+    jobwire callbacks retry JOB         send the callback of an ended job once more
+    jobwire callbacks secret SPACE      a new secret that signs a space's callbacks
+    """
+    if ctx.invoked_subcommand is None:
+        settings = settings_or_exit()
+        needs_redis(settings)
+        run(call_back(settings, until_signal))
+
+
+@callbacks_command.command("retry")
+@click.argument("job")
+def callback_retry(job: str) -> None:
+    """Send the callback of JOB, which has ended, once more: now, and on the whole schedule if that fails."""
+    Jobs.from_env("root").http.call("POST", job_path(job, "callback/retry"))
+    click.echo(f"The callback of {job} is due now.")
+
+
+@callbacks_command.command("secret")
+@click.argument("space")
+@click.option("--drop-old", is_flag=True, help="Make no secret; let the one before the newest sign no more.")
+def callback_secret(space: str, drop_old: bool) -> None:
+    """Print a new secret that signs what is sent for SPACE; it is shown this once.
+
+    The one before it goes on signing, too, until --drop-old: give the receivers the new one in between.
+    """
+    change = {"dropOldWebhookSecret": True} if drop_old else {"rotateWebhookSecret": True}
+    path = "/spaces/" + quote(space, safe="")
+    answer = Jobs.from_env("root").http.call("PATCH", path, body=msgspec.json.encode(change))
+    made = msgspec.json.decode(answer.body).get("webhookSecret")
+    click.echo("The newest secret is the only one now." if made is None else made)
+
+
+commands = [up_command, web_command, sweeper_command, callbacks_command, demo]
 """What `jobwire` finds by the entry point group `jobwire.commands`."""

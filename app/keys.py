@@ -13,8 +13,11 @@ class Keys:
         self.spaces = f"{prefix}:spaces"
         self.deleting = f"{prefix}:deleting"
         self.due = f"{prefix}:due"
+        self.due_callbacks = f"{prefix}:due:callbacks"
+        self.hooks = f"{prefix}:hooks"
         self.probe = f"{prefix}:probe"
         self.sweeper = f"{prefix}:sweeper"
+        self.pusher = f"{prefix}:pusher"
 
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
@@ -63,6 +66,10 @@ class Keys:
     def log_work(self, space: str) -> str:
         """Zset: job whose log is to be looked at (it ended, runs again, or is gone), by when, ms."""
         return f"{self.prefix}:{{{space}}}:log_work"
+
+    def callbacks(self, space: str) -> str:
+        """Zset: ended job whose callback has still to be sent, by the moment of the next try, ms."""
+        return f"{self.prefix}:{{{space}}}:callbacks"
 
     def pending(self, space: str, name: str = "") -> str:
         """Zset: pending job by queue counter; of one name, or of all."""

@@ -12,11 +12,16 @@ from app.api.lane import Application
 from app.api.origins import Origins
 from app.api.routes import Handlers, add_routes
 from app.auth import Keyring, Rate
+from app.callbacks import Callbacks
 from app.deletion import Deletion
 from app.expiry import LeaseExpiry
+from app.hosts import Hosts
 from app.keys import Keys
 from app.link import Link, connector
 from app.logs import Logs
+from app.outbox import Outbox
+from app.outgoing import Outgoing
+from app.push import Pusher
 from app.redis_clock import RedisClock
 from app.relay import Relay
 from app.scripts import GREETING
@@ -25,6 +30,9 @@ from app.spaces import Spaces
 from app.store import Store
 from app.sweeper import Sweeper
 from app.waiting import WaitingRooms
+
+GRACE_S = 5.0
+"""How long callbacks that are on their way may take when the process ends."""
 
 
 class Backend:
@@ -102,6 +110,34 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
 def web_from_environment() -> Starlette:
     """What a worker process of `jobwire web` serves."""
     return web(Backend(read()))
+
+
+async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) -> None:
+    """Send callbacks, pushes and Slack messages until `until` returns, or until cancelled."""
+    backend = Backend(settings)
+    await backend.start()
+    outgoing = Outgoing(settings.callback_networks, settings.callback_timeout_s)
+    hosts = Hosts(settings.callback_connections, asyncio.get_running_loop().time)
+    outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
+    callbacks = Callbacks(outbox, outgoing, hosts, settings)
+    pusher = Pusher(backend.control, backend.relay, backend.keys, outgoing, hosts)
+    works = [asyncio.create_task(work) for work in (callbacks.run(), pusher.run(), _awaited(until))]
+    try:
+        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        for work in done:
+            work.result()
+    finally:
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        await hosts.close(GRACE_S)
+        await callbacks.flush()
+        await outgoing.close()
+        await backend.close()
+
+
+async def _awaited(until: Callable[[], Awaitable[None]]) -> None:
+    await until()
 
 
 async def sweep(backend: Backend, until: Callable[[], Awaitable[None]]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from app.error import Refusal, job_not_found, space_not_found, unavailable
+from app.error import Refusal, invalid, job_not_found, space_not_found, unavailable
 from app.link import Command, Link, RedisFault, ScriptUnknown, Word
 
 INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
@@ -66,6 +66,7 @@ WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
     "mismatch": lambda rest: Refusal(
         "idempotency_mismatch", "This Idempotency-Key was used before, with another body."
     ),
+    "no_callback": lambda rest: invalid("The job has no callbackUrl."),
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }
 """First words of refusals, and the refusal that each stands for, made from the rest of the reply."""

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from app.address import Network, networks
+from app.schedule import DELAY_MOST_S, DELAYS_S
+
 
 class BadSetting(ValueError):
     """A variable holds a value that cannot be used; the text says which and why."""
@@ -44,10 +47,38 @@ class Settings:
     mask_callback_headers: bool = knob(
         "JOBWIRE_MASK_CALLBACK_HEADERS", False, "1 masks callback header values for keys without jobs:create."
     )
+    callback_allow: tuple[str, ...] = knob(
+        "JOBWIRE_CALLBACK_ALLOW", (), "Networks beside the public ones that callbacks may reach, comma-separated."
+    )
+    callback_timeout_s: float = knob(
+        "JOBWIRE_CALLBACK_TIMEOUT",
+        15.0,
+        "Seconds that a callback may take in all; a third of it to connect.",
+        least=0.1,
+        most=300,
+    )
+    callback_schedule: tuple[str, ...] = knob(
+        "JOBWIRE_CALLBACK_SCHEDULE",
+        tuple(str(delay) for delay in DELAYS_S),
+        "Seconds from each try of a callback to the next, comma-separated; their count is the count of tries.",
+    )
+    callback_connections: int = knob(
+        "JOBWIRE_CALLBACK_CONNECTIONS", 512, "Callbacks that are sent at once by one process.", least=1
+    )
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
     )
+
+    @property
+    def callback_networks(self) -> tuple[Network, ...]:
+        """The networks of `callback_allow`."""
+        return networks(self.callback_allow)
+
+    @property
+    def callback_delays_s(self) -> tuple[float, ...]:
+        """The seconds of `callback_schedule`."""
+        return tuple(float(delay) for delay in self.callback_schedule)
 
     def __post_init__(self) -> None:
         for knob_ in fields(self):
@@ -56,6 +87,19 @@ class Settings:
             raise BadSetting(f"JOBWIRE_APPENDFSYNC is always or everysec, not {self.appendfsync!r}.")
         if not self.prefix or any(c in self.prefix for c in "{}* ?[]"):
             raise BadSetting("JOBWIRE_PREFIX is a word without blanks, braces, brackets, * and ?.")
+        self._check_callbacks()
+
+    def _check_callbacks(self) -> None:
+        try:
+            _ = self.callback_networks
+        except ValueError as error:
+            raise BadSetting(f"JOBWIRE_CALLBACK_ALLOW is a list of networks as 10.0.0.0/8: {error}.") from None
+        try:
+            delays_s = self.callback_delays_s
+        except ValueError:
+            delays_s = ()
+        if not delays_s or not all(0 <= delay_s <= DELAY_MOST_S for delay_s in delays_s):
+            raise BadSetting(f"JOBWIRE_CALLBACK_SCHEDULE is a list of numbers from 0 to {DELAY_MOST_S}.")
 
 
 def check(knob_: "Field[Any]", value: Any) -> None:

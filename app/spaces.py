@@ -6,7 +6,7 @@ is being removed stands in a list of its own until the last of its keys is gone.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from app.auth import digest, spell
@@ -75,6 +75,23 @@ class Spaces:
         fields, counts = await self._scripts.run("space_read", [self._keys.space(space)], [])
         return Space(space, pairs(fields), counts)
 
+    async def patch(
+        self, space: str, fields: Mapping[str, str], *, fresh_secret: str = "", drop_old: bool = False
+    ) -> Space:
+        """Change what is set: fields of the space's hash, of which an empty one goes, and its secrets.
+
+        `fresh_secret` comes before the one there is; with `drop_old` only the newest stays. Returns the space as it
+        is then. Refusal `space_not_found`.
+        """
+        if not is_ulid(space):
+            raise space_not_found()
+        flat = [word for field in fields.items() for word in field]
+        await self._scripts.run("space_patch", [self._keys.space(space)], [fresh_secret, int(drop_old), *flat])
+        patched = await self.get(space)
+        wanted = "push" in patched.fields or "slack" in patched.fields
+        await self._control.call("SADD" if wanted else "SREM", self._keys.hooks, space)
+        return patched
+
     async def exists(self, space: str) -> bool:
         """Whether there is such a space."""
         return is_ulid(space) and bool(await self._control.call("HEXISTS", self._keys.space(space), "createdAt"))
@@ -110,7 +127,10 @@ class Spaces:
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
         await self._clear(space)
         await self._control.call("DEL", keys.space(space), keys.feed(space))
+        await self._control.call("DEL", keys.callbacks(space))
         await self._control.call("ZREM", keys.due, space)
+        await self._control.call("ZREM", keys.due_callbacks, space)
+        await self._control.call("SREM", keys.hooks, space)
         await self._control.call("HDEL", keys.deleting, tag(space))
 
     async def create_token(self, space: str, name: str, scopes: Sequence[str], expires_ms: int | None) -> Token:

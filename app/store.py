@@ -163,13 +163,25 @@ class Store:
 
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
         """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
-        reply = await self._job("job_kill", space, job, token, reason, self._keep_ms)
-        return str(reply[0].decode())
+        status, callback_due = await self._job("job_kill", space, job, token, reason, self._keep_ms)
+        self._hint_callback(space, callback_due)
+        return str(status.decode())
 
     async def retry(self, space: str, job: str, token: str) -> str:
         """Let a dead or killed job run again; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         reply = await self._job("job_retry", space, job, token)
         return str(reply[0].decode())
+
+    async def retry_callback(self, space: str, job: str) -> str:
+        """Send the callback of an ended job once more; the job's status.
+
+        Refusals: job_not_found, invalid_state, invalid_request without a callbackUrl.
+        """
+        if not is_ulid(job):
+            raise job_not_found()
+        status, due = await self._scripts.run("callback_retry", [self._keys.space(space)], [job])
+        self._hint_callback(space, due)
+        return str(status.decode())
 
     # Workers
 
@@ -219,15 +231,17 @@ class Store:
 
     async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
         """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
-        reply = await self._job("job_complete", space, job, token, result, self._keep_ms)
-        return str(reply[0].decode())
+        status, callback_due = await self._job("job_complete", space, job, token, result, self._keep_ms)
+        self._hint_callback(space, callback_due)
+        return str(status.decode())
 
     async def fail(self, space: str, job: str, token: str, error: bytes, *, may_retry: bool) -> Failed:
         """The attempt failed, with an error (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
         args = (error, int(may_retry), repr(random.random()), self._keep_ms)
-        status, will_retry, attempt, due = await self._job("job_fail", space, job, token, *args)
+        status, will_retry, attempt, due, callback_due = await self._job("job_fail", space, job, token, *args)
         if due:
             self._hint_due(space, int(due))
+        self._hint_callback(space, callback_due)
         return Failed(status.decode(), will_retry == 1, attempt)
 
     # Readers
@@ -276,7 +290,9 @@ class Store:
     async def expire(self, space: str, most: int) -> int:
         """Act on up to `most` leases that ended; how many deadlines were looked at."""
         args: list[Word] = [most, random.getrandbits(31), self._keep_ms]
-        return int((await self._scripts.run("job_expire", [self._keys.space(space)], args))[0])
+        looked_at, callback_due = await self._scripts.run("job_expire", [self._keys.space(space)], args)
+        self._hint_callback(space, callback_due)
+        return int(looked_at)
 
     async def promote(self, space: str, most: int) -> int:
         """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
@@ -313,6 +329,11 @@ class Store:
         """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
         if at_ms < MOST_MS:
             self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
+
+    def _hint_callback(self, space: str, due_ms: int | None) -> None:
+        """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""
+        if due_ms is not None:
+            self._control.cast("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
 
 
 def pairs(flat: Sequence[bytes]) -> Fields:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.credentials import Credentials, furnish, load, save
 from app.embedded import EmbeddedServer
-from app.main import Backend, sweep, web
+from app.main import Backend, call_back, sweep, web
 from app.serve import address, listen, serve
 from app.settings import Settings
 
@@ -42,6 +42,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             save(data, credentials)
             announce(credentials)
 
+        background.append(call_back(settings, forever))
         tasks = [asyncio.create_task(work) for work in background]
         try:
             await serve(web(backend, partial(sweep, backend, forever)), sock, ready)

@@ -4,7 +4,7 @@
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the result
 -- ARGV[4] ms     how long the job's keys live on, should nobody sweep
--- Replies: {'ok', 'completed'} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Replies: {'ok', 'completed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: completed, its data is the result
 -- Cost: about 25 commands; works at maxmemory
 -- include: clock
@@ -12,6 +12,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 local space_key = KEYS[1]
 local id, token, result, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -21,10 +22,11 @@ local now = now_ms()
 local job = read_job(space .. 'job:' .. id)
 local refusal = fence(job, token)
 if refusal then return refusal end
-if job.status == 'completed' and redis.call('HGET', job.key, 'result') == result then return { 'ok', 'completed' } end
+if job.status == 'completed' and redis.call('HGET', job.key, 'result') == result then
+  return { 'ok', 'completed', false }
+end
 if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
 
 release(space, id)
 redis.call('HSETNX', job.key, 'startedAt', now)
-finish(space, id, job, 'completed', result, result, now, keep_ms)
-return { 'ok', 'completed' }
+return { 'ok', 'completed', finish(space, id, job, 'completed', result, result, now, keep_ms) }

@@ -4,7 +4,7 @@
 -- ARGV[1] int    jobs at most
 -- ARGV[2] int    a seed for the jitter of retry delays
 -- ARGV[3] ms     how long an ended job's keys live on, should nobody sweep
--- Replies: {'ok', jobs looked at}
+-- Replies: {'ok', jobs looked at, moment of the callbacks that became due or false}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
 -- Cost: about 25 commands a job; works at maxmemory
 -- include: clock
@@ -12,6 +12,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 -- include: attempt
 local DELIVERIES_MOST = 100
@@ -20,20 +21,23 @@ local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
+-- Returns when the callback of a job that died of it is due, or false.
 local function expire(id, job)
   if job.status == 'running' then
     local problem = '"Execution timed out after ' .. job.timeout_ms / 1000 .. ' s"'
-    fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, math.random(), now, keep_ms)
-  elseif job.deliveries >= DELIVERIES_MOST then
-    local problem = '"Delivered ' .. job.deliveries .. ' times in a row without an ack"'
-    fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, 0, now, keep_ms)
-  else
-    release(space, id)
-    requeue(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
+    return fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, math.random(), now, keep_ms)
   end
+  if job.deliveries >= DELIVERIES_MOST then
+    local problem = '"Delivered ' .. job.deliveries .. ' times in a row without an ack"'
+    return fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, 0, now, keep_ms)
+  end
+  release(space, id)
+  requeue(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
+  return false
 end
 
 math.randomseed(seed)
+local callback_due = false
 local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
@@ -41,9 +45,9 @@ for _, id in ipairs(due) do
   if left_ms > 0 then
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
   elseif job and (job.status == 'running' or job.status == 'delivered') then
-    expire(id, job)
+    callback_due = expire(id, job) or callback_due
   else
     release(space, id)
   end
 end
-return { 'ok', #due }
+return { 'ok', #due, callback_due }

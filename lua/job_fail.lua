@@ -6,8 +6,8 @@
 -- ARGV[4] 0|1    whether a retry may follow
 -- ARGV[5] float  a random share, 0 to 1, for the jitter of the retry delay
 -- ARGV[6] ms     how long the job's keys live on, should nobody sweep
--- Replies: {'ok', status, willRetry 0|1, attemptNumber, scheduledFor or false} | {'no_job'} | {'lease_lost', status} |
---          {'state', status}
+-- Replies: {'ok', status, willRetry 0|1, attemptNumber, scheduledFor or false, moment of the callback or false} |
+--          {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: retried | dead
 -- Cost: about 25 commands; works at maxmemory
 -- include: clock
@@ -15,6 +15,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 -- include: attempt
 local space_key = KEYS[1]
@@ -28,6 +29,6 @@ local refusal = fence(job, token)
 if refusal then return refusal end
 if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
 
-fail_attempt(space, id, job, problem, '', may_retry, chance, now, keep_ms)
+local callback_due = fail_attempt(space, id, job, problem, '', may_retry, chance, now, keep_ms)
 local due = job.status == 'scheduled' and redis.call('HGET', job.key, 'scheduledFor')
-return { 'ok', job.status, job.status == 'dead' and 0 or 1, job.attempt, due }
+return { 'ok', job.status, job.status == 'dead' and 0 or 1, job.attempt, due, callback_due }

@@ -4,7 +4,7 @@
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the reason, a string or null
 -- ARGV[4] ms     how long the job's keys live on, should nobody sweep
--- Replies: {'ok', 'killed'} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Replies: {'ok', 'killed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: killed, with data {reason}
 -- Cost: about 25 commands; works at maxmemory
 -- include: clock
@@ -12,6 +12,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 local space_key = KEYS[1]
 local id, token, reason, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -24,5 +25,4 @@ if refusal then return refusal end
 if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
 
 local result = '{"reason":' .. reason .. '}'
-finish(space, id, job, 'killed', result, result, now, keep_ms)
-return { 'ok', 'killed' }
+return { 'ok', 'killed', finish(space, id, job, 'killed', result, result, now, keep_ms) }

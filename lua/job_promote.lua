@@ -9,6 +9,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 -- include: attempt
 local space_key = KEYS[1]

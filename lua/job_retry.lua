@@ -10,6 +10,7 @@
 -- include: emit
 -- include: lease
 -- include: queue
+-- include: callback
 -- include: finish
 -- include: attempt
 local space_key = KEYS[1]
@@ -24,6 +25,7 @@ if job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.st
 
 redis.call('ZREM', space .. 'ended', id)
 redis.call('ZADD', space .. 'log_work', now, id)
+disarm(space, id, job.key)
 redis.call('PERSIST', job.key)
 redis.call('PERSIST', job.key .. ':events')
 requeue(space, id, job, 'requeued', 'null', now, { 'maxRetries', job.attempt + 1, 'deliveries', 0 })

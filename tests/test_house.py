@@ -21,24 +21,39 @@ ROOMS = [
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},
-    {"api.admin", "api.health", "api.logs", "api.pages", "api.producer", "api.reader", "api.worker"},
+    {"api.admin", "api.callbacks", "api.health", "api.logs", "api.pages", "api.producer", "api.reader", "api.worker"},
     {"api.answers", "api.lane", "api.query", "api.requests"},
     {"api.http"},
-    {"sweeper"},
+    {"sweeper", "callbacks", "push"},
+    {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda"},
     {"expiry", "relay", "redis_clock", "headroom"},
     {"scripts"},
     {"link"},
     {"entries", "lines", "inflate", "nesting"},
-    {"embedded"},
+    {"embedded", "guard"},
     {"folder"},
-    {"job", "clock", "keys", "error", "settings"},
+    {"settings"},
+    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
 STARLETTE = {"main", "serve", "api"}
-PURE = {"job", "clock", "keys", "error", "settings", "entries", "lines", "nesting"}
+PURE = {
+    "job",
+    "clock",
+    "keys",
+    "error",
+    "settings",
+    "entries",
+    "lines",
+    "nesting",
+    "address",
+    "schedule",
+    "sign",
+    "hooks",
+}
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.clock import rfc3339
+from app.hooks import HooksShown, shown
 from app.job import encode_ulid
 from app.spaces import Space, Token
 from app.store import Delivered, Event, Fields, NewJob
@@ -79,7 +80,9 @@ class SpaceAnswer(Struct, rename="camel"):
     name: str
     created_at: str
     counts: Raw
+    hooks: HooksShown
     public_token: str | UnsetType = UNSET
+    webhook_secret: str | UnsetType = UNSET
 
 
 class TokenAnswer(Struct, rename="camel"):
@@ -173,10 +176,20 @@ def delivered_answer(job: Delivered) -> DeliveredAnswer:
     )
 
 
-def space_answer(space: Space, public_token: str | UnsetType = UNSET) -> SpaceAnswer:
-    """A space."""
+def space_answer(
+    space: Space, public_token: str | UnsetType = UNSET, webhook_secret: str | UnsetType = UNSET
+) -> SpaceAnswer:
+    """A space; with its public key or a secret when that has just been made."""
     created_at = rfc3339(int(space.fields["createdAt"]))
-    return SpaceAnswer(space.id, space.fields["name"].decode(), created_at, Raw(space.counts), public_token)
+    return SpaceAnswer(
+        space.id,
+        space.fields["name"].decode(),
+        created_at,
+        Raw(space.counts),
+        shown(space.fields),
+        public_token,
+        webhook_secret,
+    )
 
 
 def token_answer(token: Token) -> TokenAnswer:

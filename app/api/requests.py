@@ -229,20 +229,26 @@ def _callback_url(url: str, place: dict[str, int]) -> str:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         good = False
-    if not good or len(url) > URL_CHARS or _CONTROL.search(url) or " " in url:
-        raise invalid(f"callbackUrl is an http or https URL of at most {URL_CHARS} characters.", **place)
+    if not good or "@" in parts.netloc or len(url) > URL_CHARS or _CONTROL.search(url) or " " in url:
+        text = f"callbackUrl is an http or https URL without user info, of at most {URL_CHARS} characters."
+        raise invalid(text, **place)
     return url
 
 
-def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
+def check_headers(headers: dict[str, str], what: str, place: dict[str, int]) -> None:
+    """Refusals invalid_request, too_large for headers that cannot be sent, or not all of them."""
     if len(headers) > HEADERS_MOST:
-        raise invalid(f"callbackHeaders has at most {HEADERS_MOST} entries.", **place)
+        raise invalid(f"{what} has at most {HEADERS_MOST} entries.", **place)
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
-            raise invalid("callbackHeaders has a name or value with characters that no header has.", **place)
+            raise invalid(f"{what} has a name or value with characters that no header has.", **place)
     if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > HEADERS_BYTES:
-        text = f"callbackHeaders is larger than {HEADERS_BYTES} bytes."
-        raise too_large(text, "callbackHeadersBytes", HEADERS_BYTES, **place)
+        text = f"{what} is larger than {HEADERS_BYTES} bytes."
+        raise too_large(text, f"{what}Bytes", HEADERS_BYTES, **place)
+
+
+def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
+    check_headers(headers, "callbackHeaders", place)
     return msgspec.json.encode(headers)
 
 

@@ -7,6 +7,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.admin import Admin
+from app.api.callbacks import CallbackHandlers
 from app.api.health import Health
 from app.api.http import Action, Gate, Resource, not_found
 from app.api.lane import Application, lanes
@@ -32,6 +33,7 @@ class Handlers:
         self.worker = Worker(backend.store, backend.rooms)
         self.reader = Reader(backend.store, backend.settings)
         self.admin = Admin(backend.spaces)
+        self.callbacks = CallbackHandlers(backend.store, backend.spaces)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
 
@@ -71,7 +73,12 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
         },
         "/jobs/{job_id}": {"GET": Action("jobs:read", reader.get), "DELETE": Action(ROOT, producer.delete)},
         "/spaces": {"POST": Action(ROOT, admin.create_space), "GET": Action(ROOT, admin.list_spaces)},
-        "/spaces/{space_id}": {"GET": Action(ROOT, admin.get_space), "DELETE": Action(ROOT, admin.delete_space)},
+        "/jobs/{job_id}/callback/retry": {"POST": Action("jobs:retry", handlers.callbacks.retry)},
+        "/spaces/{space_id}": {
+            "GET": Action(ROOT, admin.get_space),
+            "PATCH": Action(ROOT, handlers.callbacks.patch_space),
+            "DELETE": Action(ROOT, admin.delete_space),
+        },
         "/spaces/{space_id}/tokens": {
             "POST": Action(ROOT, admin.create_token),
             "GET": Action(ROOT, admin.list_tokens),

@@ -1,4 +1,4 @@
--- What happens when an attempt did not succeed. Needs job, emit, lease, queue, finish.
+-- What happens when an attempt did not succeed. Needs job, emit, lease, queue, callback, finish.
 
 -- requeue(...): back to pending, at the back of the queue; `kind` of event with `data`. The HSET of `fields` is the
 -- caller's part of the change, an array of field, value, ...
@@ -25,10 +25,11 @@ local function delay_ms(job, chance)
 end
 
 -- fail_attempt(...): another attempt if one is left and `may_retry`, else dead. `reason` is '' or a JSON member.
+-- Returns when the callback of a dead job is due, or false.
 local function fail_attempt(space, id, job, problem, reason, may_retry, chance, now, keep_ms)
   if not may_retry or job.attempt >= job.max_retries then
-    finish(space, id, job, 'dead', '{"error":' .. problem .. reason .. '}', '{"error":' .. problem .. '}', now, keep_ms)
-    return
+    local data = '{"error":' .. problem .. reason .. '}'
+    return finish(space, id, job, 'dead', data, '{"error":' .. problem .. '}', now, keep_ms)
   end
   release(space, id)
   local wait_ms = delay_ms(job, chance)
@@ -36,7 +37,7 @@ local function fail_attempt(space, id, job, problem, reason, may_retry, chance, 
   local data = '{"error":' .. problem .. ',"attemptNumber":' .. job.attempt .. reason .. '}'
   if wait_ms == 0 then
     requeue(space, id, job, 'retried', data, now, { 'attemptNumber', job.attempt, 'deliveries', 0 })
-    return
+    return false
   end
   move(space, id, job, 'scheduled')
   redis.call('ZADD', space .. 'scheduled', now + wait_ms, id)
@@ -44,4 +45,5 @@ local function fail_attempt(space, id, job, problem, reason, may_retry, chance, 
   redis.call('HSET', job.key, 'status', 'scheduled', 'scheduledFor', now + wait_ms, 'attemptNumber', job.attempt,
     'deliveries', 0, 'updatedAt', now, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   redis.call('HDEL', job.key, 'deliveredAt', 'startedAt')
+  return false
 end

@@ -1,6 +1,7 @@
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
 -- JSON. The keys get a TTL that stands behind the sweeper. The log rests for a minute, for late lines still come, before
--- it is looked at. Needs job, emit, lease, queue.
+-- it is looked at. Returns when the callback is due, false for a job without one.
+-- Needs job, emit, lease, queue, callback.
 local LOG_REST_MS = 60000
 
 local function finish(space, id, job, status, data, result, now, keep_ms)
@@ -15,4 +16,5 @@ local function finish(space, id, job, status, data, result, now, keep_ms)
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   redis.call('PEXPIRE', job.key, keep_ms)
   redis.call('PEXPIRE', job.key .. ':events', keep_ms)
+  return arm(space, id, job.key, now)
 end

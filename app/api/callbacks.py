@@ -1,0 +1,112 @@
+"""For those who are called back: another try of a callback, and what a space has set for what we send."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.address import Forbidden, check_url
+from app.api.answers import space_answer
+from app.api.http import Answer, Call, answer
+from app.api.requests import Name, check_headers, decode_or_default
+from app.error import invalid
+from app.hooks import SLACK_EVENTS, Push, Slack
+from app.job import KIB, POLL_NAMES, URL_CHARS
+from app.sign import SECRETS_MOST, is_secret, new_secret
+from app.spaces import Spaces
+from app.store import Store
+
+PATCH_BYTES = 64 * KIB
+
+Url = Annotated[str, Meta(max_length=URL_CHARS)]
+
+
+class PushRequest(Struct):
+    """Where a pending job is told of."""
+
+    url: Url
+    headers: dict[str, str] = {}
+    names: Annotated[list[Name], Meta(max_length=POLL_NAMES)] = []
+
+
+class SlackRequest(Struct):
+    """An incoming webhook and its events."""
+
+    url: Url
+    events: Annotated[list[str], Meta(min_length=1, max_length=50)]
+
+
+class SpacePatch(Struct, rename="camel"):
+    """What changes; what is absent stays, null removes."""
+
+    name: Name | UnsetType = UNSET
+    webhook_secrets: list[str] | UnsetType | None = UNSET
+    rotate_webhook_secret: bool = False
+    drop_old_webhook_secret: bool = False
+    push: PushRequest | UnsetType | None = UNSET
+    slack: SlackRequest | UnsetType | None = UNSET
+
+    def fields(self) -> dict[str, str]:
+        """Fields of the space's hash, as lua/space_patch.lua takes them. Refusal `invalid_request`."""
+        found = {}
+        if self.name is not UNSET:
+            found["name"] = self.name
+        if self.webhook_secrets is not UNSET:
+            found["webhookSecrets"] = _secrets(self.webhook_secrets or [])
+        if self.push is not UNSET:
+            found["push"] = "" if self.push is None else _push(self.push)
+        if self.slack is not UNSET:
+            found["slack"] = "" if self.slack is None else _slack(self.slack)
+        return found
+
+
+PATCH = msgspec.json.Decoder(SpacePatch)
+
+
+class CallbackHandlers:
+    """The handlers of what we send by ourselves."""
+
+    def __init__(self, store: Store, spaces: Spaces) -> None:
+        self._store = store
+        self._spaces = spaces
+
+    async def retry(self, call: Call) -> Answer:
+        """POST /jobs/:jobId/callback/retry"""
+        await call.ignored_body()
+        return answer({"success": True, "status": await self._store.retry_callback(call.space, call.job)})
+
+    async def patch_space(self, call: Call) -> Answer:
+        """PATCH /spaces/:spaceId"""
+        request: SpacePatch = decode_or_default(PATCH, await call.body(PATCH_BYTES))
+        fresh = new_secret() if request.rotate_webhook_secret else ""
+        space = await self._spaces.patch(
+            call.space, request.fields(), fresh_secret=fresh, drop_old=request.drop_old_webhook_secret
+        )
+        return answer(space_answer(space, webhook_secret=fresh or UNSET))
+
+
+def _secrets(given: list[str]) -> str:
+    if len(given) > SECRETS_MOST or not all(is_secret(secret) for secret in given):
+        raise invalid(f"webhookSecrets has at most {SECRETS_MOST} of whsec_ and 24 to 64 bytes in base64.")
+    return " ".join(given)
+
+
+def _push(request: PushRequest) -> str:
+    _check_url(request.url, "push.url")
+    check_headers(request.headers, "push.headers", {})
+    return msgspec.json.encode(Push(request.url, request.headers, list(request.names))).decode()
+
+
+def _slack(request: SlackRequest) -> str:
+    _check_url(request.url, "slack.url")
+    unknown = [event for event in request.events if event not in SLACK_EVENTS.values()]
+    if unknown:
+        raise invalid(f"slack.events are of {', '.join(SLACK_EVENTS.values())}, not {unknown[0][:50]!r}.")
+    return msgspec.json.encode(Slack(request.url, request.events)).decode()
+
+
+def _check_url(url: str, what: str) -> None:
+    try:
+        check_url(url)
+    except Forbidden as error:
+        raise invalid(f"{what}: {error}") from None

@@ -1,0 +1,153 @@
+"""The outbox of callbacks on Redis: what is due, whose it is for the moment, and how each try went.
+
+Owns: the calls of the scripts, the hint of which space has something due. Never: sends anything. Always: a callback
+that was taken and not brought to its end is due again when its lease is over, whatever happens to those who took it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.clock import rfc3339
+from app.keys import Keys
+from app.link import Link, Word
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+
+LOOK_SPACES = 64
+
+
+def host_of(url: str) -> str:
+    """Host and port of a URL as it stands there, in lower case."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower()
+
+
+class Taken(NamedTuple):
+    """A callback that is ours until `lease_end_ms`."""
+
+    space: str
+    job: str
+    url: str
+    lease_end_ms: int
+
+    @property
+    def host(self) -> str:
+        """Host and port, by which deliveries are kept fair."""
+        return host_of(self.url)
+
+
+class Message(NamedTuple):
+    """What one try sends."""
+
+    id: str
+    number: int
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    secrets: list[str]
+
+
+class CallbackBody(Struct, rename="camel"):
+    """The body of a callback."""
+
+    job_id: str
+    space_id: str
+    name: str
+    status: str
+    attempt_number: int
+    result: Raw
+    timestamp: str
+
+
+HEADERS = msgspec.json.Decoder(dict[str, str])
+
+
+class Outbox:
+    """The callbacks of all spaces. `bulk` carries what is sent: results may be large."""
+
+    def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock) -> None:
+        self._control = control
+        self._keys = keys
+        self._clock = clock
+        self._scripts = Scripts(control)
+        self._bulk_scripts = Scripts(bulk)
+
+    async def due_spaces(self) -> list[str]:
+        """Spaces whose hint says that something is due, the longest due first."""
+        found = await self._control.call(
+            "ZRANGEBYSCORE", self._keys.due_callbacks, "-inf", self._clock.now_ms(), "LIMIT", 0, LOOK_SPACES
+        )
+        return [space.decode() for space in found]
+
+    async def drop_hint(self, space: str) -> None:
+        """Take the hint away, before looking: whoever makes something due from now on gives a new one."""
+        await self._control.call("ZREM", self._keys.due_callbacks, space)
+
+    async def hint(self, space: str, due_ms: int | None) -> None:
+        """Something is due in the space then, if not earlier."""
+        if due_ms is not None:
+            await self._control.call("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
+
+    async def rebuild(self) -> None:
+        """Look at every space, for hints that were lost."""
+        spaces = [space.decode() for space in await self._control.call("HVALS", self._keys.spaces)]
+        for at in range(0, len(spaces), LOOK_SPACES):
+            step = spaces[at : at + LOOK_SPACES]
+            heads = await self._control.pipeline(
+                *(("ZRANGE", self._keys.callbacks(space), 0, 0, "WITHSCORES") for space in step)
+            )
+            for space, head in zip(step, heads, strict=True):
+                if head:
+                    await self.hint(space, int(float(head[1])))
+
+    async def take(self, space: str, most: int, lease_ms: int) -> tuple[list[Taken], int | None]:
+        """Up to `most` callbacks that are due, and when the next one is, leases included."""
+        lease_end, next_due, *items = await self._scripts.run(
+            "callback_take", [self._keys.space(space)], [most, lease_ms]
+        )
+        taken = [Taken(space, id_.decode(), url.decode(), lease_end) for id_, url in items]
+        return taken, None if next_due is None else int(float(next_due))
+
+    async def begin(self, taken: Taken, token: str, wait_ms: int, most: int) -> Message | None:
+        """Begin a try: what to send. None when the callback is not ours any more, or has had its `most` tries."""
+        args: list[Word] = [taken.job, taken.lease_end_ms, token, wait_ms, most]
+        reply = await self._bulk_scripts.raw("callback_begin", [self._keys.space(taken.space)], args)
+        if reply[0] != b"ok":
+            return None
+        number, name, status, attempt, result, completed, url, headers, secrets = reply[1:]
+        body = CallbackBody(
+            taken.job,
+            taken.space,
+            name.decode(),
+            status.decode(),
+            int(attempt),
+            Raw(result),
+            rfc3339(int(completed)),
+        )
+        return Message(
+            f"msg_{taken.job}_{int(completed)}",
+            number,
+            url.decode(),
+            HEADERS.decode(headers) if headers else {},
+            msgspec.json.encode(body),
+            secrets.decode().split() if secrets else [],
+        )
+
+    async def note(self, taken: Taken, token: str, kind: str, data: bytes, delay_ms: int | None) -> None:
+        """A try is over: its event, and the next try after `delay_ms`, if there is one. To repeat it is safe."""
+        again: Word = "" if delay_ms is None else delay_ms
+        args: list[Word] = [taken.job, token, kind, data[:-1], again]
+        reply = await self._scripts.raw("callback_note", [self._keys.space(taken.space)], args)
+        if reply[0] == b"ok":
+            await self.hint(taken.space, reply[1])
+
+    async def postpone(self, space: str, items: Sequence[tuple[Taken, int]]) -> None:
+        """Give callbacks back untried, each due again after so many ms."""
+        args: list[Word] = []
+        for taken, delay_ms in items:
+            args += (taken.job, taken.lease_end_ms, delay_ms)
+        (earliest,) = await self._scripts.run("callback_postpone", [self._keys.space(space)], args)
+        await self.hint(space, earliest)

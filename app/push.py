@@ -1,0 +1,215 @@
+"""Telling workers of pending jobs, and Slack of what happens: best effort, from what the processes hear live.
+
+Owns: which spaces want it, what each is told, and Slack's pace. Never: keeps anything, tries anything twice. What is
+missed here is found by a poll, and stands in the job's events.
+
+Of several processes one works, under a lease of its own; when it dies another takes over within three seconds.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+
+import msgspec
+from msgspec import Struct
+
+from app.error import Refusal
+from app.hooks import SLACK_EVENTS, Hooks, Push, hooks
+from app.hosts import Hosts
+from app.keys import Keys
+from app.link import Link, RedisFault
+from app.outbox import host_of
+from app.outgoing import Outgoing
+from app.relay import Relay
+from app.scripts import Scripts
+from app.sign import signed
+from app.store import pairs
+
+log = logging.getLogger("jobwire.callbacks")
+
+HOLD_MS = 2000
+REFRESH_S = 0.5
+LINGER_S = 0.02
+"""How long a push waits: a job that is born claimed, or taken at once, needs none."""
+
+PENDING = frozenset({"created", "pending", "retried", "delivery_timeout", "requeued"})
+SLACK_PACE_S = 1.1
+"""Slack takes one message a second: https://docs.slack.dev/apis/web-api/rate-limits"""
+
+SLACK_LINES = 20
+SLACK_WAITING = 500
+
+
+class Heard(Struct, rename="camel"):
+    """What is read of an event's message: see lua/include/emit.lua."""
+
+    type: str
+    job_id: str
+    job_name: str
+    status: str
+
+
+HEARD = msgspec.json.Decoder(Heard)
+
+
+class PushErrand:
+    """One job.pending on its way: tried once, dropped when its host cannot take it."""
+
+    __slots__ = ("_body", "_hooks", "_id", "_outgoing", "_push", "host")
+
+    def __init__(self, outgoing: Outgoing, found: Hooks, push: Push, id_: str, body: bytes) -> None:
+        self._outgoing = outgoing
+        self._hooks = found
+        self._push = push
+        self._id = id_
+        self._body = body
+        self.host = host_of(push.url)
+
+    async def run(self) -> bool | None:
+        """Send it."""
+        own = signed(self._id, self._outgoing.now_s(), self._body, self._hooks.secrets)
+        return (await self._outgoing.post(self._push.url, self._body, self._push.headers, own)).reached
+
+    def put_off(self, delay_s: float) -> None:
+        """It is dropped: a push that comes late tells nothing."""
+
+
+class SlackSender:
+    """One incoming webhook: lines gather while its pace makes them wait, and leave together."""
+
+    def __init__(self, outgoing: Outgoing, url: str) -> None:
+        self._outgoing = outgoing
+        self._url = url
+        self._lines: deque[str] = deque(maxlen=SLACK_WAITING)
+        self._told = asyncio.Event()
+        self._task = asyncio.create_task(self._send_forever(), name="slack")
+
+    def tell(self, line: str) -> None:
+        """Say this in the next message; the oldest lines go when too many wait."""
+        self._lines.append(line)
+        self._told.set()
+
+    async def close(self) -> None:
+        """Say no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _send_forever(self) -> None:
+        while True:
+            await self._told.wait()
+            body = msgspec.json.encode({"text": self._text()})
+            outcome = await self._outgoing.post(self._url, body, {}, {})
+            if outcome.error:
+                log.info("Slack did not take a message: %s", outcome.error)
+            await asyncio.sleep(max(SLACK_PACE_S, min(60.0, outcome.retry_after_s or 0)))
+
+    def _text(self) -> str:
+        lines = [self._lines.popleft() for _ in range(min(SLACK_LINES, len(self._lines)))]
+        if self._lines:
+            lines.append(f"... and {len(self._lines)} more")
+            self._lines.clear()
+        self._told.clear()
+        return "\n".join(lines)
+
+
+class Listener:
+    """One space: what it hears, and whom it tells."""
+
+    def __init__(self, space: str, pusher: "Pusher") -> None:
+        self._space = space
+        self._pusher = pusher
+        self._pending: dict[str, str] = {}
+        self.hooks = Hooks()
+
+    def hear(self, payload: bytes | None) -> None:
+        """A message of the space's channel; None, when some were lost, changes nothing."""
+        if payload is None:
+            return
+        heard = HEARD.decode(payload)
+        push, slack = self.hooks.push, self.hooks.slack
+        if push is not None and heard.type in PENDING and heard.status == "pending":
+            if not push.names or heard.job_name in push.names:
+                if not self._pending:
+                    asyncio.get_running_loop().call_later(LINGER_S, self._push)
+                self._pending[heard.job_id] = heard.job_name
+        elif heard.type == "delivered":
+            self._pending.pop(heard.job_id, None)
+        if slack is not None and SLACK_EVENTS.get(heard.type) in slack.events:
+            self._pusher.slack(slack.url).tell(slack_line(heard))
+
+    def _push(self) -> None:
+        pending, self._pending = self._pending, {}
+        if self.hooks.push is None:
+            return
+        for job, name in pending.items():
+            body = msgspec.json.encode({"jobId": job, "spaceId": self._space, "name": name})
+            self._pusher.push(self.hooks, self.hooks.push, body)
+
+
+class Pusher:
+    """All spaces that want to be told."""
+
+    def __init__(self, link: Link, relay: Relay, keys: Keys, outgoing: Outgoing, hosts: Hosts) -> None:
+        self._link = link
+        self._scripts = Scripts(link)
+        self._relay = relay
+        self._keys = keys
+        self._outgoing = outgoing
+        self._hosts = hosts
+        self._name = secrets.token_hex(8)
+        self._listeners: dict[str, Listener] = {}
+        self._slack: dict[str, SlackSender] = {}
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._refresh()
+                except Refusal:
+                    pass
+                except RedisFault:
+                    log.exception("the pusher met an error reply")
+                await asyncio.sleep(REFRESH_S)
+        finally:
+            for sender in self._slack.values():
+                await sender.close()
+
+    def push(self, found: Hooks, push: Push, body: bytes) -> None:
+        """Tell a worker of a job."""
+        self._hosts.offer(PushErrand(self._outgoing, found, push, f"msg_{secrets.token_hex(13)}", body))
+
+    def slack(self, url: str) -> SlackSender:
+        """The sender of an incoming webhook: spaces with the same one share its pace."""
+        if url not in self._slack:
+            self._slack[url] = SlackSender(self._outgoing, url)
+        return self._slack[url]
+
+    async def _refresh(self) -> None:
+        """Hold the lease, and know what each space wants."""
+        (working,) = await self._scripts.run("sweeper_hold", [self._keys.pusher], [self._name, HOLD_MS])
+        wanted = await self._wanted() if working else {}
+        for space in self._listeners.keys() - wanted.keys():
+            self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).hear)
+        for space, found in wanted.items():
+            if space not in self._listeners:
+                listener = self._listeners[space] = Listener(space, self)
+                listener.hooks = found
+                await self._relay.subscribe(self._keys.live(space), listener.hear)
+            self._listeners[space].hooks = found
+        used = {found.slack.url for found in wanted.values() if found.slack}
+        for url in self._slack.keys() - used:
+            await self._slack.pop(url).close()
+
+    async def _wanted(self) -> dict[str, Hooks]:
+        spaces = [space.decode() for space in await self._link.call("SMEMBERS", self._keys.hooks)]
+        hashes = await self._link.pipeline(*(("HGETALL", self._keys.space(space)) for space in spaces))
+        found = {space: hooks(pairs(flat)) for space, flat in zip(spaces, hashes, strict=True)}
+        return {space: hook for space, hook in found.items() if hook.push or hook.slack}
+
+
+def slack_line(heard: Heard) -> str:
+    """What Slack shows of an event; names are the users', so that their markup is not ours."""
+    name = heard.job_name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"{name} {SLACK_EVENTS[heard.type]} ({heard.job_id})"
