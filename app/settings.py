@@ -49,6 +49,10 @@ class Settings:
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
     )
 
+    log_hot_lines: int = knob(
+        "JOBWIRE_LOG_HOT_LINES", 10_000, "Newest log lines per job that stay in the stream, uncompressed.", least=100
+    )
+
     def __post_init__(self) -> None:
         for knob_ in fields(self):
             check(knob_, getattr(self, knob_.name))

@@ -27,9 +27,11 @@ ROOMS = [
     {"sweeper"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth"},
+    {"seal"},
     {"expiry", "relay", "redis_clock", "headroom"},
     {"scripts"},
     {"link"},
+    {"blocks", "paging"},
     {"entries", "lines", "inflate", "nesting"},
     {"embedded"},
     {"folder"},
@@ -38,7 +40,7 @@ ROOMS = [
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
 STARLETTE = {"main", "serve", "api"}
-PURE = {"job", "clock", "keys", "error", "settings", "entries", "lines", "nesting"}
+PURE = {"job", "clock", "keys", "error", "settings", "entries", "lines", "blocks", "paging", "nesting"}
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}
 
