@@ -96,11 +96,11 @@ class Keys:
         return f"{self.prefix}:{{{job}}}:log"
 
     def log_blocks(self, job: str) -> str:
-        """Zset: sealed blocks by the seq of their last line."""
+        """List: sealed blocks, oldest first."""
         return f"{self.prefix}:{{{job}}}:log:blocks"
 
     def log_meta(self, job: str) -> str:
-        """Hash: lastSeq, firstSeq, bytes, and the Idempotency-Keys of batches."""
+        """Hash: lastSeq, firstSeq, sealed, bytes, hot, the index of the blocks, and the Idempotency-Keys of batches."""
         return f"{self.prefix}:{{{job}}}:log:meta"
 
     def log_gone(self, job: str) -> str:

@@ -6,9 +6,9 @@ Always: the same line is the same bytes at each reading, whoever reads it: a pag
 """
 
 import hashlib
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -38,30 +38,86 @@ class Row(Struct):
     createdAt: str = ""
 
 
-class Stored(NamedTuple):
-    """A record batch: seqs of its first and last line, time of acceptance, JSON array of lines."""
-
-    first: int
-    last: int
-    at_ms: int
-    text: bytes
-
-
 _decode = msgspec.json.Decoder(list[Row]).decode
 _encoder = msgspec.json.Encoder()
 
 
-def rows_of(job: str, batch: Stored) -> list[Row]:
-    """The lines of a record batch, complete."""
-    rows = _decode(batch.text)
-    created = rfc3339(batch.at_ms)
-    for seq, row in enumerate(rows, batch.first):
-        row.id = id_head(job, batch.at_ms, seq >> 10) + PAIRS[seq & 1023]
-        row.seq = seq
-        row.createdAt = created
-        if row.loggedAt is None:
-            row.loggedAt = created
-    return rows
+class Run(Protocol):
+    """Lines that follow each other, as they are kept: a record batch, or a sealed block."""
+
+    first: int
+    last: int
+    size_bytes: int
+
+    def matching(self, wanted: "Filter", seqs: range) -> Sequence[int]:
+        """Those of `seqs`, lines of this run, that a reader wants. Ascending."""
+
+    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+        """The lines with these seqs, complete."""
+
+
+class Stored:
+    """A record batch: seqs of its first and last line, time of acceptance, JSON array of lines."""
+
+    def __init__(self, first: int, last: int, at_ms: int, text: bytes) -> None:
+        self.first = first
+        self.last = last
+        self.at_ms = at_ms
+        self.text = text
+        self.size_bytes = len(text)
+
+    @cached_property
+    def stored(self) -> list[Row]:
+        """The lines as they were stored; `rows` completes them in place."""
+        return _decode(self.text)
+
+    def matching(self, wanted: "Filter", seqs: range) -> Sequence[int]:
+        """Those of `seqs`, lines of this batch, that a reader wants. Ascending."""
+        if not wanted:
+            return seqs
+        rows = self.stored[seqs.start - self.first : seqs.stop - self.first]
+        return [seq for seq, row in zip(seqs, rows, strict=True) if wanted.passes(row)]
+
+    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+        """The lines with these seqs, complete."""
+        created = rfc3339(self.at_ms)
+        rows = [self.stored[seq - self.first] for seq in seqs]
+        for seq, row in zip(seqs, rows, strict=True):
+            row.id = id_of(job, self.at_ms, seq)
+            row.seq = seq
+            row.createdAt = created
+            if row.loggedAt is None:
+                row.loggedAt = created
+        return rows
+
+
+class Texts:
+    """Many messages in one text, with a separator that none of them has: searched as a whole, then one by one."""
+
+    def __init__(self, text: bytes, separator: bytes) -> None:
+        self._text = text
+        self._separator = separator
+
+    @cached_property
+    def split(self) -> list[str]:
+        """The messages."""
+        if self._separator == b"\n":
+            return self._text.decode().split("\n")
+        return [message.decode() for message in self._text.split(self._separator)]
+
+    def matching(self, needles: Sequence[str], places: Sequence[int]) -> Sequence[int]:
+        """Those of `places` whose message has all needles, which are lower-case. Ascending."""
+        by_line = self._separator == b"\n"
+        whole = (self._text.decode() if by_line else "\n".join(self.split)).lower()
+        if not all(needle in whole for needle in needles):
+            return ()
+        messages = whole.split("\n") if by_line else [message.lower() for message in self.split]
+        return [place for place in places if all(needle in messages[place] for needle in needles)]
+
+
+def id_of(job: str, at_ms: int, seq: int) -> str:
+    """The id of a line: the same at each reading, in the order of seqs."""
+    return id_head(job, at_ms, seq >> 10) + PAIRS[seq & 1023]
 
 
 @lru_cache(maxsize=64)
@@ -98,10 +154,6 @@ class Filter(NamedTuple):
             return True
         message = row.message.lower()
         return all(needle in message for needle in self.needles)
-
-    def chosen(self, rows: list[Row]) -> Iterator[Row]:
-        """The lines of these that the reader wants."""
-        return filter(self.passes, rows) if self else iter(rows)
 
 
 def parse_q(text: str) -> tuple[str, ...]:

@@ -9,34 +9,28 @@ begins a log only for a job whose status has been seen.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
+from app.blocks import Block, level_bits
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
-from app.job import ENDED, KIB, MIB, is_ulid
+from app.job import ENDED, KIB, is_ulid
 from app.keys import Keys
-from app.lines import Filter, Row, Stored, array, ndjson, rows_of
+from app.lines import Filter, Run, Stored, array, ndjson
 from app.link import Link, ScriptUnknown, Word
+from app.paging import Page, PageQuery, Reading, Scan
 from app.scripts import SCRIPTS, Scripts
+from app.seal import Sealer
 from app.settings import Settings
-
-Mode = Literal["after", "before", "tail"]
 
 SMALL_BYTES = 64 * KIB
 """Batches up to this size share the link of small calls."""
 
-PAGE_BYTES = 8 * MIB
-"""Stored bytes of lines that one page answers; a page of longer lines has fewer of them."""
-
-SCAN_LINES = 50_000
-SCAN_BYTES = 16 * MIB
-"""Lines and stored bytes that one page looks at when it filters; its cursor goes on from there."""
-
 READ_BYTES = 512 * KIB
-"""Stored bytes of one call: what Redis copies, and what the event loop decodes, in one turn."""
-
+READ_LINES = 20_000
+"""What one call reads: what Redis copies, and what the event loop decodes, in one turn."""
 
 BACKSTOP_MS = 86_400_000
 """How much longer than its job an ended log lives, should nobody delete it."""
@@ -74,46 +68,12 @@ class Appended(NamedTuple):
     replayed: bool
 
 
-class PageQuery(NamedTuple):
-    """What a page is asked for: up to `limit` lines after or before the seq `position`, or the newest (tail, 0)."""
-
-    mode: Mode
-    position: int
-    limit: int
-    wanted: Filter
-
-
-class Cursor(NamedTuple):
-    """Which range a page examined, and whether there is more in its direction."""
-
-    mode: Mode
-    oldest: int | None
-    newest: int | None
-    more: bool
-    first_kept: int | None
-
-
-class Page(NamedTuple):
-    """Lines in ascending order."""
-
-    rows: list[Row]
-    cursor: Cursor
-
-
 class Chunk(NamedTuple):
     """A run of lines as a JSON array, for a stream's frame."""
 
     first: int
     last: int
     entries: bytes
-
-
-class Reading(NamedTuple):
-    """What one call read: record batches in the order of travel, and the range that is kept."""
-
-    first_kept: int
-    newest: int
-    batches: list[Stored]
 
 
 class Logs:
@@ -126,7 +86,12 @@ class Logs:
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
         self._headroom = Headroom(control)
+        self._sealer = Sealer(bulk, keys, settings)
         self._bounds: tuple[int, int] = (settings.log_lines, settings.log_bytes)
+
+    async def close(self) -> None:
+        """Stop sealing."""
+        await self._sealer.close()
 
     # Writing
 
@@ -147,8 +112,12 @@ class Logs:
                 raise job_not_found()
             status, reply = await self._append(space, job, batch, key, known=True)
         done = appended(status, reply, batch)
-        if not done.replayed and reply[4] and done.status not in ENDED:
+        if done.replayed:
+            return done
+        *_, mortal, hot_lines, hot_bytes = reply
+        if mortal and done.status not in ENDED:
             await self.expire(job, 0)
+        await self._sealer.appended(job, batch.lines, batch.bytes, hot_lines, hot_bytes)
         return done
 
     async def delete(self, job: str) -> None:
@@ -160,7 +129,8 @@ class Logs:
         await self._scripts.run("log_expire", self._all_keys(job), [ttl_ms])
 
     async def rest(self, job: str, keep_ms: int) -> None:
-        """An ended job's log has rested: it is kept that long, and a while more in case nobody deletes it."""
+        """An ended job's log has rested: sealed, it is kept that long, and a while more in case nobody deletes it."""
+        await self._sealer.seal(job, 0, 0)
         await self.expire(job, keep_ms + BACKSTOP_MS)
 
     # Reading
@@ -174,8 +144,8 @@ class Logs:
             raise job_not_found()
         scan = Scan(job, query)
         while not scan.full:
-            lines = SCAN_LINES if query.wanted else query.limit - len(scan.rows)
-            reading = await self._read(job, scan.way, scan.position, lines, READ_BYTES)
+            lines = READ_LINES if query.wanted else query.limit - len(scan.rows)
+            reading = await self._read(job, scan.way, scan.position, lines, levels=level_bits(query.wanted.levels))
             if not reading.newest:
                 await self._status(space, job)
             scan.take(reading)
@@ -200,10 +170,9 @@ class Logs:
         """
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
         chunks = []
-        for batch in reading.batches:
-            rows = rows_of(job, batch)
-            first = max(batch.first, after + 1)
-            chunks.append(Chunk(first, batch.last, array(rows[first - batch.first :])))
+        for run in reading.runs:
+            first = max(run.first, after + 1)
+            chunks.append(Chunk(first, run.last, array(run.rows(job, range(first, run.last + 1)))))
         return chunks, reading.first_kept
 
     # Pieces
@@ -223,7 +192,7 @@ class Logs:
         """The job's status and the script's answer, in one trip."""
         link = self._control if batch.bytes <= SMALL_BYTES else self._bulk
         script = SCRIPTS["log_append"]
-        keys = [self._keys.log(job), self._keys.log_meta(job), self._keys.log_gone(job)]
+        keys = [*self._all_keys(job), self._keys.log_gone(job)]
         args: list[Word] = [int(known), self._keys.log_live(job), *self._bounds]
         args += (b"", "") if key is None else (key.record(batch), key.bucket)
         args.append(len(batch.parts))
@@ -238,91 +207,32 @@ class Logs:
             status, reply = await link.pipeline(status_call, append_call)
         return status, reply
 
-    async def _read(self, job: str, way: str, position: int, lines: int, most_bytes: int) -> Reading:
-        keys = [self._keys.log(job), self._keys.log_meta(job)]
-        reply = await self._bulk_scripts.raw("log_read", keys, [way, position, lines, most_bytes])
+    async def _read(
+        self, job: str, way: str, position: int, lines: int, most_bytes: int = READ_BYTES, *, levels: int = 0
+    ) -> Reading:
+        args: list[Word] = [way, position, lines, most_bytes, levels]
+        reply = await self._bulk_scripts.raw("log_read", self._all_keys(job), args)
         if reply[0] == b"none":
             return Reading(1, 0, [])
         first_kept, newest, flat = Scripts.done("log_read", reply)
-        return Reading(first_kept, newest, [Stored(*flat[i : i + 4]) for i in range(0, len(flat), 4)])
+        return Reading(first_kept, newest, [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)])
 
     async def _pieces(self, job: str, after: int, newest: int, wanted: Filter) -> AsyncIterator[bytes]:
         while after < newest:
-            reading = await self._read(job, "after", after, newest - after, READ_BYTES)
-            for batch in reading.batches:
-                rows = rows_of(job, batch)[max(0, after + 1 - batch.first) : newest + 1 - batch.first]
-                chosen = list(wanted.chosen(rows))
-                after = batch.last
-                if chosen:
-                    yield ndjson(chosen)
-            if not reading.batches:
+            reading = await self._read(job, "after", after, newest - after, levels=level_bits(wanted.levels))
+            if not reading.runs:
                 return
+            while reading.runs:
+                run = reading.runs.pop(0)
+                seqs = range(max(run.first, after + 1), min(run.last, newest) + 1)
+                after = run.last
+                if found := run.matching(wanted, seqs):
+                    yield ndjson(run.rows(job, found))
 
 
-class Scan:
-    """A page in the making: fed with readings until it is full, or has looked at enough."""
-
-    def __init__(self, job: str, query: PageQuery) -> None:
-        self.rows: list[Row] = []
-        self.way: Literal["after", "before"] = "after" if query.mode == "after" else "before"
-        self.position = query.position
-        self.full = False
-        self._job = job
-        self._query = query
-        self._examined: list[int] = []
-        self._lines = 0
-        self._bytes = 0
-        self._kept = (0, 0)
-
-    def take(self, reading: Reading) -> None:
-        """Examine what was read, in the order of travel."""
-        self._kept = (reading.first_kept, reading.newest)
-        for batch in reading.batches:
-            self._examine(batch)
-            if self.full:
-                return
-        first, last = self._kept
-        if not reading.batches or (self.position >= last if self.way == "after" else self.position <= first):
-            self.full = True
-
-    def page(self) -> Page:
-        """What was found, ascending, and the cursor that goes on from there."""
-        (first, last), mode, asked = self._kept, self._query.mode, self._query.position
-        oldest, newest = (min(self._examined), max(self._examined)) if self._examined else (None, None)
-        if self.way == "after":
-            newest = asked if newest is None else newest
-            more = newest < last
-        else:
-            self.rows.reverse()
-            oldest = asked if oldest is None and mode == "before" else oldest
-            more = oldest is not None and last > 0 and oldest > first
-        return Page(self.rows, Cursor(mode, oldest, newest, more, first if last else None))
-
-    def _examine(self, batch: Stored) -> None:
-        rows = rows_of(self._job, batch)
-        if self.way == "after":
-            rows = rows[max(0, self.position + 1 - batch.first) :]
-        else:
-            if self.position:
-                rows = rows[: max(0, self.position - batch.first)]
-            rows.reverse()
-        for row in self._query.wanted.chosen(rows):
-            self.rows.append(row)
-            if len(self.rows) == self._query.limit:
-                rows = rows[: abs(row.seq - rows[0].seq) + 1]
-                self.full = True
-                break
-        self._count(rows, len(batch.text))
-
-    def _count(self, rows: Sequence[Row], size_bytes: int) -> None:
-        if rows:
-            self._examined += (rows[0].seq, rows[-1].seq)
-            self.position = rows[-1].seq
-        self._lines += len(rows)
-        self._bytes += size_bytes
-        most_bytes = SCAN_BYTES if self._query.wanted else PAGE_BYTES
-        if self._lines >= SCAN_LINES or self._bytes >= most_bytes:
-            self.full = True
+def run_of(first: int, last: int, at_ms: int, text: bytes) -> Run:
+    """What lua/log_read.lua answers of one run."""
+    return Stored(first, last, at_ms, text) if at_ms else Block(first, last, text)
 
 
 def appended(status: bytes | None, reply: list[Any], batch: Batch) -> Appended:

@@ -59,6 +59,7 @@ class Backend:
 
     async def close(self) -> None:
         """Disconnect."""
+        await self.logs.close()
         for part in (self.rooms, self.relay, self.clock, self.bulk, self.control):
             await part.close()
 

@@ -69,6 +69,9 @@ class Settings:
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
     )
+    log_hot_lines: int = knob(
+        "JOBWIRE_LOG_HOT_LINES", 10_000, "Newest log lines per job that stay in the stream, uncompressed.", least=100
+    )
 
     @property
     def callback_networks(self) -> tuple[Network, ...]:

@@ -1,7 +1,8 @@
 -- One batch of lines at the end of a job's log: their seqs, the record batches, and the hint to whoever follows.
 -- KEYS[1] stream the log, jw:{J}:log
--- KEYS[2] hash   jw:{J}:log:meta
--- KEYS[3] string jw:{J}:log:gone, there while the job's deletion is fresh
+-- KEYS[2] list   jw:{J}:log:blocks
+-- KEYS[3] hash   jw:{J}:log:meta
+-- KEYS[4] string jw:{J}:log:gone, there while the job's deletion is fresh
 -- ARGV[1] 0|1    whether the job is known to exist: without it, a log is not begun
 -- ARGV[2] string channel of the hint, jw:{J}:log:live
 -- ARGV[3] int    lines that are kept
@@ -10,12 +11,13 @@
 -- ARGV[6] string bucket of the key, 000 to fff
 -- ARGV[7] int    parts
 -- ARGV[8..]      per part two: how many lines, and the JSON array of them
--- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
+-- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0, lines and bytes that are not sealed} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
 -- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
--- Cost: one command for each part, and about 7; up to 16 more while the log is over its bounds
+-- Cost: one command for each part, and about 7; two for each block or batch that is dropped, up to 16 more than there are parts
 -- include: clock
+-- include: log_index
 -- include: log_keys
-local log, meta, gone = KEYS[1], KEYS[2], KEYS[3]
+local log, blocks, meta, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local known, channel = ARGV[1] == '1', ARGV[2]
 local lines_most, bytes_most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local key, bucket, parts = ARGV[5], ARGV[6], tonumber(ARGV[7])
@@ -24,9 +26,10 @@ local now_s = math.floor(now / 1000)
 local SMALL_BYTES = 4096
 
 if redis.call('EXISTS', gone) == 1 then return { 'no_job' } end
-local field = redis.call('HMGET', meta, 'lastSeq', 'firstSeq', 'bytes')
+local field = redis.call('HMGET', meta, 'lastSeq', 'firstSeq', 'bytes', 'sealed', 'hot')
 if not field[1] and not known then return { 'new' } end
 local before, first_kept, bytes = tonumber(field[1] or 0), tonumber(field[2] or 1), tonumber(field[3] or 0)
+local sealed, hot = tonumber(field[4] or 0), tonumber(field[5] or 0)
 local keys = nil
 if key ~= '' then
   keys = read_keys(meta)
@@ -40,25 +43,34 @@ for i = 0, parts - 1 do
   local lines, text = tonumber(ARGV[8 + 2 * i]), ARGV[9 + 2 * i]
   redis.call('XADD', log, string.format('%d-0', last + lines), 'first', last + 1, 'at', now, 'lines', text)
   last = last + lines
-  bytes = bytes + #text
+  bytes, hot = bytes + #text, hot + #text
 end
 local ttl_ms = redis.call('PTTL', meta)
 if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
 if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end
+local index = nil
 for _ = 1, parts + 16 do
   if last - first_kept < lines_most and bytes <= bytes_most then break end
-  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  local oldest_last = oldest and tonumber(string.match(oldest[1], '^%d+'))
-  if not oldest or oldest_last == last then break end
-  redis.call('XDEL', log, oldest[1])
-  first_kept = oldest_last + 1
-  bytes = bytes - #oldest[2][6]
+  index = index or redis.call('HGET', meta, 'index') or ''
+  if index ~= '' then
+    redis.call('LTRIM', blocks, 1, -1)
+    first_kept, bytes = last_of(index, 1) + 1, bytes - stored_of(index, 1)
+    index = string.sub(index, INDEX_RECORD + 1)
+  else
+    local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    local oldest_last = oldest and tonumber(string.match(oldest[1], '^%d+'))
+    if not oldest or oldest_last == last then break end
+    redis.call('XDEL', log, oldest[1])
+    first_kept, bytes, hot = oldest_last + 1, bytes - #oldest[2][6], hot - #oldest[2][6]
+    sealed = oldest_last
+  end
 end
-redis.call('HSET', meta, 'lastSeq', last, 'firstSeq', first_kept, 'bytes', bytes)
+redis.call('HSET', meta, 'lastSeq', last, 'firstSeq', first_kept, 'bytes', bytes, 'sealed', sealed, 'hot', hot)
+if index then redis.call('HSET', meta, 'index', index) end
 
 if parts > 0 then
   local hint = string.format('%d %d %d', before + 1, last, now)
   if parts == 1 and #ARGV[9] <= SMALL_BYTES then hint = hint .. ' ' .. ARGV[9] end
   redis.call('PUBLISH', channel, hint)
 end
-return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0 }
+return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0, last - sealed, hot }

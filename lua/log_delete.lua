@@ -1,6 +1,6 @@
 -- All of a job's log. For 60 s a tombstone keeps a late append from beginning it anew.
 -- KEYS[1] stream the log, jw:{J}:log
--- KEYS[2] zset   jw:{J}:log:blocks
+-- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
 -- KEYS[4] string jw:{J}:log:gone
 -- Replies: {'ok'}

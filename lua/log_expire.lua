@@ -1,6 +1,6 @@
 -- How long a job's log lives on, should nobody delete it; or that it does, when the job runs again.
 -- KEYS[1] stream the log, jw:{J}:log
--- KEYS[2] zset   jw:{J}:log:blocks
+-- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
 -- ARGV[1] ms     from now; 0 for ever
 -- Replies: {'ok'}

@@ -23,8 +23,9 @@ from app.error import Refusal
 from app.job import new_job_ids
 from app.keys import Keys
 from app.lines import Filter, Row
-from app.logs import Appended, Key, Logs, Page, PageQuery
+from app.logs import Appended, Key, Logs
 from app.main import Backend, web
+from app.paging import Page, PageQuery
 from app.settings import Settings
 from tests.valkey import Valkey
 

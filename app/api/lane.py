@@ -53,7 +53,7 @@ class Application(Starlette):
 
 
 def is_trick(scope: Scope) -> bool:
-    """Whether a path reads otherwise once decoded: %2F would pass for a separator, and `$` matches before a last %0A."""
+    """Whether a path reads otherwise once decoded: %2F as a separator, a last %0A as the end that `$` matches."""
     return b"%2f" in scope["raw_path"].lower() or "\n" in scope["path"]
 
 

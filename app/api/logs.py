@@ -13,7 +13,8 @@ from app.entries import Batch, decode
 from app.error import invalid
 from app.job import KIB, MIB
 from app.lines import Filter, parse_levels, parse_q
-from app.logs import Key, Logs, PageQuery, key_of
+from app.logs import Key, Logs, key_of
+from app.paging import PageQuery
 
 WIRE_BYTES = 5 * MIB
 BODY_BYTES = 32 * MIB

@@ -146,12 +146,14 @@ class Page:
         return answer["result"].get("value")
 
     def until(self, expression: str, within_s: float = 10.0) -> Any:
-        """The value of an expression as soon as it is true; AssertionError with the page's text if that takes too long."""
+        """The value of an expression as soon as it is true; AssertionError with the page's text after that time."""
         deadline = time.monotonic() + within_s
         while not (value := self.js(expression)):
             if time.monotonic() > deadline:
                 text = self.js("document.body.innerText")
-                raise AssertionError(f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:3000]}")
+                raise AssertionError(
+                    f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:3000]}"
+                )
             time.sleep(0.02)
         return value
 
@@ -232,5 +234,3 @@ class Page:
 
     def _call(self, method: str, **params: Any) -> Any:
         return self._browser.call(method, self._session, **params)
-
-

@@ -2,8 +2,8 @@
 
     python -m tests.callbacks.receiver
 
-prints its port. `POST /_secret` sets the secret that it verifies with, `GET /_seen` tells what has come, `GET /_count` how
-much and how long after the end of its job each first one came. All other paths are told of:
+prints its port. `POST /_secret` sets the secret that it verifies with, `GET /_seen` tells what has come, `GET /_count`
+how much and how long after the end of its job each first one came. All other paths are told of:
 
 /ok          200                     /status/N    status N, with Retry-After from the query's `after`
 /flaky/N     503 N times a job, then 200          /redirect    302 to /ok
@@ -69,7 +69,9 @@ class Receiver:
             return web.Response(status=200 if times > int(rest) else 503, text="not yet")
         if word == "status":
             after = request.query.get("after")
-            return web.Response(status=int(rest), headers={"Retry-After": after} if after else {}, text=f"status {rest}")
+            return web.Response(
+                status=int(rest), headers={"Retry-After": after} if after else {}, text=f"status {rest}"
+            )
         if word == "redirect":
             return web.Response(status=302, headers={"Location": "/ok"})
         if word == "huge":

@@ -1,0 +1,199 @@
+"""Sealed blocks: about a thousand lines of a log, compressed by column. No I/O.
+
+Owns: the bytes of a block, which docs/redis.md promises. Never: loses a byte of a line that was stored, or opens a
+column that nobody asks for: a search opens the messages, and the rest only where it found something.
+
+    header    version, bit of each level that occurs, first and last seq, first and last time of acceptance,
+              bytes of the lines as stored before, bytes of the messages' frame
+    messages  a zstd frame: the messages in UTF-8, line breaks between them; or bytes 0xFF, when one has a line break
+    the rest  a zstd frame of a msgpack array: see `Columns`
+"""
+
+import struct
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import msgspec
+import zstandard
+from msgspec import Raw
+
+from app.clock import rfc3339
+from app.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
+
+BLOCK_LINES = 1000
+BLOCK_BYTES = 1 << 20
+"""A block is closed when it has this many lines, or bytes of them, at the end of a record batch."""
+
+VERSION = 1
+_HEADER = struct.Struct(">BBQQQQII")
+_ZSTD_LEVEL = 3
+_BIT = {level: 1 << bit for bit, level in enumerate(LEVELS)}
+_NUMBER = {level: number for number, level in enumerate(LEVELS)}
+_FF = b"\xff"
+
+
+class Columns(msgspec.Struct, array_like=True):
+    """What lines have besides their messages. An empty column stands for lines that all have nothing there.
+
+    `levels`: a byte a line, by its place in LEVELS. `batches`: of each record batch, how many lines it had, and ms
+    since the block's first time of acceptance. `sources`: the distinct ones; `source_of`: two bytes a line, big-endian,
+    its place among them, if there are several. `metadata`, `logged`: JSON objects and times, line breaks between them.
+    """
+
+    levels: bytes
+    batches: list[int]
+    sources: list[str | None]
+    source_of: bytes
+    metadata: bytes
+    logged: str
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Columns).decode
+_compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=False)
+_decompressor = zstandard.ZstdDecompressor()
+
+
+def level_bits(levels: frozenset[str]) -> int:
+    """The levels as bits of a block's header; 0 stands for all."""
+    return sum(_BIT[level] for level in levels)
+
+
+class Sealed(NamedTuple):
+    """A block on its way in."""
+
+    first: int
+    last: int
+    stored_bytes: int
+    levels: int
+    text: bytes
+
+    @property
+    def record(self) -> bytes:
+        """What lua/include/log_index.lua keeps of it."""
+        return self.levels.to_bytes() + self.last.to_bytes(6) + self.stored_bytes.to_bytes(4)
+
+
+def seal(batches: Sequence[Stored]) -> Sealed:
+    """The block of record batches that follow each other."""
+    rows = [row for batch in batches for row in batch.stored]
+    first, last = batches[0].first, batches[-1].last
+    stored_bytes = sum(len(batch.text) for batch in batches)
+    levels = [row.level for row in rows]
+    bits = level_bits(frozenset(levels))
+    messages = _compressor.compress(_joined([row.message for row in rows]))
+    times = [batch.at_ms for batch in batches]
+    rest = _compressor.compress(_pack(_columns(batches, rows, levels, min(times))))
+    header = _HEADER.pack(VERSION, bits, first, last, min(times), max(times), stored_bytes, len(messages))
+    return Sealed(first, last, stored_bytes, bits, header + messages + rest)
+
+
+def _columns(batches: Sequence[Stored], rows: list[Row], levels: list[str], begun_ms: int) -> Columns:
+    sources: dict[str | None, int] = {row.source: 0 for row in rows}
+    sources = {source: place for place, source in enumerate(sources)}
+    source_of = b""
+    if len(sources) > 1:
+        source_of = b"".join([sources[row.source].to_bytes(2) for row in rows])
+    metadata = [b"" if row.metadata is NULL else bytes(row.metadata) for row in rows]
+    logged = [row.loggedAt or "" for row in rows]
+    runs = [number for batch in batches for number in (batch.last + 1 - batch.first, batch.at_ms - begun_ms)]
+    return Columns(
+        bytes(map(_NUMBER.__getitem__, levels)),
+        runs,
+        list(sources),
+        source_of,
+        b"\n".join(metadata) if any(metadata) else b"",
+        "\n".join(logged) if any(logged) else "",
+    )
+
+
+def _joined(messages: list[str]) -> bytes:
+    """One text of all messages. UTF-8 never has the byte 0xFF."""
+    text = "\n".join(messages)
+    if text.count("\n") == len(messages) - 1:
+        return text.encode()
+    return _FF.join([message.encode() for message in messages])
+
+
+class Block:
+    """A block as it is read. What was not sent, because its levels are not wanted, has an empty text and no matches."""
+
+    def __init__(self, first: int, last: int, text: bytes) -> None:
+        self.first = first
+        self.last = last
+        self.size_bytes = _HEADER.unpack_from(text)[6] if text else 0
+        """Of its lines as they were stored before."""
+        self._text = text
+
+    def matching(self, wanted: Filter, seqs: range) -> Sequence[int]:
+        """Those of `seqs`, lines of this block, that a reader wants. Ascending."""
+        if not self._text:
+            return ()
+        if not wanted:
+            return seqs
+        places: Sequence[int] = range(seqs.start - self.first, seqs.stop - self.first)
+        if wanted.needles:
+            places = self._messages.matching(wanted.needles, places)
+        if wanted.levels:
+            numbers = {_NUMBER[level] for level in wanted.levels}
+            levels = self._columns.levels
+            places = [place for place in places if levels[place] in numbers]
+        return [self.first + place for place in places]
+
+    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+        """The lines with these seqs, complete."""
+        columns, first = self._columns, self.first
+        messages, metadata, logged = self._messages.split, self._metadata, self._logged
+        times = self._times
+        sources, source_of = columns.sources, columns.source_of
+        rows = []
+        for seq in seqs:
+            place = seq - first
+            source = int.from_bytes(source_of[2 * place : 2 * place + 2]) if source_of else 0
+            at_ms, at = times[place]
+            rows.append(
+                Row(
+                    id_of(job, at_ms, seq),
+                    seq,
+                    LEVELS[columns.levels[place]],
+                    messages[place],
+                    sources[source],
+                    Raw(metadata[place]) if metadata and metadata[place] else NULL,
+                    (logged[place] or at) if logged else at,
+                    at,
+                )
+            )
+        return rows
+
+    @cached_property
+    def _frames(self) -> tuple[bytes, bytes]:
+        size = _HEADER.unpack_from(self._text)[-1]
+        return self._text[_HEADER.size : _HEADER.size + size], self._text[_HEADER.size + size :]
+
+    @cached_property
+    def _messages(self) -> Texts:
+        text = _decompressor.decompress(self._frames[0])
+        return Texts(text, _FF if _FF in text else b"\n")
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return _unpack(_decompressor.decompress(self._frames[1]))
+
+    @cached_property
+    def _times(self) -> list[tuple[int, str]]:
+        """Of each line, when it was accepted."""
+        begun: int = _HEADER.unpack_from(self._text)[4]
+        runs = self._columns.batches
+        times: list[tuple[int, str]] = []
+        for lines, later_ms in zip(runs[::2], runs[1::2], strict=True):
+            times += [(begun + later_ms, rfc3339(begun + later_ms))] * lines
+        return times
+
+    @cached_property
+    def _metadata(self) -> list[bytes]:
+        return self._columns.metadata.split(b"\n") if self._columns.metadata else []
+
+    @cached_property
+    def _logged(self) -> list[str]:
+        return self._columns.logged.split("\n") if self._columns.logged else []

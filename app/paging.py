@@ -1,0 +1,120 @@
+"""Paging through a log: which lines a page is asked for, and how far one looks for them. No I/O.
+
+Owns: what a cursor says, and the bounds of one page. Always: a page that found little has still examined a range, and
+the next one goes on behind it.
+"""
+
+from typing import Literal, NamedTuple
+
+from app.job import MIB
+from app.lines import Filter, Row, Run
+
+Mode = Literal["after", "before", "tail"]
+
+PAGE_BYTES = 8 * MIB
+"""Stored bytes of lines that one page answers; a page of longer lines has fewer of them."""
+
+SCAN_LINES = 100_000
+SCAN_BYTES = 32 * MIB
+"""Lines and stored bytes that one page looks at when it filters; its cursor goes on from there."""
+
+
+class PageQuery(NamedTuple):
+    """What a page is asked for: up to `limit` lines after or before the seq `position`, or the newest (tail, 0)."""
+
+    mode: Mode
+    position: int
+    limit: int
+    wanted: Filter
+
+
+class Cursor(NamedTuple):
+    """Which range a page examined, and whether there is more in its direction."""
+
+    mode: Mode
+    oldest: int | None
+    newest: int | None
+    more: bool
+    first_kept: int | None
+
+
+class Page(NamedTuple):
+    """Lines in ascending order."""
+
+    rows: list[Row]
+    cursor: Cursor
+
+
+class Reading(NamedTuple):
+    """What one call read: runs of lines in the order of travel, and the range that is kept; all 0 without a log."""
+
+    first_kept: int
+    newest: int
+    runs: list[Run]
+
+
+class Scan:
+    """A page in the making: fed with readings until it is full, or has looked at enough."""
+
+    def __init__(self, job: str, query: PageQuery) -> None:
+        self.rows: list[Row] = []
+        self.way: Literal["after", "before"] = "after" if query.mode == "after" else "before"
+        self.position = query.position
+        self.full = False
+        self._job = job
+        self._query = query
+        self._examined: list[int] = []
+        self._lines = 0
+        self._bytes = 0
+        self._kept = (0, 0)
+
+    def take(self, reading: Reading) -> None:
+        """Examine what was read, in the order of travel."""
+        self._kept = (reading.first_kept, reading.newest)
+        for run in reading.runs:
+            self._examine(run)
+            if self.full:
+                return
+        first, last = self._kept
+        if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
+            self.full = True
+
+    def page(self) -> Page:
+        """What was found, ascending, and the cursor that goes on from there."""
+        (first, last), mode, asked = self._kept, self._query.mode, self._query.position
+        oldest, newest = (min(self._examined), max(self._examined)) if self._examined else (None, None)
+        if self.way == "after":
+            newest = asked if newest is None else newest
+            more = newest < last
+        else:
+            oldest = asked if oldest is None and mode == "before" else oldest
+            more = oldest is not None and last > 0 and oldest > first
+        return Page(self.rows, Cursor(mode, oldest, newest, more, first if last else None))
+
+    def _examine(self, run: Run) -> None:
+        forward = self.way == "after"
+        if forward:
+            seqs = range(max(run.first, self.position + 1), run.last + 1)
+        else:
+            seqs = range(run.first, min(run.last + 1, self.position or run.last + 1))
+        if not seqs:
+            return
+        found = run.matching(self._query.wanted, seqs)
+        missing = self._query.limit - len(self.rows)
+        if len(found) >= missing:
+            found = found[:missing] if forward else found[-missing:]
+            seqs = range(seqs.start, found[-1] + 1) if forward else range(found[0], seqs.stop)
+            self.full = True
+        if found:
+            rows = run.rows(self._job, found)
+            self.rows = self.rows + rows if forward else rows + self.rows
+        self._count(seqs, run.size_bytes)
+
+    def _count(self, seqs: range, size_bytes: int) -> None:
+        self._examined += (seqs[0], seqs[-1])
+        self.position = seqs[-1] if self.way == "after" else seqs[0]
+        self._lines += len(seqs) if size_bytes else 0
+        self._bytes += size_bytes
+        most_bytes = SCAN_BYTES if self._query.wanted else PAGE_BYTES
+        if self._lines >= SCAN_LINES or self._bytes >= most_bytes:
+            self.full = True
