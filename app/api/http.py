@@ -188,9 +188,9 @@ def check_json(body: bytes, what: str = "The body") -> None:
     check_nesting(body, what)
 
 
-def check_nesting(text: bytes, what: str, **more: Any) -> None:
-    """Refusal `invalid_json` if a valid JSON text is nested deeper than 64."""
-    if nested_deeper(text, NESTING_MOST):
+def check_nesting(text: bytes, what: str, most: int = NESTING_MOST, **more: Any) -> None:
+    """Refusal `invalid_json` if a valid JSON text is nested deeper than `most`."""
+    if nested_deeper(text, most):
         raise Refusal("invalid_json", f"{what} is nested deeper than {NESTING_MOST}.", **more)
 
 
@@ -198,10 +198,13 @@ _RAW = msgspec.json.Decoder(msgspec.Raw)
 _INDEX = "$["
 
 
-def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
-    """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array)."""
+def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: bool = True) -> Any:
+    """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array).
+
+    What no type of ours looks at is not nested deeper than 64 either, unless the caller sees to it (not `nesting`).
+    """
     try:
-        return decoder.decode(body)
+        found = decoder.decode(body)
     except msgspec.ValidationError as error:
         text = str(error)
         place = text.rpartition(" - at `")[2]
@@ -211,6 +214,9 @@ def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
     except RecursionError:
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
+    if nesting:
+        check_nesting(body, "The body", NESTING_MOST + 1)
+    return found
 
 
 Handler = Callable[[Call], Awaitable[Answer | Streamed]]

@@ -155,7 +155,7 @@ def decode_jobs(body: bytes) -> tuple[list[NewJob], bool]:
     """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
     many = body.lstrip()[:1] == b"["
     try:
-        found = decode(JOBS if many else JOB, body)
+        found = decode(JOBS if many else JOB, body, nesting=not many)
     except Refusal:
         _check_payloads(body, many=many)
         raise
