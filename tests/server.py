@@ -74,14 +74,16 @@ class Server:
         self._data = Path(tempfile.mkdtemp(prefix="jobwire-up-"))
         ours = {"REDIS_URL": redis_url, "JOBWIRE_PREFIX": self.prefix, "JOBWIRE_ROOT_KEY": self.root_key}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
+        port = free_port() if "JOBWIRE_PUBLIC_URL" in environ else 0
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jobwire", "up", "--port", "0", "--json", "--data", str(self._data)],
+            [sys.executable, "-m", "jobwire", "up", "--port", str(port), "--json", "--data", str(self._data)],
             env={**inherited, "JOBWIRE_RATE": "0", **ours, **environ},
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        self.url = self._wait_until_ready()["url"]
+        ready = self._wait_until_ready()
+        self.url = f"http://127.0.0.1:{port}" if port else ready["url"]
         self._http = httpx.Client(timeout=ANSWER_S, limits=httpx.Limits(max_connections=200), trust_env=False)
         self.root = self.caller(self.root_key)
 
@@ -160,6 +162,13 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def fake_redis() -> Iterator[str]:
