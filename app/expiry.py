@@ -10,9 +10,10 @@ import logging
 import re
 from typing import Any
 
+from app.connect import Connector
 from app.error import Refusal
 from app.keys import Keys
-from app.link import Connect, Link, RedisFault
+from app.link import Link, RedisFault
 from app.relay import PubSub
 
 log = logging.getLogger("jobwire.sweeper")
@@ -23,11 +24,11 @@ FLAGS = "Kx"
 class LeaseExpiry:
     """Spaces in which a lease key expired, as Redis told of them."""
 
-    def __init__(self, connect: Connect, control: Link, keys: Keys, *, timeout_s: float) -> None:
+    def __init__(self, connector: Connector, control: Link, keys: Keys, *, timeout_s: float) -> None:
         self._control = control
         self._pattern = f"__keyspace@*__:{keys.lease('*', '*')}"
         self._space = re.compile(rb":\{(\w+)\}:lease:")
-        self._link = PubSub(connect, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
+        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
         self._spaces: dict[str, None] = {}
         self._heard = asyncio.Event()
         self._told = False

@@ -1,8 +1,7 @@
 """The links of this process to Redis: one connection shared by all calls, and what can go wrong with it.
 
-Owns: connecting (through the redis package: its TLS, its authentication, its Sentinel), one write for all the commands
-of one turn of the event loop, one parse for all the answers of one read, the order in which answers come back, and the
-translation of every failure into a Refusal.
+Owns: one write for all the commands of one turn of the event loop, one parse for all the answers of one read, the order
+in which answers come back, connecting anew, and the translation of every failure into a Refusal.
 
 Never: sends a command twice. Whoever calls learns whether a command was refused (`unavailable`: nothing was done) or
 whether nobody knows (`outcome_unknown`: it had been sent when the link broke).
@@ -15,27 +14,29 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
+from app.connect import Connector
 from app.error import Refusal, outcome_unknown, unavailable
 
 log = logging.getLogger("jobwire.redis")
 
 Word = bytes | str | int
 Command = tuple[Word, ...]
-Connect = Callable[[], Awaitable[Connection]]
 
 IN_FLIGHT = 20_000
 """Commands that may wait for an answer on one link; more are refused."""
 
 UNSENT_BYTES = 67_108_864
 """Bytes that may wait for Redis to take them; beyond it calls are refused, so that a stall has bounded memory."""
+
+ASK_S = 1.0
+"""How often to ask whether the server has moved."""
 
 CONNECT_GRACE_S = 0.5
 """How long a call waits for a link that is just being made anew."""
@@ -59,6 +60,13 @@ class ScriptUnknown(Exception):
     """NOSCRIPT: the script's text must be sent first; nothing ran."""
 
 
+class ServerMoved(Exception):
+    """Another server is the primary now."""
+
+    def __str__(self) -> str:
+        return "another server is the primary now"
+
+
 class RedisFault(Exception):
     """An error reply that no operator's day explains: a bug of ours."""
 
@@ -80,11 +88,11 @@ class Link(asyncio.Protocol):
     Raises Refusal `unavailable` or `outcome_unknown`, ScriptUnknown, RedisFault.
     """
 
-    def __init__(self, connect: Connect, *, name: str, timeout_s: float, greeting: Sequence[Command] = ()) -> None:
+    def __init__(self, connector: Connector, *, name: str, timeout_s: float, greeting: Sequence[Command] = ()) -> None:
         """`greeting` is sent on every new connection, before any call."""
         self.name = name
         self.timeout_s = timeout_s
-        self._connect = connect
+        self._connector = connector
         self._greeting = greeting
         self._connection: Connection | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -224,7 +232,7 @@ class Link(asyncio.Protocol):
                     log.info("the %s link to Redis is back", self.name)
                 pause_s, told = 0.02, False
                 await self._watch()
-            except (RedisError, RedisFault, Refusal, OSError) as error:
+            except (RedisError, RedisFault, Refusal, ServerMoved, OSError) as error:
                 if not told:
                     log.warning("no %s link to Redis: %s", self.name, error)
                 told = True
@@ -237,7 +245,7 @@ class Link(asyncio.Protocol):
     async def _open(self) -> None:
         """Connect by the redis package, then take its transport over: from here on, answers come to us."""
         async with asyncio.timeout(self.timeout_s):
-            connection = await self._connect()
+            connection = await self._connector.connect()
             writer = connection._writer
             if writer is None:
                 raise ConnectionError("the connection closed while it was made")
@@ -252,73 +260,25 @@ class Link(asyncio.Protocol):
         self.opened()
 
     async def _watch(self) -> None:
-        """Return when the connection is lost; raise when the oldest call waits for longer than the timeout."""
+        """Return when the connection is lost; raise when it is of no more use: no answer comes, or the server moved."""
         assert self._lost is not None
         loop = asyncio.get_running_loop()
+        asked_s = loop.time()
         while not self._lost.done():
-            await asyncio.wait([self._lost], timeout=self.timeout_s / 8)
+            await asyncio.wait([self._lost], timeout=min(self.timeout_s / 8, ASK_S))
             if self._waiting and loop.time() - self._waiting[0][1] > self.timeout_s:
                 raise TimeoutError(f"no answer for {self.timeout_s:g} s")
+            if loop.time() - asked_s >= ASK_S and self._connection is not None:
+                asked_s = loop.time()
+                await self._ask_whether_moved(self._connection)
+
+    async def _ask_whether_moved(self, connection: Connection) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            if await self._connector.has_moved(connection):
+                raise ServerMoved
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:
     """What became of a cast: nobody asks, and asyncio shall not complain that nobody did."""
     if not future.cancelled():
         future.exception()
-
-
-def connector(url: str, timeout_s: float) -> Connect:
-    """A function that makes one connected, authenticated connection to what `url` names; ValueError for a bad url."""
-    if url.startswith(("redis+sentinel://", "rediss+sentinel://")):
-        return sentinel_connector(url, timeout_s)
-    options = dict(parse_url(url))
-    kind = options.pop("connection_class", Connection)
-    for ours in ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode_responses"):
-        options.pop(ours, None)
-
-    async def connect() -> Connection:
-        made: Connection = kind(protocol=2, socket_timeout=timeout_s, **options)  # type: ignore[operator]  # a class
-        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
-        return made
-
-    return connect
-
-
-async def _primary(places: Sequence[tuple[str, int]], service: str, timeout_s: float) -> tuple[str, int]:
-    """Where the service's primary is, as the first Sentinel that answers knows; RedisError if none does."""
-    sentinel: Any = Sentinel(places, socket_timeout=timeout_s)  # type: ignore[no-untyped-call]  # untyped there
-    try:
-        found: tuple[str, int] = await sentinel.discover_master(service)
-        return found
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-
-
-def sentinel_connector(url: str, timeout_s: float) -> Connect:
-    """As `connector`, for redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]."""
-    scheme, rest = url.split("://", 1)
-    credentials, _, rest = rest.rpartition("@")
-    hosts, _, path = rest.partition("/")
-    service, _, db = path.partition("/")
-    if not service:
-        raise ValueError("a Sentinel url ends in the name of the service, as in redis+sentinel://host:26379/mymaster")
-    user, _, password = credentials.partition(":")
-    places = [(host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")]
-    kind = SSLConnection if scheme == "rediss+sentinel" else Connection
-
-    async def connect() -> Connection:
-        host, port = await _primary(places, service, timeout_s)
-        made = kind(
-            host=host,
-            port=port,
-            db=int(db or 0),
-            username=user or None,
-            password=password or None,
-            protocol=2,
-            socket_timeout=timeout_s,
-        )
-        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
-        return made
-
-    return connect

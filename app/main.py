@@ -13,11 +13,12 @@ from app.api.origins import Origins
 from app.api.routes import Handlers, add_routes
 from app.auth import Keyring, Rate
 from app.callbacks import Callbacks
+from app.connect import connector
 from app.deletion import Deletion
 from app.expiry import LeaseExpiry
 from app.hosts import Hosts
 from app.keys import Keys
-from app.link import Link, connector
+from app.link import Link
 from app.logs import Logs
 from app.outbox import Outbox
 from app.outgoing import Outgoing
@@ -40,12 +41,12 @@ class Backend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.connect = connector(settings.redis_url, settings.redis_timeout_s)
+        self.connector = connector(settings.redis_url, settings.redis_timeout_s)
         self.keys = Keys(settings.prefix)
-        self.control = Link(self.connect, name="control", timeout_s=settings.redis_timeout_s, greeting=GREETING)
-        self.bulk = Link(self.connect, name="bulk", timeout_s=settings.redis_timeout_s)
+        self.control = Link(self.connector, name="control", timeout_s=settings.redis_timeout_s, greeting=GREETING)
+        self.bulk = Link(self.connector, name="bulk", timeout_s=settings.redis_timeout_s)
         self.clock = RedisClock(self.control)
-        self.relay = Relay(self.connect, self.control, probe=self.keys.probe, timeout_s=settings.redis_timeout_s)
+        self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=settings.redis_timeout_s)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)
         self.logs = Logs(self.control, self.bulk, self.keys, settings)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
@@ -65,7 +66,7 @@ class Backend:
 
     def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:
         """A sweeper on this process's links, and what wakes it; the caller starts and closes the latter."""
-        expiry = LeaseExpiry(self.connect, self.control, self.keys, timeout_s=self.settings.redis_timeout_s)
+        expiry = LeaseExpiry(self.connector, self.control, self.keys, timeout_s=self.settings.redis_timeout_s)
         sweeper = Sweeper(
             self.control,
             self.keys,

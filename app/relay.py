@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from app.connect import Connector
 from app.error import Refusal
-from app.link import Connect, Link, RedisFault, Word
+from app.link import Link, RedisFault, Word
 
 log = logging.getLogger("jobwire.relay")
 
@@ -27,13 +28,13 @@ class PubSub(Link):
 
     def __init__(
         self,
-        connect: Connect,
+        connector: Connector,
         *,
         timeout_s: float,
         on_up: Callable[[], None],
         on_message: Callable[[list[Any]], None],
     ) -> None:
-        super().__init__(connect, name="pub/sub", timeout_s=timeout_s)
+        super().__init__(connector, name="pub/sub", timeout_s=timeout_s)
         self._on_up = on_up
         self._on_message = on_message
 
@@ -59,12 +60,12 @@ class PubSub(Link):
 class Relay:
     """Subscriptions of this process. `publish` runs on `control`, so that the probe takes the path of real messages."""
 
-    def __init__(self, connect: Connect, control: Link, *, probe: str, timeout_s: float) -> None:
+    def __init__(self, connector: Connector, control: Link, *, probe: str, timeout_s: float) -> None:
         self._control = control
         self._probe = probe
         self._listeners: dict[bytes, list[Listener]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
-        self._link = PubSub(connect, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
+        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
         self._heard_s = 0.0
         self._prober: asyncio.Task[None] | None = None
 

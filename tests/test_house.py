@@ -34,6 +34,7 @@ ROOMS = [
     {"scripts"},
     {"link"},
     {"blocks", "paging"},
+    {"connect"},
     {"entries", "lines", "inflate", "nesting"},
     {"embedded", "guard"},
     {"folder"},

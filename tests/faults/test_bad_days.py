@@ -29,10 +29,6 @@ def service(valkey: Valkey) -> Iterator[Service]:
         yield running
 
 
-def jobs_kept(valkey: Valkey, service: Service) -> int:
-    return int(valkey.cli("ZCARD", f"jw:{{{service.space}}}:jobs"))
-
-
 def assert_only_told_jobs_exist(valkey: Valkey, service: Service, replies: list[Reply], kept_before: int = 0) -> None:
     """Every 201 is kept, every `unavailable` is not, and an `outcome_unknown` was sent once at most."""
     done = sum(reply.status == 201 for reply in replies)
@@ -180,6 +176,21 @@ def test_while_redis_loads_its_data_calls_are_refused_and_then_work(valkey: Valk
         assert (503, "unavailable") in seen
         assert seen <= {(503, "unavailable"), (503, "outcome_unknown"), (200, "")}
         assert service.job(made["id"])["status"] == "pending"
+
+
+def test_a_redis_that_has_become_a_replica_is_read_only_and_works_when_it_is_a_primary_again(
+    valkey: Valkey, service: Service
+) -> None:
+    made = service.create()
+    with hammering(service) as replies:
+        valkey.cli("REPLICAOF", "127.0.0.1", "1")
+        until(lambda: replies[-1].code == "unavailable" and "read-only" in replies[-1].body["error"], BACK_S)
+        assert service.probe("/readyz").status == 503
+        valkey.cli("REPLICAOF", "NO", "ONE")
+        works_again_within(service, BACK_S)
+        until(lambda: replies[-1].status == 201, BACK_S)
+    assert service.job(made["id"])["status"] == "pending"
+    assert_only_told_jobs_exist(valkey, service, replies)
 
 
 def test_ready_is_red_when_the_eviction_policy_could_drop_jobs(valkey: Valkey, service: Service) -> None:
