@@ -31,8 +31,8 @@ log = logging.getLogger("jobwire.callbacks")
 
 T = TypeVar("T")
 
-TAKE = 100
-POSTPONE = 200
+TAKE = 50
+POSTPONE = 100
 IN_HAND_MOST = 10_000
 TICK_S = 0.05
 REBUILD_S = 30.0

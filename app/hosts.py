@@ -25,7 +25,9 @@ REST_MOST_S = 300.0
 WAITING_PER_WIDTH = 8
 """Errands of one host that wait here, for each that may run; more are held back if the host is quick, or put off."""
 
-QUICK_PER_S = 100.0
+QUICK_S = 2.0
+"""A host is quick if it does all that waits for it within this time."""
+
 GRACE_S = 0.25
 """How long a host of which nothing is known yet counts as quick."""
 
@@ -79,9 +81,9 @@ class Lane:
         return len(self.waiting) >= WAITING_PER_WIDTH * self._width
 
     def is_quick(self, now_s: float) -> bool:
-        """Whether it is worth waiting for: it does many a second, or has not had the time to show."""
+        """Whether it is worth waiting for: it soon does what waits, or has not had the time to show."""
         rate = self._measured(now_s)
-        return now_s - self._window_s < GRACE_S if rate is None else rate >= QUICK_PER_S
+        return now_s - self._window_s < GRACE_S if rate is None else rate * QUICK_S >= len(self.waiting)
 
     def wait_s(self, now_s: float) -> float:
         """How long what waits will take, roughly."""

@@ -16,6 +16,7 @@ from app.callbacks import Callbacks
 from app.connect import connector
 from app.deletion import Deletion
 from app.expiry import LeaseExpiry
+from app.guard import Guard
 from app.hosts import Hosts
 from app.keys import Keys
 from app.link import Link
@@ -118,7 +119,7 @@ async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) ->
     """Send callbacks, pushes and Slack messages until `until` returns, or until cancelled."""
     backend = Backend(settings)
     await backend.start()
-    outgoing = Outgoing(settings.callback_networks, settings.callback_timeout_s)
+    outgoing = Outgoing(Guard(settings.callback_networks), settings.callback_timeout_s)
     hosts = Hosts(settings.callback_connections, asyncio.get_running_loop().time)
     outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
     callbacks = Callbacks(outbox, outgoing, hosts, settings)

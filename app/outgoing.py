@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from app.address import Forbidden, Network, check_url
+from app.address import Forbidden, check_url
 from app.guard import Guard
 from app.schedule import retry_after
 from jobwire.version import __version__
@@ -66,9 +66,8 @@ class Outcome(NamedTuple):
 class Outgoing:
     """One client for all that is sent. To be made and closed on the event loop."""
 
-    def __init__(self, allowed: Sequence[Network], timeout_s: float) -> None:
+    def __init__(self, guard: Guard, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        guard = Guard(allowed)
         connector = aiohttp.TCPConnector(
             resolver=guard,
             socket_factory=guard.socket,

@@ -1,1 +1,1 @@
-"""Callbacks, pushes and Slack: the parts by themselves, and the process against a receiver of its own."""
+"""Callbacks, pushes and Slack: the parts by themselves, and the process against a receiver, a program of its own."""

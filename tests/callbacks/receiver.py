@@ -3,7 +3,7 @@
     python -m tests.callbacks.receiver
 
 prints its port. `POST /_secret` sets the secret that it verifies with, `GET /_seen` tells what has come, `GET /_count`
-how much and how long after the end of its job each first one came. All other paths are told of:
+how much, and how long after the end of its job each first one came. The other paths:
 
 /ok          200                     /status/N    status N, with Retry-After from the query's `after`
 /flaky/N     503 N times a job, then 200          /redirect    302 to /ok

@@ -1,0 +1,221 @@
+"""Lanes and breakers: the same rules whether or not anything is sent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.hosts import BREAK_AFTER, REST_S, WIDTH_MOST, Hosts
+
+
+class Clock:
+    """A clock that goes when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Stub:
+    """An errand that ends when told, or as its host always does."""
+
+    def __init__(self, host: str, answers: Callable[[], Awaitable[bool | None]]) -> None:
+        self.host = host
+        self.put_off_s: float | None = None
+        self.begun = False
+        self._answers = answers
+
+    async def run(self) -> bool | None:
+        self.begun = True
+        return await self._answers()
+
+    def put_off(self, delay_s: float) -> None:
+        self.put_off_s = delay_s
+
+
+async def yes() -> bool:
+    return True
+
+
+async def no() -> bool:
+    return False
+
+
+async def hang() -> bool:
+    await asyncio.Event().wait()
+    return False
+
+
+async def settled() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def on_loop(work: Callable[[Hosts, Clock], Awaitable[Any]], most: int = 100) -> None:
+    async def run() -> None:
+        clock = Clock()
+        hosts = Hosts(most, clock)
+        await work(hosts, clock)
+        await hosts.close(0)
+
+    asyncio.run(run())
+
+
+def offer(hosts: Hosts, host: str, answers: Callable[[], Awaitable[bool | None]], count: int = 1) -> list[Stub]:
+    errands = [Stub(host, answers) for _ in range(count)]
+    for errand in errands:
+        hosts.offer(errand)
+    return errands
+
+
+def test_a_host_that_answers_gets_wider_up_to_a_bound() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        offer(hosts, "a", yes, 16)
+        await settled()
+        offer(hosts, "a", yes, 100)
+        await settled()
+        waiting = offer(hosts, "a", hang, 200)
+        await settled()
+        assert sum(errand.begun for errand in waiting) == WIDTH_MOST
+
+    on_loop(work)
+
+
+def test_a_host_that_hangs_holds_two_places_and_the_others_go_on() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        for number in range(20):
+            offer(hosts, f"hanging-{number}", hang, 10)
+        healthy = offer(hosts, "healthy", yes, 16)
+        await settled()
+        assert all(errand.begun for errand in healthy)
+
+    on_loop(work, most=50)
+
+
+def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        errands = offer(hosts, "ill", no, 16)
+        await settled()
+        assert sum(errand.begun for errand in errands) == BREAK_AFTER
+        rested = [errand.put_off_s for errand in errands if not errand.begun]
+        assert all(delay_s is not None and REST_S <= delay_s <= REST_S * 1.5 for delay_s in rested)
+        (late,) = offer(hosts, "ill", yes)
+        assert not late.begun
+        assert late.put_off_s is not None
+        assert hosts.in_hand == 0
+
+    on_loop(work)
+
+
+def test_after_its_rest_one_try_finds_out() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        offer(hosts, "ill", no, 16)
+        await settled()
+        clock.now_s += REST_S + 1
+        probes = offer(hosts, "ill", hang, 3)
+        await settled()
+        assert [errand.begun for errand in probes] == [True, False, False]
+
+    on_loop(work)
+
+
+def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        offer(hosts, "ill", no, 16)
+        await settled()
+        clock.now_s += REST_S + 1
+        offer(hosts, "ill", no)
+        await settled()
+        (late,) = offer(hosts, "ill", yes)
+        assert late.put_off_s is not None
+        assert late.put_off_s >= 2 * REST_S
+        clock.now_s += 2 * REST_S + 1
+        (probe,) = offer(hosts, "ill", yes)
+        await settled()
+        assert probe.begun
+        well = offer(hosts, "ill", yes, 5)
+        await settled()
+        assert all(errand.begun for errand in well)
+
+    on_loop(work)
+
+
+def test_what_tells_nothing_of_the_host_does_not_open_its_breaker() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        async def nothing() -> None:
+            return None
+
+        for _ in range(4):
+            errands = offer(hosts, "a", nothing, 16)
+            await settled()
+            assert all(errand.begun for errand in errands)
+
+    on_loop(work)
+
+
+def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        offer(hosts, "slow", hang, 18)
+        offer(hosts, "quick", hang, 18)
+        assert hosts.is_full("quick")
+        clock.now_s += 2
+        (late,) = offer(hosts, "slow", hang)
+        assert late.put_off_s is not None
+        assert not hosts.is_full("slow")
+
+    on_loop(work)
+
+
+def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        free = asyncio.Semaphore(0)
+
+        async def one() -> bool:
+            await free.acquire()
+            return True
+
+        first = offer(hosts, "a", one, 12)
+        second = offer(hosts, "b", one, 12)
+        await settled()
+        assert sum(errand.begun for errand in first + second) == 3
+        for _ in range(10):
+            free.release()
+            await settled()
+        assert sum(errand.begun for errand in second) >= 4
+        assert sum(errand.begun for errand in first) >= 4
+
+    on_loop(work, most=3)
+
+
+def test_an_errand_that_fails_leaves_its_place(caplog: Any) -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        async def broken() -> bool:
+            raise ZeroDivisionError
+
+        offer(hosts, "a", broken, 5)
+        await settled()
+        assert hosts.in_hand == 0
+
+    on_loop(work)
+    assert "an errand failed" in caplog.text
+
+
+def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        free = asyncio.Event()
+
+        async def one() -> bool:
+            await free.wait()
+            return True
+
+        errands = offer(hosts, "a", one, 5)
+        await settled()
+        asyncio.get_running_loop().call_later(0.01, free.set)
+        await hosts.close(5)
+        assert [errand.begun for errand in errands] == [True, True, False, False, False]
+        assert [errand.put_off_s for errand in errands] == [None, None, 0.0, 0.0, 0.0]
+        assert hosts.in_hand == 0
+
+    on_loop(work)
