@@ -8,6 +8,7 @@ A job's log lives in the slot of the job, its status in that of the space: an ap
 begins a log only for a job whose status has been seen.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -143,12 +144,17 @@ class Logs:
         if not is_ulid(job):
             raise job_not_found()
         scan = Scan(job, query)
-        while not scan.full:
-            lines = READ_LINES if query.wanted else query.limit - len(scan.rows)
-            reading = await self._read(job, scan.way, scan.position, lines, levels=level_bits(query.wanted.levels))
-            if not reading.newest:
-                await self._status(space, job)
+        reading = await self._read_for(job, scan, scan.position)
+        if not reading.newest:
+            await self._status(space, job)
+        while True:
+            ahead = await self._read_ahead(job, scan, reading)
             scan.take(reading)
+            if scan.full:
+                break
+            reading = await (ahead or self._read_for(job, scan, scan.position))
+        if ahead is not None:
+            ahead.cancel()
         return scan.page()
 
     async def download(self, space: str, job: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
@@ -216,6 +222,20 @@ class Logs:
             return Reading(1, 0, [])
         first_kept, newest, flat = Scripts.done("log_read", reply)
         return Reading(first_kept, newest, [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)])
+
+    async def _read_for(self, job: str, scan: Scan, position: int) -> Reading:
+        lines = READ_LINES if scan.wanted else scan.missing
+        return await self._read(job, scan.way, position, lines, levels=level_bits(scan.wanted.levels))
+
+    async def _read_ahead(self, job: str, scan: Scan, reading: Reading) -> asyncio.Task[Reading] | None:
+        """What a search reads next, on its way while it examines this reading. The first one may be enough."""
+        end = reading.end(scan.way)
+        if not scan.examined or not end:
+            return None
+        ahead = asyncio.create_task(self._read_for(job, scan, end))
+        await asyncio.sleep(0)  # the task has made its call
+        await asyncio.sleep(0)  # the link has sent it
+        return ahead
 
     async def _pieces(self, job: str, after: int, newest: int, wanted: Filter) -> AsyncIterator[bytes]:
         while after < newest:
