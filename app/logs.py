@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from app.blocks import Block, level_bits
+from app.clock import parse_ms
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
@@ -70,11 +71,20 @@ class Appended(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A run of lines as a JSON array, for a stream's frame."""
+    """A run of lines as a JSON array, for a stream's frame, and when the last of them was accepted."""
 
     first: int
     last: int
+    at_ms: int
     entries: bytes
+
+
+class Followed(NamedTuple):
+    """Lines for a stream, and the range that is kept: what is missing before the first was trimmed."""
+
+    chunks: list[Chunk]
+    first_kept: int
+    newest: int
 
 
 class Logs:
@@ -169,17 +179,20 @@ class Logs:
             await self._status(space, job)
         return self._pieces(job, after, newest, wanted)
 
-    async def read_after(self, job: str, after: int, limit_lines: int, limit_bytes: int) -> tuple[list[Chunk], int]:
-        """Lines after a seq as JSON arrays, ready for frames, and the oldest seq kept: what is missing was trimmed.
+    async def read_after(
+        self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int = 2**53
+    ) -> Followed:
+        """Lines after a seq, none after `through`, as JSON arrays, ready for frames.
 
-        The limits count whole record batches, of which there is at least one.
+        The limits count whole record batches and blocks, of which there is at least one.
         """
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
         chunks = []
         for run in reading.runs:
-            first = max(run.first, after + 1)
-            chunks.append(Chunk(first, run.last, array(run.rows(job, range(first, run.last + 1)))))
-        return chunks, reading.first_kept
+            if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
+                rows = run.rows(job, seqs)
+                chunks.append(Chunk(seqs[0], seqs[-1], parse_ms(rows[-1].createdAt), array(rows)))
+        return Followed(chunks, reading.first_kept, reading.newest)
 
     # Pieces
 
