@@ -10,7 +10,7 @@ column that nobody asks for: a search opens the messages, and the rest only wher
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,11 +19,14 @@ import zstandard
 from msgspec import Raw
 
 from app.clock import rfc3339
-from app.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
+from app.lines import LEVELS, NULL, Filter, Row, Run, Stored, Texts, id_of
 
 BLOCK_LINES = 1000
 BLOCK_BYTES = 1 << 20
 """A block is closed when it has this many lines, or bytes of them, at the end of a record batch."""
+
+OPEN_BYTES = 4 << 20
+"""Messages that are opened in one go, by the bytes of their lines as they were stored."""
 
 VERSION = 1
 _HEADER = struct.Struct(">BBQQQQII")
@@ -78,33 +81,35 @@ class Sealed(NamedTuple):
 def seal(batches: Sequence[Stored]) -> Sealed:
     """The block of record batches that follow each other."""
     rows = [row for batch in batches for row in batch.stored]
-    first, last = batches[0].first, batches[-1].last
-    stored_bytes = sum(len(batch.text) for batch in batches)
     levels = [row.level for row in rows]
-    bits = level_bits(frozenset(levels))
-    messages = _compressor.compress(_joined([row.message for row in rows]))
     times = [batch.at_ms for batch in batches]
-    rest = _compressor.compress(_pack(_columns(batches, rows, levels, min(times))))
-    header = _HEADER.pack(VERSION, bits, first, last, min(times), max(times), stored_bytes, len(messages))
-    return Sealed(first, last, stored_bytes, bits, header + messages + rest)
+    begun_ms = min(times)
+    counts = [number for batch in batches for number in (batch.last + 1 - batch.first, batch.at_ms - begun_ms)]
+    columns = Columns(bytes(map(_NUMBER.__getitem__, levels)), counts, *_sources(rows), *_extras(rows))
+    said, rest = _compressor.compress(_joined([row.message for row in rows])), _compressor.compress(_pack(columns))
+    first, last, bits = batches[0].first, batches[-1].last, level_bits(frozenset(levels))
+    stored_bytes = sum(batch.size_bytes for batch in batches)
+    header = _HEADER.pack(VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(said))
+    return Sealed(first, last, stored_bytes, bits, header + said + rest)
 
 
-def _columns(batches: Sequence[Stored], rows: list[Row], levels: list[str], begun_ms: int) -> Columns:
-    sources: dict[str | None, int] = {row.source: 0 for row in rows}
-    sources = {source: place for place, source in enumerate(sources)}
-    source_of = b""
-    if len(sources) > 1:
-        source_of = b"".join([sources[row.source].to_bytes(2) for row in rows])
-    metadata = [b"" if row.metadata is NULL else bytes(row.metadata) for row in rows]
-    logged = [row.loggedAt or "" for row in rows]
-    runs = [number for batch in batches for number in (batch.last + 1 - batch.first, batch.at_ms - begun_ms)]
-    return Columns(
-        bytes(map(_NUMBER.__getitem__, levels)),
-        runs,
-        list(sources),
-        source_of,
-        b"\n".join(metadata) if any(metadata) else b"",
-        "\n".join(logged) if any(logged) else "",
+def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:
+    """The distinct sources, and the place of each line's among them."""
+    sources = [row.source for row in rows]
+    if sources.count(sources[0]) == len(sources):
+        return [sources[0]], b""
+    places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
+    return list(places), b"".join([places[source].to_bytes(2) for source in sources])
+
+
+def _extras(rows: list[Row]) -> tuple[bytes, str]:
+    """The columns of metadata and times."""
+    metadata, logged = [row.metadata for row in rows], [row.loggedAt for row in rows]
+    return (
+        b"\n".join([b"" if each is NULL else bytes(each) for each in metadata])
+        if metadata.count(NULL) < len(metadata)
+        else b"",
+        "\n".join([each or "" for each in logged]) if logged.count(None) < len(logged) else "",
     )
 
 
@@ -125,6 +130,15 @@ class Block:
         self.size_bytes = _HEADER.unpack_from(text)[6] if text else 0
         """Of its lines as they were stored before."""
         self._text = text
+
+    @property
+    def messages_frame(self) -> bytes:
+        """The compressed messages."""
+        return self._frames[0]
+
+    def opened(self, messages: bytes) -> None:
+        """Take the messages, which somebody else decompressed."""
+        self.__dict__["_messages"] = texts_of(messages)
 
     def matching(self, wanted: Filter, seqs: range) -> Sequence[int]:
         """Those of `seqs`, lines of this block, that a reader wants. Ascending."""
@@ -173,8 +187,7 @@ class Block:
 
     @cached_property
     def _messages(self) -> Texts:
-        text = _decompressor.decompress(self._frames[0])
-        return Texts(text, _FF if _FF in text else b"\n")
+        return texts_of(_decompressor.decompress(self._frames[0]))
 
     @cached_property
     def _columns(self) -> Columns:
@@ -197,3 +210,24 @@ class Block:
     @cached_property
     def _logged(self) -> list[str]:
         return self._columns.logged.split("\n") if self._columns.logged else []
+
+
+def texts_of(messages: bytes) -> Texts:
+    """The messages of a block."""
+    return Texts(messages, _FF if _FF in messages else b"\n")
+
+
+def opening(runs: list[Run]) -> Iterator[Run]:
+    """The runs one by one, the messages of several blocks decompressed at once, on all cores. Empties the list."""
+    while runs:
+        group, size_bytes = [], 0
+        while runs and size_bytes < OPEN_BYTES:
+            group.append(runs.pop(0))
+            size_bytes += group[-1].size_bytes
+        blocks = [run for run in group if isinstance(run, Block) and run.size_bytes]
+        if len(blocks) > 1:
+            frames: list[bytes | bytearray | memoryview] = [block.messages_frame for block in blocks]
+            opened = _decompressor.multi_decompress_to_buffer(frames, threads=-1)
+            for place, block in enumerate(blocks):
+                block.opened(opened[place].tobytes())
+        yield from group

@@ -6,6 +6,7 @@ Always: the same line is the same bytes at each reading, whoever reads it: a pag
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
@@ -25,6 +26,10 @@ PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
 """The last two characters of an id, by the last ten bits of the seq."""
 
 
+LOWERED_TO_ASCII = ("\u0130".encode(), "\u212a".encode())
+"""The only characters beyond ASCII whose lower case has a letter of ASCII."""
+
+
 class Row(Struct):
     """A line as the API answers it. The fields that a stored line has not are set by `rows_of`."""
 
@@ -40,6 +45,7 @@ class Row(Struct):
 
 _decode = msgspec.json.Decoder(list[Row]).decode
 _encoder = msgspec.json.Encoder()
+_PLAIN = re.compile(r"[ !#-\[\]-~]+").fullmatch
 
 
 class Run(Protocol):
@@ -75,6 +81,8 @@ class Stored:
         """Those of `seqs`, lines of this batch, that a reader wants. Ascending."""
         if not wanted:
             return seqs
+        if not all(map(self._may_have, wanted.needles)):
+            return ()
         rows = self.stored[seqs.start - self.first : seqs.stop - self.first]
         return [seq for seq, row in zip(seqs, rows, strict=True) if wanted.passes(row)]
 
@@ -89,6 +97,14 @@ class Stored:
             if row.loggedAt is None:
                 row.loggedAt = created
         return rows
+
+    def _may_have(self, needle: str) -> bool:
+        """Whether a message may have the needle: plain ones stand in the JSON as they are."""
+        return not _PLAIN(needle) or needle.encode() in self._lowered or not lowers_like_ascii(self.text)
+
+    @cached_property
+    def _lowered(self) -> bytes:
+        return self.text.lower()
 
 
 class Texts:
@@ -107,12 +123,23 @@ class Texts:
 
     def matching(self, needles: Sequence[str], places: Sequence[int]) -> Sequence[int]:
         """Those of `places` whose message has all needles, which are lower-case. Ascending."""
-        by_line = self._separator == b"\n"
-        whole = (self._text.decode() if by_line else "\n".join(self.split)).lower()
-        if not all(needle in whole for needle in needles):
+        wanted = [needle.encode() for needle in needles]
+        whole = self._lowered(all(map(str.isascii, needles)))
+        if not all(needle in whole for needle in wanted):
             return ()
-        messages = whole.split("\n") if by_line else [message.lower() for message in self.split]
-        return [place for place in places if all(needle in messages[place] for needle in needles)]
+        messages = whole.split(self._separator)
+        return [place for place in places if all(needle in messages[place] for needle in wanted)]
+
+    def _lowered(self, for_ascii: bool) -> bytes:
+        """The text in lower case; `for_ascii`, only as far as needles of ASCII can tell."""
+        if for_ascii and lowers_like_ascii(self._text):
+            return self._text.lower()
+        return self._separator.join([message.lower().encode() for message in self.split])
+
+
+def lowers_like_ascii(text: bytes) -> bool:
+    """Whether a needle of ASCII occurs in the text's lower case exactly if it does when only A to Z are lowered."""
+    return text.isascii() or not any(char in text for char in LOWERED_TO_ASCII)
 
 
 def id_of(job: str, at_ms: int, seq: int) -> str:

@@ -8,11 +8,13 @@ A job's log lives in the slot of the job, its status in that of the space: an ap
 begins a log only for a job whose status has been seen.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from app.blocks import Block, level_bits
+from app.clock import parse_ms
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
@@ -69,11 +71,20 @@ class Appended(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A run of lines as a JSON array, for a stream's frame."""
+    """A run of lines as a JSON array, for a stream's frame, and when the last of them was accepted."""
 
     first: int
     last: int
+    at_ms: int
     entries: bytes
+
+
+class Followed(NamedTuple):
+    """Lines for a stream, and the range that is kept: what is missing before the first was trimmed."""
+
+    chunks: list[Chunk]
+    first_kept: int
+    newest: int
 
 
 class Logs:
@@ -143,12 +154,17 @@ class Logs:
         if not is_ulid(job):
             raise job_not_found()
         scan = Scan(job, query)
-        while not scan.full:
-            lines = READ_LINES if query.wanted else query.limit - len(scan.rows)
-            reading = await self._read(job, scan.way, scan.position, lines, levels=level_bits(query.wanted.levels))
-            if not reading.newest:
-                await self._status(space, job)
+        reading = await self._read_for(job, scan, scan.position)
+        if not reading.newest:
+            await self._status(space, job)
+        while True:
+            ahead = await self._read_ahead(job, scan, reading)
             scan.take(reading)
+            if scan.full:
+                break
+            reading = await (ahead or self._read_for(job, scan, scan.position))
+        if ahead is not None:
+            ahead.cancel()
         return scan.page()
 
     async def download(self, space: str, job: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
@@ -163,17 +179,20 @@ class Logs:
             await self._status(space, job)
         return self._pieces(job, after, newest, wanted)
 
-    async def read_after(self, job: str, after: int, limit_lines: int, limit_bytes: int) -> tuple[list[Chunk], int]:
-        """Lines after a seq as JSON arrays, ready for frames, and the oldest seq kept: what is missing was trimmed.
+    async def read_after(
+        self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int = 2**53
+    ) -> Followed:
+        """Lines after a seq, none after `through`, as JSON arrays, ready for frames.
 
-        The limits count whole record batches, of which there is at least one.
+        The limits count whole record batches and blocks, of which there is at least one.
         """
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
         chunks = []
         for run in reading.runs:
-            first = max(run.first, after + 1)
-            chunks.append(Chunk(first, run.last, array(run.rows(job, range(first, run.last + 1)))))
-        return chunks, reading.first_kept
+            if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
+                rows = run.rows(job, seqs)
+                chunks.append(Chunk(seqs[0], seqs[-1], parse_ms(rows[-1].createdAt), array(rows)))
+        return Followed(chunks, reading.first_kept, reading.newest)
 
     # Pieces
 
@@ -216,6 +235,20 @@ class Logs:
             return Reading(1, 0, [])
         first_kept, newest, flat = Scripts.done("log_read", reply)
         return Reading(first_kept, newest, [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)])
+
+    async def _read_for(self, job: str, scan: Scan, position: int) -> Reading:
+        lines = READ_LINES if scan.wanted else scan.missing
+        return await self._read(job, scan.way, position, lines, levels=level_bits(scan.wanted.levels))
+
+    async def _read_ahead(self, job: str, scan: Scan, reading: Reading) -> asyncio.Task[Reading] | None:
+        """What a search reads next, on its way while it examines this reading. The first one may be enough."""
+        end = reading.end(scan.way)
+        if not scan.examined or not end:
+            return None
+        ahead = asyncio.create_task(self._read_for(job, scan, end))
+        await asyncio.sleep(0)  # the task has made its call
+        await asyncio.sleep(0)  # the link has sent it
+        return ahead
 
     async def _pieces(self, job: str, after: int, newest: int, wanted: Filter) -> AsyncIterator[bytes]:
         while after < newest:

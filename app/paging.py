@@ -6,6 +6,7 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
+from app.blocks import opening
 from app.job import MIB
 from app.lines import Filter, Row, Run
 
@@ -52,6 +53,15 @@ class Reading(NamedTuple):
     newest: int
     runs: list[Run]
 
+    def end(self, way: str) -> int:
+        """The position from which reading goes on that way; 0 when there is nothing more."""
+        if not self.runs:
+            return 0
+        last = self.runs[-1]
+        if way == "after":
+            return last.last if last.last < self.newest else 0
+        return last.first if last.first > self.first_kept else 0
+
 
 class Scan:
     """A page in the making: fed with readings until it is full, or has looked at enough."""
@@ -63,20 +73,31 @@ class Scan:
         self.full = False
         self._job = job
         self._query = query
+        self.wanted = query.wanted
         self._examined: list[int] = []
         self._lines = 0
         self._bytes = 0
         self._kept = (0, 0)
 
+    @property
+    def missing(self) -> int:
+        """How many more lines the page may have."""
+        return self._query.limit - len(self.rows)
+
+    @property
+    def examined(self) -> bool:
+        """Whether it has looked at anything."""
+        return bool(self._examined)
+
     def take(self, reading: Reading) -> None:
-        """Examine what was read, in the order of travel."""
-        self._kept = (reading.first_kept, reading.newest)
-        for run in reading.runs:
+        """Examine what was read, in the order of travel. A search empties the reading."""
+        first, last = self._kept = (reading.first_kept, reading.newest)
+        nothing = not reading.runs
+        for run in opening(reading.runs) if self.wanted.needles else reading.runs:
             self._examine(run)
             if self.full:
                 return
-        first, last = self._kept
-        if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
+        if nothing or (self.position >= last if self.way == "after" else self.position <= first):
             self.full = True
 
     def page(self) -> Page:
@@ -99,10 +120,9 @@ class Scan:
             seqs = range(run.first, min(run.last + 1, self.position or run.last + 1))
         if not seqs:
             return
-        found = run.matching(self._query.wanted, seqs)
-        missing = self._query.limit - len(self.rows)
-        if len(found) >= missing:
-            found = found[:missing] if forward else found[-missing:]
+        found = run.matching(self.wanted, seqs)
+        if len(found) >= self.missing:
+            found = found[: self.missing] if forward else found[-self.missing :]
             seqs = range(seqs.start, found[-1] + 1) if forward else range(found[0], seqs.stop)
             self.full = True
         if found:
@@ -115,6 +135,6 @@ class Scan:
         self.position = seqs[-1] if self.way == "after" else seqs[0]
         self._lines += len(seqs) if size_bytes else 0
         self._bytes += size_bytes
-        most_bytes = SCAN_BYTES if self._query.wanted else PAGE_BYTES
+        most_bytes = SCAN_BYTES if self.wanted else PAGE_BYTES
         if self._lines >= SCAN_LINES or self._bytes >= most_bytes:
             self.full = True

@@ -46,9 +46,8 @@ class Room:
     """A started backend under a prefix of its own."""
 
     def __init__(self, server: Valkey, **settings: Any) -> None:
-        self.settings = Settings(
-            redis_url=server.url, prefix=f"t{secrets.token_hex(6)}", root_key=ROOT_KEY, rate=0, **settings
-        )
+        settings.setdefault("prefix", f"t{secrets.token_hex(6)}")
+        self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, rate=0, **settings)
         self.backend = Backend(self.settings)
         self.keys: Keys = self.backend.keys
         self.logs: Logs = self.backend.logs
