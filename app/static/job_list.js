@@ -91,6 +91,7 @@ class Row {
   set(job) {
     this.job = job;
     setBadge(this.badge, job.status);
+    this.element.dataset.status = job.status;
     setText(this.attempt, `${job.attemptNumber + 1} of ${job.maxRetries + 1}`);
     this.attempt.classList.toggle("again", job.attemptNumber > 0);
     if (job.status === "completed") this.progress({ percent: 100, message: "" });

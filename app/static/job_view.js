@@ -117,6 +117,7 @@ export class JobView {
     this.job = job;
     this.shell.place(job.spaceId, job.name);
     setBadge(this.badge, job.status);
+    this.progress.element.dataset.status = job.status;
     setText(this.name, visible(job.name));
     this.#showActions(job);
     this.#showComplaint(job);

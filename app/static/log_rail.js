@@ -27,9 +27,9 @@ export class LogRail {
     if (this.dragged === undefined) this.#place(thumb(first, last, top, bottom));
   }
 
-  #place({ top, height }) {
-    this.grip.style.setProperty("top", `${top * 100}%`);
-    this.grip.style.setProperty("height", `${height * 100}%`);
+  #place({ travelled, height }) {
+    this.grip.style.setProperty("--travelled", travelled);
+    this.grip.style.setProperty("--height", height);
   }
 
   #down(event) {

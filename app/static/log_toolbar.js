@@ -17,7 +17,7 @@ export class LogToolbar {
     this.search = h("input", { type: "search", placeholder: 'Search the whole log: words, "a phrase"', "aria-label": "Search the whole log", maxlength: 1024, oninput: () => this.#soon() });
     this.place = h("span", { class: "place" });
     this.follow = button("Follow", () => view.toggleFollowing(), { class: "follow" });
-    this.wrap = button("Wrap", () => this.setWrap(this.wrap.ariaPressed !== "true"), { class: "quiet", title: "Wrap long lines (w)" });
+    this.wrap = button("Wrap", () => this.setWrap(this.wrap.ariaPressed !== "true"), { class: "quiet wrapping", title: "Wrap long lines (w)" });
     this.save = button("Download", () => this.#download(), { class: "quiet", title: "All lines that match, as NDJSON" });
     this.jump = button("", () => view.toTail(), { class: "to-end primary", hidden: true });
     const levels = h("div", { class: "levels", role: "group", "aria-label": "Levels" }, ...this.levels.values());

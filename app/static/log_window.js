@@ -94,12 +94,13 @@ export class LogWindow {
   }
 }
 
-/** Where the thumb of the rail stands: top and height as parts of 1, for visible seqs in a log from first to last. */
+/** Where the thumb of the rail stands, for visible seqs in a log from first to last: its height as a part of the rail's,
+ *  and how far it has travelled, from 0 (the first line is visible) to 1 (the last one is). */
 export function thumb(first, last, top, bottom) {
   const all = Math.max(1, last - first + 1);
-  const height = Math.min(1, Math.max(0.02, (bottom - top + 1) / all));
-  const travelled = Math.min(1, Math.max(0, (top - first) / Math.max(1, all - (bottom - top + 1))));
-  return { top: travelled * (1 - height), height };
+  const visible = Math.min(all, bottom - top + 1);
+  const travelled = all === visible ? 1 : (top - first) / (all - visible);
+  return { height: visible / all, travelled: Math.min(1, Math.max(0, travelled)) };
 }
 
 /** The seq at a part of the rail. */

@@ -18,6 +18,7 @@ export class ProgressBar {
   set(percent, message) {
     const shown = Math.min(100, Math.max(0, Number(percent) || 0));
     this.fill.style.setProperty("transform", `scaleX(${shown / 100})`);
+    this.element.classList.toggle("full", shown === 100);
     this.track.setAttribute("aria-valuenow", Math.round(shown));
     setText(this.percent, `${Math.floor(shown * 10) / 10} %`);
     setText(this.message, message ?? "");

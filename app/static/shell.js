@@ -16,12 +16,12 @@ export class Shell {
     this.theme = button(useTheme(), () => setText(this.theme, nextTheme()), { class: "quiet theme" });
     const bar = h(
       "header",
-      { class: "bar" },
+      { class: "topbar" },
       h("a", { class: "logo", href: "#/" }, h("i", { class: "mark", "aria-hidden": "true" }), "jobwire"),
       this.crumbs,
       this.state,
       this.theme,
-      button("Keys ?", showKeys, { class: "quiet keyboard" }),
+      button("Shortcuts", showKeys, { class: "quiet keyboard", title: "What the keys do (?)" }),
       button("Sign out", signOut, { class: "quiet" }),
     );
     this.element = h("div", { class: "shell" }, bar, this.trouble);

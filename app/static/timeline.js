@@ -50,7 +50,7 @@ export function attemptsTable(events) {
       h("td", { class: "number" }, number + 1),
       h("td", { title: moment(startedAt ?? deliveredAt) }, clock(startedAt ?? deliveredAt)),
       h("td", { class: "number" }, between(startedAt ?? deliveredAt, endedAt)),
-      h("td", { class: "outcome", dataset: { outcome: outcome ?? "" } }, outcome ?? "at work", error && h("p", {}, cut(visible(String(error))))),
+      h("td", { class: "outcome", dataset: { outcome: outcome ?? "" } }, outcome ?? "at work", error && h("p", { title: cut(String(error)) }, cut(lastLine(String(error))))),
     ),
   );
   return rows.length ? table(["#", "At", "Took", "Outcome"], rows) : null;
@@ -79,6 +79,11 @@ export function callbackTable(events) {
 
 function table(heads, rows) {
   return h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...rows));
+}
+
+/** Where a traceback says what happened. */
+function lastLine(text) {
+  return visible(text.trim().split("\n").at(-1));
 }
 
 function cut(text) {

@@ -148,7 +148,8 @@ class Page:
     def until(self, expression: str, within_s: float = 10.0) -> Any:
         """The value of an expression as soon as it is true; AssertionError with the page's text after that time."""
         deadline = time.monotonic() + within_s
-        while not (value := self.js(expression)):
+        asked = f"(value => value instanceof Node || value)({expression})"
+        while not (value := self.js(asked)):
             if time.monotonic() > deadline:
                 text = self.js("document.body.innerText")
                 raise AssertionError(
