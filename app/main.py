@@ -26,6 +26,7 @@ from app.outgoing import Outgoing
 from app.push import Pusher
 from app.redis_clock import RedisClock
 from app.relay import Relay
+from app.revival import Revival
 from app.scripts import GREETING
 from app.settings import Settings, read
 from app.spaces import Spaces
@@ -52,6 +53,7 @@ class Backend:
         self.logs = Logs(self.control, self.bulk, self.keys, settings)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
+        self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
 
     async def start(self) -> None:

@@ -19,7 +19,7 @@ from .errors import (
 )
 from .handler import LogHandler
 from .jobs import Jobs
-from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Space, Token
+from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival, Space, Token
 from .shipper import LogShipper, ShipperStopped
 from .version import __version__
 
@@ -47,6 +47,7 @@ __all__ = [
     "Progress",
     "Refused",
     "Renewal",
+    "Revival",
     "ShipperStopped",
     "Space",
     "Token",

@@ -18,7 +18,7 @@ from . import entry
 from .answers import decoded
 from .errors import NotConfigured
 from .http import Answer, Http, Query
-from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
+from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival
 from .settings import load
 
 _PAGE_LINES = 500
@@ -59,6 +59,20 @@ class Jobs:
     def retry(self, job_id: str) -> Renewal:
         """Put a dead or killed job back to pending."""
         return decoded(self._post(job_id, "retry"), Renewal)
+
+    def retry_many(
+        self,
+        status: str,
+        *,
+        name: str | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> Revival:
+        """Put many dead or killed jobs back to pending, oldest created first; times are RFC 3339, of creation."""
+        fields = {"status": status, "name": name, "after": after, "before": before, "limit": limit}
+        body = msgspec.json.encode({field: value for field, value in fields.items() if value is not None})
+        return decoded(self.http.call("POST", self._space_path("/jobs/retry"), body=body, extra_wait_s=60), Revival)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

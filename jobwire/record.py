@@ -66,6 +66,13 @@ class Renewal(_Record):
     timeout_at: str | None = None
 
 
+class Revival(_Record):
+    """The answer to a retry of many: how many run again, and whether some are left for a further call."""
+
+    retried: int = 0
+    more: bool = False
+
+
 class Failure(_Record):
     """The answer to fail: whether there will be another attempt, and its number."""
 

@@ -13,6 +13,7 @@
 -- include: callback
 -- include: finish
 -- include: attempt
+-- include: revive
 local space_key = KEYS[1]
 local id, token = ARGV[1], ARGV[2]
 local space = string.sub(space_key, 1, -6)
@@ -23,11 +24,5 @@ local refusal = fence(job, token)
 if refusal then return refusal end
 if job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
 
-redis.call('ZREM', space .. 'ended', id)
-redis.call('ZADD', space .. 'log_work', now, id)
-disarm(space, id, job.key)
-redis.call('PERSIST', job.key)
-redis.call('PERSIST', job.key .. ':events')
-requeue(space, id, job, 'requeued', 'null', now, { 'maxRetries', job.attempt + 1, 'deliveries', 0 })
-redis.call('HDEL', job.key, 'result', 'completedAt')
+revive(space, id, job, now)
 return { 'ok', 'pending' }

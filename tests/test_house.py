@@ -28,7 +28,7 @@ ROOMS = [
     {"sweeper", "callbacks", "push"},
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
-    {"store", "logs", "auth", "agenda"},
+    {"store", "logs", "auth", "agenda", "revival"},
     {"seal"},
     {"expiry", "relay", "redis_clock", "headroom"},
     {"scripts"},

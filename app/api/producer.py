@@ -5,11 +5,12 @@ import hashlib
 import msgspec
 
 from app.api.answers import created_answer
-from app.api.http import NO_CONTENT, Answer, Call, answer
-from app.api.requests import KILL, check_text, decode_jobs, decode_or_default
+from app.api.http import NO_CONTENT, Answer, Call, answer, decode
+from app.api.requests import KILL, RETRY, RetryRequest, check_text, decode_jobs, decode_or_default
 from app.deletion import Deletion
 from app.error import job_not_found
-from app.job import BATCH_BYTES, TEXT_BYTES
+from app.job import BATCH_BYTES, KIB, TEXT_BYTES
+from app.revival import Revival
 from app.settings import Settings
 from app.store import Store
 
@@ -21,8 +22,9 @@ TEXT_BODY_BYTES = 8 * TEXT_BYTES
 class Producer:
     """The handlers of a job's beginning, and of its end by somebody else than its worker."""
 
-    def __init__(self, store: Store, deletion: Deletion, settings: Settings) -> None:
+    def __init__(self, store: Store, revival: Revival, deletion: Deletion, settings: Settings) -> None:
         self._store = store
+        self._revival = revival
         self._deletion = deletion
         self._public_url = settings.public_url.rstrip("/")
 
@@ -54,6 +56,12 @@ class Producer:
         """POST /jobs/:jobId/retry"""
         await call.ignored_body()
         return answer({"success": True, "status": await self._store.retry(call.space, call.job, call.lease_token)})
+
+    async def retry_many(self, call: Call) -> Answer:
+        """POST /spaces/:spaceId/jobs/retry"""
+        request: RetryRequest = decode(RETRY, await call.body(8 * KIB))
+        done = await self._revival.walk(call.space, request.selection(), request.limit)
+        return answer({"success": True, "retried": done.jobs, "more": done.more})
 
     async def delete(self, call: Call) -> Answer:
         """DELETE /jobs/:jobId"""

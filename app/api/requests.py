@@ -7,7 +7,7 @@ was sent as.
 import contextlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.api.http import check_nesting, decode
 from app.auth import SCOPES, SHORTHANDS
-from app.clock import parse_ms
+from app.clock import MOST_MS, parse_ms
 from app.error import Refusal, invalid, too_large
 from app.job import (
     BATCH_JOBS,
@@ -26,12 +26,14 @@ from app.job import (
     POLL_JOBS,
     POLL_NAMES,
     RETRIES_MOST,
+    RETRY_JOBS,
     STAGES_MOST,
     TEXT_BYTES,
     TIMEOUT_S_MOST,
     URL_CHARS,
     WAIT_S_MOST,
 )
+from app.revival import Selection
 from app.store import NewJob
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
@@ -104,6 +106,22 @@ class KillRequest(Struct):
     reason: str | None = None
 
 
+class RetryRequest(Struct):
+    """Which dead or killed jobs run again: created at `after` or later and before `before`, at most `limit` of them."""
+
+    status: Literal["dead", "killed"]
+    name: Name | None = None
+    after: str | None = None
+    before: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=RETRY_JOBS)] = 1000
+
+    def selection(self) -> Selection:
+        """The jobs that are meant. Refusal `invalid_request` for a moment that is none."""
+        from_ms = 0 if self.after is None else time_ms(self.after, "after")
+        till_ms = MOST_MS if self.before is None else time_ms(self.before, "before")
+        return Selection(self.status, self.name or "", from_ms, till_ms)
+
+
 class Stage(Struct, omit_defaults=True):
     """One part of a progress."""
 
@@ -146,6 +164,7 @@ JOBS = msgspec.json.Decoder(list[JobRequest])
 POLL = msgspec.json.Decoder(PollRequest)
 FAIL = msgspec.json.Decoder(FailRequest)
 KILL = msgspec.json.Decoder(KillRequest)
+RETRY = msgspec.json.Decoder(RetryRequest)
 PROGRESS = msgspec.json.Decoder(ProgressRequest)
 SPACE = msgspec.json.Decoder(SpaceRequest)
 TOKEN = msgspec.json.Decoder(TokenRequest)

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from ..jobs import Jobs, job_path
+from ..moment import moment
 from ..record import STATUSES, Job
 from ..screen import Paint, age, harmless, print_json, table
 
@@ -108,12 +109,35 @@ def kill(job: tuple[str, ...], reason: str | None) -> None:
 
 
 @jobs.command()
-@click.argument("job", nargs=-1, required=True)
-def retry(job: tuple[str, ...]) -> None:
-    """Put dead or killed jobs back to pending."""
+@click.argument("job", nargs=-1)
+@click.option("--status", type=click.Choice(("dead", "killed")), help="All jobs of this status, oldest first.")
+@click.option("--name", help="Only jobs of this name.")
+@click.option("--after", metavar="WHEN", help="Only jobs created then or later: RFC 3339, or ago: 15m, 12h, 30d.")
+@click.option("--before", metavar="WHEN", help="Only jobs created before.")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="How many at most.  [default: 1000]")
+def retry(
+    *,
+    job: tuple[str, ...],
+    status: str | None,
+    name: str | None,
+    after: str | None,
+    before: str | None,
+    limit: int | None,
+) -> None:
+    """Put dead or killed jobs back to pending: those named, or many by status.
+
+    \b
+    jobwire jobs retry 01JXYZ...
+    jobwire jobs retry --status dead --name resize --after 12h --limit 100
+    """
+    if bool(job) == bool(status) or (job and (name or after or before or limit)):
+        raise click.UsageError("Name the jobs, or say which with --status and what goes with it.")
     api = Jobs.from_env("producer")
     for job_id in job:
         click.echo(f"{job_id} {api.retry(job_id).status}")
+    if status:
+        done = api.retry_many(status, name=name, after=moment(after, -1), before=moment(before, -1), limit=limit)
+        click.echo(f"{done.retried} retried{', more are left' if done.more else ''}")
 
 
 def _json_argument(text: str) -> msgspec.Raw:

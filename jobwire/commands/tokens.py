@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-
 import click
 import msgspec
 
 from ..admin import Admin
+from ..moment import moment
 from ..record import Token
 from ..screen import Paint, age, echo_facts, harmless, print_json, table
-
-_FROM_NOW = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 in_space = click.option("--space", help="Id of the space.  [default: JOBWIRE_SPACE, or the local server's]")
 
@@ -44,7 +39,7 @@ def create(
     export JOBWIRE_KEY=$(jobwire tokens create builder --scope jobs:worker -q)
     """
     admin = Admin.from_env()
-    made = admin.create_token(name, scopes, expires_at=_moment(expires), space=space)
+    made = admin.create_token(name, scopes, expires_at=moment(expires, 1), space=space)
     if as_json:
         print_json(msgspec.json.encode(made))
     elif quiet:
@@ -78,14 +73,6 @@ def revoke(token: tuple[str, ...], space: str | None) -> None:
     for token_id in token:
         admin.revoke_token(token_id, space)
         click.echo(f"{token_id} revoked")
-
-
-def _moment(text: str | None) -> str | None:
-    """A time for the server: as it was given, or so long from now."""
-    found = _FROM_NOW.fullmatch(text or "")
-    if found is None:
-        return text
-    return (datetime.now(UTC) + timedelta(**{_UNITS[found[2]]: int(found[1])})).isoformat()
 
 
 def _facts(token: Token) -> list[tuple[str, str]]:

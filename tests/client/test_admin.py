@@ -114,3 +114,23 @@ def test_status_of_a_server_that_is_away_says_so_and_exits_69(up: Up) -> None:
     done = jobwire(up, "status", JOBWIRE_URL="http://127.0.0.1:9")
     assert done.returncode == exits.UNAVAILABLE
     assert "No jobwire server answers" in done.stdout
+
+
+def test_dead_jobs_are_retried_by_status_and_name(up: Up) -> None:
+    space = new_space(up)
+    jobs = Jobs(up.environ["JOBWIRE_URL"], up.environ["JOBWIRE_KEY"], space)
+    ids = [jobs.create(name, claim=True, max_retries=0).id for name in ("a", "a", "b")]
+    for id_ in ids:
+        jobs.fail(id_)
+    asked = ("jobs", "retry", "--status", "dead", "--name", "a")
+    assert printed(up, *asked, "--before", "1h", JOBWIRE_SPACE=space) == "0 retried\n"
+    assert printed(up, *asked, "--limit", "1", JOBWIRE_SPACE=space) == "1 retried, more are left\n"
+    assert printed(up, *asked, "--after", "1h", JOBWIRE_SPACE=space) == "1 retried\n"
+    assert printed(up, "jobs", "retry", ids[2], JOBWIRE_SPACE=space) == f"{ids[2]} pending\n"
+    assert jobs.count("pending") == 3
+
+
+def test_a_retry_of_nothing_or_of_both_is_a_usage_error(up: Up) -> None:
+    assert jobwire(up, "jobs", "retry").returncode == exits.USAGE
+    assert jobwire(up, "jobs", "retry", "x", "--status", "dead").returncode == exits.USAGE
+    assert jobwire(up, "jobs", "retry", "x", "--limit", "3").returncode == exits.USAGE

@@ -1,0 +1,11 @@
+-- revive(...): a dead or killed job -> pending, with one more retry than it has used. Needs job, emit, lease, queue,
+-- callback, finish, attempt.
+local function revive(space, id, job, now)
+  redis.call('ZREM', space .. 'ended', id)
+  redis.call('ZADD', space .. 'log_work', now, id)
+  disarm(space, id, job.key)
+  redis.call('PERSIST', job.key)
+  redis.call('PERSIST', job.key .. ':events')
+  requeue(space, id, job, 'requeued', 'null', now, { 'maxRetries', job.attempt + 1, 'deliveries', 0 })
+  redis.call('HDEL', job.key, 'result', 'completedAt')
+end

@@ -1,0 +1,151 @@
+"""Letting many dead or killed jobs run again."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from app.link import RedisFault
+from app.revival import Revival, Revived, Selection
+from tests.log_room import Room, with_room
+
+ALL_MS = 2**53
+
+
+async def jobs(room: Room, count: int, status: str = "killed", **fields: Any) -> list[str]:
+    """Jobs that ended so."""
+    async with room.client() as client:
+        if not room.space:
+            room.space = (await client.post("/spaces", json={"name": "tests"})).json()["id"]
+        body = [{"name": "a", "maxRetries": 0, "claim": status == "dead", **fields}] * count
+        ids = [job["id"] for job in (await client.post(f"/spaces/{room.space}/jobs", json=body)).json()]
+        verb = {"dead": "fail", "killed": "kill"}[status]
+        await asyncio.gather(*(client.post(f"/jobs/{id_}/{verb}") for id_ in ids))
+    return ids
+
+
+async def statuses(room: Room) -> dict[str, int]:
+    async with room.client() as client:
+        counts: dict[str, int] = (await client.get(f"/spaces/{room.space}")).json()["counts"]
+    return {status: count for status, count in counts.items() if count}
+
+
+async def retry(room: Room, **body: Any) -> httpx.Response:
+    async with room.client() as client:
+        return await client.post(f"/spaces/{room.space}/jobs/retry", json=body)
+
+
+def test_all_jobs_of_a_status_run_again_over_many_steps() -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 450)
+        await jobs(room, 3, "dead")
+        reply = await retry(room, status="killed")
+        assert (reply.status_code, reply.json()) == (200, {"success": True, "retried": 450, "more": False})
+        assert await statuses(room) == {"pending": 450, "dead": 3}
+
+    with_room(work)
+
+
+def test_the_limit_takes_the_oldest_and_says_that_more_are_left() -> None:
+    async def work(room: Room) -> None:
+        ids = await jobs(room, 5, "dead")
+        assert (await retry(room, status="dead", limit=2)).json() == {"success": True, "retried": 2, "more": True}
+        async with room.client() as client:
+            polled = await client.post(f"/spaces/{room.space}/jobs/poll", json={"count": 5})
+        assert [job["id"] for job in polled.json()["jobs"]] == ids[:2]
+
+    with_room(work)
+
+
+def test_only_jobs_of_the_name_and_of_the_time_run_again() -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 2)
+        (other,) = await jobs(room, 1, name="other")
+        assert (await retry(room, status="killed", name="other")).json()["retried"] == 1
+        async with room.client() as client:
+            created = (await client.get(f"/jobs/{other}")).json()["createdAt"]
+        assert (await retry(room, status="killed", before="2001-01-01T00:00:00Z")).json()["retried"] == 0
+        assert (await retry(room, status="killed", after="2999-01-01T00:00:00Z")).json()["retried"] == 0
+        assert (await retry(room, status="killed", before=created, name="other")).json()["retried"] == 0
+        assert (await retry(room, status="killed", before="2999-01-01T00:00:00Z")).json()["retried"] == 2
+
+    with_room(work)
+
+
+def test_a_job_that_runs_again_has_one_more_retry_and_no_result() -> None:
+    async def work(room: Room) -> None:
+        (id_,) = await jobs(room, 1, "dead")
+        await retry(room, status="dead")
+        async with room.client() as client:
+            job = (await client.get(f"/jobs/{id_}")).json()
+        assert (job["status"], job["result"], job["completedAt"], job["maxRetries"]) == ("pending", None, None, 1)
+        assert job["events"][-1]["type"] == "requeued"
+
+    with_room(work)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"status": "completed"},
+        {"status": "dead", "limit": 0},
+        {"status": "dead", "limit": 10_001},
+        {"status": "dead", "after": "yesterday"},
+        {"status": "dead", "name": ""},
+    ],
+)
+def test_what_is_not_said_well_is_refused_and_changes_nothing(body: dict[str, Any]) -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 1, "dead")
+        reply = await retry(room, **body)
+        assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request")
+        assert await statuses(room) == {"dead": 1}
+
+    with_room(work)
+
+
+def test_a_space_that_is_not_there_is_told() -> None:
+    async def work(room: Room) -> None:
+        room.space = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        reply = await retry(room, status="dead")
+        assert (reply.status_code, reply.json()["code"]) == (404, "space_not_found")
+
+    with_room(work)
+
+
+def test_a_step_passes_over_what_has_gone_and_goes_on() -> None:
+    async def work(room: Room) -> None:
+        ids = await jobs(room, 201)
+        await room.call("DEL", *(room.keys.job(room.space, id_) for id_ in ids[:200]))
+        done = await Revival(room.backend.control, room.keys).walk(room.space, Selection("killed", "", 0, ALL_MS), 10)
+        assert done == Revived(1, False)
+
+    with_room(work)
+
+
+def test_many_walks_at_once_let_each_job_run_again_once() -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 300)
+        walks = [Revival(room.backend.control, room.keys) for _ in range(8)]
+        chosen = Selection("killed", "", 0, ALL_MS)
+        done = await asyncio.gather(*(walk.walk(room.space, chosen, 1000) for walk in walks))
+        assert sum(walk.jobs for walk in done) == 300
+        assert await statuses(room) == {"pending": 300}
+
+    with_room(work)
+
+
+def test_what_was_done_before_something_broke_is_the_answer() -> None:
+    async def work(room: Room) -> None:
+        ids = await jobs(room, 250)
+        spoiled = room.keys.job(room.space, ids[220])
+        await room.call("DEL", spoiled)
+        await room.call("SET", spoiled, "no hash")
+        revival, chosen = Revival(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
+        assert await revival.walk(room.space, chosen, 1000) == Revived(200, True)
+        with pytest.raises(RedisFault):
+            await revival.walk(room.space, chosen, 1000)
+
+    with_room(work)
