@@ -2,11 +2,15 @@
 
 import asyncio
 import time
+from collections import deque
 
 from app.error import Refusal
 from app.link import Link, RedisFault
 
 MEASURE_EVERY_S = 1.0
+DRIFT_MS = 1.0
+SAMPLES = 8
+"""The shortest round trip of so many tells the time best, as in NTP's clock filter (RFC 5905, section 10)."""
 
 
 class RedisClock:
@@ -15,6 +19,7 @@ class RedisClock:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._ahead_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._task: asyncio.Task[None] | None = None
         self.round_trip_s = 0.0
 
@@ -38,7 +43,14 @@ class RedisClock:
         seconds, micros = await self._link.call("TIME")
         ended = time.monotonic()
         self.round_trip_s = ended - begun
-        self._ahead_ms = int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500
+        self._learn(self.round_trip_s, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
+
+    def _learn(self, round_trip_s: float, ahead_ms: float) -> None:
+        """Take a sample in. One that the best so far cannot explain comes from another clock: after a failover, say."""
+        if self._samples and abs(ahead_ms - self._ahead_ms) > (round_trip_s + min(self._samples)[0]) * 500 + DRIFT_MS:
+            self._samples.clear()
+        self._samples.append((round_trip_s, ahead_ms))
+        self._ahead_ms = min(self._samples)[1]
 
     async def _follow(self) -> None:
         while True:

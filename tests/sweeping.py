@@ -83,11 +83,10 @@ async def events(room: Room, job: str) -> list[tuple[str, Any]]:
 
 
 async def lapse(room: Room, *jobs: str) -> None:
-    """Let leases have ended a moment ago."""
-    past = room.backend.clock.now_ms() - 5
+    """Let leases have ended, long ago: what this process takes for Redis's clock is an estimate."""
     for job in jobs:
         await room.call("DEL", room.keys.lease(room.space, job))
-        await room.call("ZADD", room.keys.deadlines(room.space), past, job)
+        await room.call("ZADD", room.keys.deadlines(room.space), 1, job)
 
 
 async def sweep(room: Room) -> None:

@@ -282,11 +282,11 @@ def test_a_job_that_runs_again_keeps_its_log_and_its_keys() -> None:
         await room.append(job, "a line")
         await room.backend.store.kill(room.space, job, "", b"null")
         await settle_logs(room, job)
-        assert await room.call("PTTL", room.keys.log(job)) > 0
+        assert await room.call("PTTL", room.keys.log_meta(job)) > 0
         assert await room.call("PTTL", room.keys.job(room.space, job)) > 0
         await room.backend.store.retry(room.space, job, "")
         await room.backend.deletion.settle_logs(room.space)
-        assert await room.call("PTTL", room.keys.log(job)) == -1
+        assert await room.call("PTTL", room.keys.log_meta(job)) == -1
         assert await room.call("PTTL", room.keys.job(room.space, job)) == -1
         assert not await room.call("ZCARD", room.keys.log_work(room.space))
 

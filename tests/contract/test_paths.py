@@ -19,7 +19,7 @@ ALLOWED = {
         for verb in ("claim", "ack", "complete", "fail", "kill", "retry", "checkpoint", "event", "keepalive")
     },
     "/spaces": {"GET", "HEAD", "POST"},
-    "/spaces/S": {"GET", "HEAD", "DELETE"},
+    "/spaces/S": {"GET", "HEAD", "DELETE", "PATCH"},
     "/spaces/S/jobs": {"GET", "HEAD", "POST"},
     "/spaces/S/jobs/poll": {"POST"},
     "/spaces/S/tokens": {"GET", "HEAD", "POST"},
