@@ -1,12 +1,13 @@
 """How near Redis is to its memory limit: logs are refused before the state of jobs would be.
 
+A Redis that does not tell how full it is refuses by itself.
 Never: asks more than once a second, unless what was sent since then may have used up what was left.
 """
 
 import asyncio
 
 from app.error import unavailable
-from app.link import Link
+from app.link import Link, RedisFault
 
 SHARE = 0.9
 """The part of `maxmemory` that logs may fill."""
@@ -40,8 +41,11 @@ class Headroom:
         return fresh and self._left_bytes >= size_bytes * COST
 
     async def _ask(self) -> None:
-        info = parse_info(await self._link.call("INFO", "memory"))
-        most = int(info["maxmemory"])
+        try:
+            info = parse_info(await self._link.call("INFO", "memory"))
+        except RedisFault:
+            info = {}
+        most = int(info.get("maxmemory", 0))
         self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")
         self._asked_s = asyncio.get_running_loop().time()
 
