@@ -43,6 +43,8 @@ for _, id in ipairs(due) do
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
   local job = read_job(space .. 'job:' .. id)
   if left_ms > 0 then
+    -- A write that needs no memory, so that the next one passes at maxmemory, too.
+    redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
   elseif job and (job.status == 'running' or job.status == 'delivered') then
     callback_due = expire(id, job) or callback_due

@@ -1,0 +1,209 @@
+"""Each script while Redis is full: what says that it works there does, the rest is refused and has written nothing.
+
+And each script on a server that does not know it: it is sent, and runs once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from app.link import Link, connector
+from app.scripts import SCRIPTS, Scripts
+from tests.lua.room import KEEP_MS, LATE, Room
+
+Call = tuple[list[str], list[Any]]
+
+READS = {"job_read", "job_events", "space_read", "space_due", "log_read", "log_oldest"}
+
+
+def on(status: str, *args: Any, **more: Any) -> Callable[[Room], Call]:
+    """A call on a job in a status."""
+    return lambda room: ([room.hash], [room.job_in(status, **more), "", *args])
+
+
+def lapsed(room: Room) -> Call:
+    for status in ("running", "delivered"):
+        job = room.job_in(status, retries=0)
+        room.redis.delete(room.keys.lease(room.space, job))
+        room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
+    return [room.hash], [10, 1, KEEP_MS]
+
+
+def too_early(room: Room) -> Call:
+    """A deadline that has come before its lease has ended."""
+    room.redis.zadd(room.keys.deadlines(room.space), {room.job_in("running"): 1})
+    return [room.hash], [10, 1, KEEP_MS]
+
+
+def scheduled(room: Room) -> Call:
+    room.redis.zadd(room.keys.scheduled(room.space), {room.job_in("scheduled"): 1})
+    return [room.hash], [10]
+
+
+def pending(*args: Any) -> Callable[[Room], Call]:
+    def prepare(room: Room) -> Call:
+        job = room.create()
+        return [room.hash], [job if arg == "JOB" else arg for arg in args]
+
+    return prepare
+
+
+def ended(*args: Any) -> Callable[[Room], Call]:
+    def prepare(room: Room) -> Call:
+        room.redis.zadd(room.keys.ended(room.space), {room.job_in("dead"): 1})
+        return [room.hash], list(args)
+
+    return prepare
+
+
+def owned(room: Room) -> Call:
+    room.run("sweeper_hold", [room.keys.sweeper], ["me", 10_000])
+    return [room.keys.sweeper], ["me", 10_000]
+
+
+def token(room: Room) -> Call:
+    room.run("token_create", [room.keys.token("x")], ["", "space", room.space])
+    return [room.keys.token("x")], []
+
+
+def log(keys: int, *args: Any) -> Callable[[Room], Call]:
+    def prepare(room: Room) -> Call:
+        job = room.create()
+        for _ in range(5):
+            assert room.append(job, '["a","b"]')[0] == b"ok"
+        return room.log_keys(job)[:keys], list(args)
+
+    return prepare
+
+
+def oldest(room: Room) -> Call:
+    names, _ = log(3)(room)
+    return [names[0], names[2]], [0, 0, 10, 10, 10, 1000]
+
+
+def seal(room: Room) -> Call:
+    names, _ = log(3)(room)
+    return names, [1, 4, 18, "r" * 24, "block", 0, 0]
+
+
+def settled(room: Room) -> Call:
+    job = room.job_in("dead")
+    key = room.keys.log_work(room.space)
+    return [key], [job, str(int(room.redis.zscore(key, job) or 0))]
+
+
+def callback(script: str) -> Callable[[Room], Call]:
+    def prepare(room: Room) -> Call:
+        job = room.job_in("completed", url="https://example.com")
+        if script in ("callback_take", "callback_retry"):
+            return [room.hash], [10, 1000] if script == "callback_take" else [job]
+        _, lease_end, *_rest = room.run("callback_take", [room.hash], [10, 60_000])
+        if script == "callback_postpone":
+            return [room.hash], [job, lease_end, 1000]
+        begin = [job, lease_end, "try", 60_000, 10]
+        if script == "callback_begin":
+            return [room.hash], begin
+        room.run("callback_begin", [room.hash], begin)
+        return [room.hash], [job, "try", "callback_sent", '{"url":"x"', ""]
+
+    return prepare
+
+
+NEW_JOB = ["01M7ZVSKVK636VRC8ATN82Y7N7", "n", "null", 3, 300, "", "", "", "", ""]
+
+CASES: dict[str, Callable[[Room], Call]] = {
+    "job_ack": on("delivered"),
+    "job_checkpoint": on("running", '{"c":1}'),
+    "job_claim": pending("JOB", LATE, "t", ""),
+    "job_complete": on("running", '"r"', KEEP_MS),
+    "job_create": lambda room: ([room.hash, room.hash], [1, "", 1000, *NEW_JOB]),
+    "job_delete": lambda room: ([room.hash], [room.job_in("dead")]),
+    "job_event": on("running", '{"e":1}'),
+    "job_events": lambda room: ([room.hash], [room.create(), 0, 10, 1000]),
+    "job_expire": lapsed,
+    "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS),
+    "job_keepalive": on("running"),
+    "job_kill": on("pending", "null", KEEP_MS),
+    "job_poll": pending(LATE, 1, "t"),
+    "job_progress": on("running", '{"percent":1}'),
+    "job_promote": scheduled,
+    "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),
+    "job_retire": ended(10, 1000),
+    "job_retry": on("dead"),
+    "rate_take": lambda room: ([room.keys.rate("x")], [100, 10]),
+    "ready_probe": lambda room: ([room.keys.probe], []),
+    "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),
+    "space_due": lambda room: ([room.hash], [KEEP_MS]),
+    "space_patch": lambda room: ([room.hash], ["secret", 0]),
+    "space_read": lambda room: ([room.hash], []),
+    "sweeper_hold": owned,
+    "token_create": lambda room: ([room.keys.token("x")], ["", "space", "s"]),
+    "token_read": token,
+    "log_append": log(4, 1, "c", 10**6, 10**9, "", "000", 1, 1, '["x"]'),
+    "log_read": log(3, "after", 0, 10, 10_000, 0),
+    "log_delete": log(4),
+    "log_expire": log(3, 60_000),
+    "log_oldest": oldest,
+    "log_seal": seal,
+    "log_settled": settled,
+    **{name: callback(name) for name in SCRIPTS if name.startswith("callback_")},
+}
+
+
+def test_every_script_has_a_case() -> None:
+    assert sorted(CASES) == sorted(SCRIPTS)
+
+
+def works_at_maxmemory(script: str) -> bool:
+    header = SCRIPTS[script].text.partition("\nlocal ")[0].partition("\n-- include")[0]
+    return "works at maxmemory" in header.replace("\n-- ", " ")
+
+
+@pytest.mark.parametrize("script", sorted(CASES))
+def test_when_redis_is_full_a_script_works_or_has_written_nothing(room: Room, script: str) -> None:
+    keys, args = CASES[script](room)
+    before = room.snapshot()
+    with room.at_maxmemory():
+        try:
+            reply = room.run(script, keys, args)
+        except redis.exceptions.OutOfMemoryError:
+            reply = []
+    if works_at_maxmemory(script) or script in READS:
+        assert reply
+        assert reply[0] == b"ok", reply
+    elif not reply:
+        assert room.snapshot() == before
+    room.run(script, *CASES[script](room))
+
+
+def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: Room) -> None:
+    keys, args = too_early(room)
+    with room.at_maxmemory():
+        assert room.run("job_expire", keys, args)[:2] == [b"ok", 1]
+
+
+@pytest.mark.parametrize("script", sorted(set(CASES) - READS))
+def test_a_script_that_the_server_has_forgotten_is_sent_and_runs_once(room: Room, script: str) -> None:
+    keys, args = CASES[script](room)
+
+    async def call() -> list[list[Any]]:
+        link = Link(connector(room.valkey.url, 3.0), name="test", timeout_s=3.0)
+        link.start()
+        try:
+            await link.call("SCRIPT", "FLUSH")
+            scripts = Scripts(link)
+            first = await scripts.raw(script, keys, args)
+            return [first, *await asyncio.gather(*(scripts.raw(script, keys, args) for _ in range(3)))]
+        finally:
+            await link.close()
+
+    replies = asyncio.run(call())
+    assert replies[0][0] == b"ok"
+    if script.startswith("job_") and args and isinstance(args[0], str) and len(args[0]) == 26:
+        events = room.events(args[0])
+        once = {"ack": "started", "complete": "completed", "kill": "killed", "retry": "requeued", "fail": "retried"}
+        kind = once.get(script.removeprefix("job_"))
+        assert kind is None or events.count(kind) == 1
