@@ -171,9 +171,29 @@ def free_port() -> int:
         return port
 
 
+def _steady(handler: Any) -> Any:
+    """fakeredis's handler of a connection, which hangs up after each error reply, as one that goes on as Redis does."""
+
+    class Steady(handler):  # type: ignore[misc]  # a class that only fakeredis knows
+        def setup(self) -> None:
+            super().setup()
+            read = self.current_client.read_response
+
+            def read_response() -> Any:
+                try:
+                    return read()
+                except redis.ResponseError as error:
+                    return error
+
+            self.current_client.read_response = read_response
+
+    return Steady
+
+
 def fake_redis() -> Iterator[str]:
     """The url of a fakeredis that listens on a port, while the generator is suspended."""
     server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    server.RequestHandlerClass = _steady(server.RequestHandlerClass)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield f"redis://127.0.0.1:{server.server_address[1]}"

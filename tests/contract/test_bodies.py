@@ -17,6 +17,9 @@ KIB, MIB = 1024, 1024 * 1024
 WANTS_JSON = ("complete", "event", "checkpoint", "progress", "fail", "kill", "ack", "keepalive", "claim", "retry")
 
 
+pytestmark = pytest.mark.valkey_only("what it proves is decided before Redis is asked")
+
+
 def broken_json() -> Iterator[tuple[str, bytes]]:
     yield "nothing but a brace", b"{"
     yield "a word", b"nul"

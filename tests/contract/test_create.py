@@ -141,6 +141,7 @@ def bad() -> Iterator[tuple[dict[str, Any], int]]:
     yield {"payload": "x" * (MIB - 1)}, 413
 
 
+@pytest.mark.valkey_only("it is refused before Redis is asked")
 @pytest.mark.parametrize(
     ("fields", "status"), [pytest.param(f, s, id=f"{i}-{next(iter(f))}") for i, (f, s) in enumerate(bad())]
 )

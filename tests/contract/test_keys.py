@@ -57,6 +57,7 @@ def spelled(path: str, space: Space) -> str:
     return path.replace("/S", f"/{space.id}").replace("/J", f"/{NO_JOB}")
 
 
+@pytest.mark.valkey_only("scopes are no matter of Redis")
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 def test_a_route_wants_its_scope_and_no_other(space: Space, method: str, path: str, scope: str) -> None:
     without = space.caller(*(one for one in SCOPES if one not in {scope, "jobs:read"}))
@@ -67,6 +68,7 @@ def test_a_route_wants_its_scope_and_no_other(space: Space, method: str, path: s
     assert only.status_code != 401
 
 
+@pytest.mark.valkey_only("scopes are no matter of Redis")
 @pytest.mark.parametrize("shorthand", SHORTHANDS)
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 def test_a_shorthand_stands_for_its_scopes(space: Space, method: str, path: str, scope: str, shorthand: str) -> None:

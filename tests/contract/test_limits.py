@@ -12,6 +12,9 @@ from tests.server import Server
 RATE = 200
 
 
+pytestmark = pytest.mark.valkey_only("what it proves is decided before Redis is asked")
+
+
 @pytest.mark.valkey_only("fakeredis is slower than the rate")
 def test_the_rate_of_a_key_holds_over_two_processes_within_a_tenth(redis_url: str) -> None:
     with (

@@ -9,6 +9,8 @@ from websockets.sync.client import connect
 from tests.factories import NO_JOB, Space, refused
 from tests.server import Server
 
+pytestmark = pytest.mark.valkey_only("what it proves is decided before Redis is asked")
+
 ALLOWED = {
     "/jobs/J": {"GET", "HEAD", "DELETE"},
     "/jobs/J/logs": {"GET", "HEAD", "POST"},
