@@ -12,6 +12,8 @@ local function remove(space, id, job, now)
   if not job then return end
   dequeue(space, id, job)
   local idem = redis.call('HGET', job.key, 'idem')
-  if idem then redis.call('DEL', idem) end
+  -- The key may have been used again since it was forgotten, a day after: then it stands for other jobs.
+  local made = idem and redis.call('GET', idem)
+  if made and string.find(made, id, 1, true) then redis.call('DEL', idem) end
   redis.call('UNLINK', job.key, job.key .. ':events')
 end
