@@ -24,6 +24,9 @@ ALLOWED = {
     "/spaces/S": {"GET", "HEAD", "DELETE", "PATCH"},
     "/spaces/S/jobs": {"GET", "HEAD", "POST"},
     "/spaces/S/jobs/poll": {"POST"},
+    "/spaces/S/jobs/retry": {"POST"},
+    "/jobs/J/callback/retry": {"POST"},
+    "/whoami": {"GET", "HEAD"},
     "/spaces/S/tokens": {"GET", "HEAD", "POST"},
     "/spaces/S/tokens/T": {"DELETE"},
 }
@@ -135,6 +138,25 @@ def test_what_is_not_http_is_400_in_json(server: Server, request_: bytes) -> Non
     assert status == 400
     assert headers["content-type"] == "application/json"
     assert b'"invalid_request"' in body
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_what_stands_beside_the_api_refuses_other_methods_in_json_too(server: Server, path: str) -> None:
+    for method in ("POST", "DELETE", "PUT"):
+        status, headers, body = server.raw(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+        assert status == 405
+        assert "GET" in headers["allow"]
+        assert b'"method_not_allowed"' in body
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nothing", "..", "..%2f..%2fsettings.py", "%2e%2e/settings.py", "%00", "index.html/"]
+)
+def test_a_file_that_is_not_there_is_404_in_json(server: Server, name: str) -> None:
+    status, headers, body = server.raw(f"GET /static/{name} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    assert status == 404
+    assert headers["content-type"] == "application/json"
+    assert b'"not_found"' in body
 
 
 def test_head_is_answered_like_get_without_a_body(space: Space) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from app.link import Link, connector
+from app.connect import connector
+from app.link import Link
 from app.scripts import SCRIPTS, Scripts
 from tests.lua.room import KEEP_MS, LATE, Room
 
@@ -57,6 +58,12 @@ def ended(*args: Any) -> Callable[[Room], Call]:
         return [room.hash], list(args)
 
     return prepare
+
+
+def dead_ones(room: Room) -> Call:
+    for _ in range(3):
+        room.job_in("dead")
+    return [room.hash], ["dead", 0, 10, 10, "", 0, LATE]
 
 
 def owned(room: Room) -> Call:
@@ -133,6 +140,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "job_retire": ended(10, 1000),
     "job_retry": on("dead"),
+    "jobs_retry": dead_ones,
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10]),
     "ready_probe": lambda room: ([room.keys.probe], []),
     "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),

@@ -60,7 +60,8 @@ def test_of_many_creates_under_one_key_one_creates(room: Room) -> None:
 
 def test_many_creates_leave_one_counter_without_holes(room: Room) -> None:
     ids = room.race(lambda _: room.create())
-    scores = [score for _, score in room.redis.zrange(room.keys.jobs(room.space), 0, -1, withscores=True)]
+    listed: Any = room.redis.zrange(room.keys.jobs(room.space), 0, -1, withscores=True)
+    scores = [score for _, score in listed]
     assert len(set(ids)) == CALLERS
     assert scores == [float(i) for i in range(1, CALLERS + 1)]
 
@@ -154,12 +155,34 @@ def test_many_sweepers_promote_each_scheduled_job_once(room: Room) -> None:
     assert {tuple(room.events(job)) for job in jobs} == {("created", "pending")}
 
 
+def test_many_who_let_many_jobs_run_again_do_it_once_each(room: Room) -> None:
+    jobs = [room.job_in("dead") for _ in range(30)]
+    replies = room.race(lambda _: room.run("jobs_retry", [room.hash], ["dead", 0, 100, 7, "", 0, LATE]))
+    assert sum(reply[1] for reply in replies) == 30
+    assert {room.events(job).count("requeued") for job in jobs} == {1}
+
+
 def test_of_many_deletes_one_deletes_and_nothing_is_left(room: Room) -> None:
     empty = set(room.snapshot())
     job = room.job_in("completed")
     assert words(room.race(lambda _: room.run("job_delete", [room.hash], [job]))) == {b"ok": 1, b"no_job": CALLERS - 1}
     room.redis.delete(room.keys.log_work(room.space), room.keys.feed(room.space))
     assert set(room.snapshot()) == empty
+
+
+def test_deleting_a_job_spares_an_idempotency_key_that_was_used_again_since(room: Room) -> None:
+    idem = room.keys.idem(room.space, "key")
+    for digest in ("first", "second"):
+        room.redis.delete(idem)
+        (id_,) = new_job_ids(room.space, 1_700_000_000_000, 1)
+        job = [id_, "n", "null", 3, 300, "", "", "", "", ""]
+        assert room.run("job_create", [room.hash, idem], [1, digest, 60_000, *job])[0] == b"ok"
+    listed: Any = room.redis.zrange(room.keys.jobs(room.space), 0, -1)
+    first, second = (id_.decode() for id_ in listed)
+    for job_id, left in ((first, 1), (second, 0)):
+        room.on("job_kill", job_id, "null", KEEP_MS)
+        assert room.run("job_delete", [room.hash], [job_id]) == [b"ok"]
+        assert room.redis.exists(idem) == left
 
 
 def test_many_retire_each_job_once(room: Room) -> None:
