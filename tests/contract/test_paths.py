@@ -169,7 +169,10 @@ def test_head_is_answered_like_get_without_a_body(space: Space) -> None:
 
 def test_endless_headers_and_urls_are_refused_before_they_are_held(server: Server) -> None:
     before = server.rss_bytes()
-    for head in (b"GET /api/v1/" + b"x" * 8_000_000, b"GET / HTTP/1.1\r\nx: " + b"y" * 8_000_000):
+    post = f"POST /api/v1/jobs/{NO_JOB}/ack HTTP/1.1\r\nhost: x\r\nx-api-key: {server.root_key}\r\n".encode()
+    chunked = post + b"transfer-encoding: chunked\r\n\r\n"
+    heads = [b"GET /api/v1/", b"GET / HTTP/1.1\r\nx: ", chunked + b"1;x=", chunked + b"0\r\nx: "]
+    for head in (head + b"x" * 8_000_000 for head in heads):
         for _ in range(3):
             try:
                 status, headers, _ = server.raw(head)
