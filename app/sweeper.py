@@ -29,8 +29,11 @@ log = logging.getLogger("jobwire.sweeper")
 
 T = TypeVar("T")
 
-STEP_JOBS = 50
-"""Jobs that one script call acts on: short enough that other calls hardly notice."""
+STEP_JOBS = 16
+"""Jobs that one script call acts on: about a millisecond, which other calls hardly notice."""
+
+BREATH_S = 0.001
+"""A pause between two such calls, in which other calls have their turn."""
 
 SPACES_AT_ONCE = 16
 HOLD_MS = 2000
@@ -154,8 +157,13 @@ class Sweeper:
 
     async def _expire_and_promote(self, space: str) -> None:
         for step in (self._store.expire, self._store.promote):
-            while await step(space, STEP_JOBS) == STEP_JOBS:
-                pass
+            await self._step_by_step(partial(step, space, STEP_JOBS))
+
+    async def _step_by_step(self, step: Callable[[], Awaitable[int]]) -> None:
+        while True:
+            if await step() < STEP_JOBS:
+                return
+            await asyncio.sleep(BREATH_S)
 
     async def _tidy_forever(self) -> None:
         while True:
