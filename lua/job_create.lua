@@ -8,7 +8,7 @@
 --                callbackUrl (or ''), callbackHeaders (JSON or ''), retryDelay (or ''), lease token of a claim (or '')
 -- Replies: {'ok', createdAt} | {'replay', createdAt, 'id:token,...'} | {'no_space'} | {'mismatch'} | {'past', index}
 -- Events: created; delivered for a claimed job
--- Cost: about 20 commands a job
+-- Cost: 5 commands a job, about 15 more for a claimed one, and 12 in all
 -- include: clock
 -- include: job
 -- include: emit
@@ -29,47 +29,67 @@ if digest ~= '' then
     return { 'replay', at, made }
   end
 end
+local scheduled = 0
 for i = 0, n - 1 do
   local due = ARGV[9 + i * 10]
-  if due ~= '' and tonumber(due) <= now then return { 'past', i } end
+  if due ~= '' then
+    if tonumber(due) <= now then return { 'past', i } end
+    scheduled = scheduled + 1
+  end
 end
 
-local made = {}
-for i = 0, n - 1 do
-  local at = 4 + i * 10
-  local id, name, payload, max_retries, timeout_s = unpack(ARGV, at, at + 4)
-  local due, url, headers, delay, token = unpack(ARGV, at + 5, at + 9)
-  local feed = next_feed(space)
-  local job = {
-    key = space .. 'job:' .. id, name = name, status = due == '' and 'pending' or 'scheduled', token = '',
-    timeout_ms = tonumber(timeout_s) * 1000, created = feed, deliveries = 0, event_seq = 0, event_bytes = 0,
-  }
-  redis.call('ZADD', space .. 'jobs', feed, id)
-  redis.call('ZADD', space .. 'jobs:' .. job.status, feed, id)
-  emit(space, id, job, 'created', 'null', feed, now, counts(space))
-  local field = { 'name', name, 'payload', payload, 'status', job.status, 'maxRetries', max_retries,
+local seq = redis.call('HINCRBY', space_key, 'seq', n) - n
+local number = count(space)
+number.scheduled, number.pending = number.scheduled + scheduled, number.pending + n - scheduled
+local counted = spell(number)
+local made, claimed, indexes = {}, {}, {}
+local function also(field, name, value)
+  field[#field + 1] = name
+  field[#field + 1] = value
+end
+local function index(key, score, id)
+  local scored = indexes[key]
+  if not scored then
+    scored = { size = 0 }
+    indexes[key] = scored
+  end
+  local size = scored.size + 2
+  scored[size - 1], scored[size], scored.size = score, id, size
+end
+
+for i = 1, n do
+  local at = i * 10 - 6
+  local id, name, payload, max_retries, timeout_s, due, url, headers, delay, token = unpack(ARGV, at, at + 9)
+  local feed = seq + i
+  local status = due == '' and 'pending' or 'scheduled'
+  local job = { key = space .. 'job:' .. id, name = name, status = status, event_seq = 0, event_bytes = 0 }
+  emit(space, id, job, 'created', 'null', feed, now, counted)
+  local field = { 'name', name, 'payload', payload, 'status', status, 'maxRetries', max_retries,
     'timeoutSeconds', timeout_s, 'attemptNumber', 0, 'createdAt', now, 'updatedAt', now, 'created', feed,
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes }
-  local function also(name_, value)
-    if value ~= '' then
-      field[#field + 1] = name_
-      field[#field + 1] = value
-    end
-  end
-  also('scheduledFor', due)
-  also('callbackUrl', url)
-  also('callbackHeaders', headers)
-  also('retryDelay', delay)
-  if digest ~= '' and i == 0 then also('idem', idem_key) end
+  if due ~= '' then also(field, 'scheduledFor', due) end
+  if url ~= '' then also(field, 'callbackUrl', url) end
+  if headers ~= '' then also(field, 'callbackHeaders', headers) end
+  if delay ~= '' then also(field, 'retryDelay', delay) end
+  if digest ~= '' and i == 1 then also(field, 'idem', idem_key) end
   redis.call('HSET', job.key, unpack(field))
+  index('jobs', feed, id)
+  index('jobs:' .. status, feed, id)
   if due ~= '' then
-    redis.call('ZADD', space .. 'scheduled', due, id)
+    index('scheduled', due, id)
   elseif token ~= '' then
-    deliver(space, id, job, token, now)
+    claimed[#claimed + 1] = { id, token }
   else
-    enqueue(space, id, job, feed)
+    index('pending', feed, id)
+    index('pending:' .. name, feed, id)
+    redis.call('PUBLISH', space .. 'wake', name)
   end
-  made[i + 1] = id .. ':' .. token
+  made[i] = id .. ':' .. token
+end
+for key, scored in pairs(indexes) do redis.call('ZADD', space .. key, unpack(scored, 1, scored.size)) end
+for _, claim in ipairs(claimed) do
+  local id, token = unpack(claim)
+  deliver(space, id, read_job(space .. 'job:' .. id), token, now)
 end
 if digest ~= '' then
   redis.call('SET', idem_key, digest .. ' ' .. now .. ' ' .. table.concat(made, ','), 'PX', idem_ms)

@@ -23,5 +23,6 @@ if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', 
 local lease_end = renew(space, id, job, now)
 redis.call('HSET', job.key, 'progress', progress, 'progressAt', now, 'updatedAt', now)
 local text = message(id, job, 'progress', progress, redis.call('HGET', space_key, 'seq'), now, 'null')
-publish(space, id, text, text)
+redis.call('PUBLISH', space .. 'live:' .. id, text)
+redis.call('PUBLISH', space .. 'live', text)
 return { 'ok', job.status, lease_end }

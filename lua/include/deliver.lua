@@ -7,7 +7,6 @@ local function deliver(space, id, job, token, now)
   emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts(space))
   redis.call('HSET', job.key, 'status', job.status, 'deliveredAt', now, 'updatedAt', now, 'leaseToken', token,
     'deliveries', job.deliveries + 1, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
-  local field = redis.call('HMGET', job.key, 'name', 'payload', 'timeoutSeconds', 'maxRetries', 'attemptNumber',
-    'createdAt', 'checkpoint')
-  return { id, token, field[1], field[2], field[3], field[4], field[5], field[6], field[7] }
+  local field = redis.call('HMGET', job.key, 'payload', 'createdAt', 'checkpoint')
+  return { id, token, job.name, field[1], job.timeout_ms / 1000, tonumber(job.max_retries), job.attempt, field[2], field[3] }
 end

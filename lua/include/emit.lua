@@ -4,19 +4,14 @@
 local EVENTS_MOST = 10000
 local EVENTS_BYTES_MOST = 16777216
 local FEED_MOST = 10000
+local FEED_TRIM = 100
 local SMALL_BYTES = 4096
 
 -- message(...): the JSON object above; `data` and `counts` are JSON already.
 local function message(id, job, kind, data, feed, now, counted)
-  return '{"type":"' .. kind .. '","jobId":"' .. id .. '","jobName":' .. cjson.encode(job.name)
-    .. ',"status":"' .. job.status .. '","seq":' .. job.event_seq .. ',"feed":' .. feed .. ',"at":' .. now
-    .. ',"counts":' .. counted .. ',"data":' .. data .. '}'
-end
-
--- publish(...): to the viewers of the job and of the space; data over 4 KiB goes to the job's only.
-local function publish(space, id, text, small)
-  redis.call('PUBLISH', space .. 'live:' .. id, text)
-  redis.call('PUBLISH', space .. 'live', small)
+  return string.format(
+    '{"type":"%s","jobId":"%s","jobName":%s,"status":"%s","seq":%d,"feed":%d,"at":%d,"counts":%s,"data":%s}',
+    kind, id, cjson.encode(job.name), job.status, job.event_seq, feed, now, counted, data)
 end
 
 -- next_feed(space): the space's next seq, which also orders creation and queues.
@@ -27,7 +22,7 @@ end
 -- emit(...): moves job.event_seq and job.event_bytes, which the caller stores with the rest of the job.
 local function emit(space, id, job, kind, data, feed, now, counted)
   local events = job.key .. ':events'
-  local item = '["' .. kind .. '",' .. now .. ',' .. data .. ']'
+  local item = string.format('["%s",%d,%s]', kind, now, data)
   local kept = redis.call('RPUSH', events, item)
   job.event_seq = job.event_seq + 1
   job.event_bytes = job.event_bytes + #item
@@ -38,6 +33,9 @@ local function emit(space, id, job, kind, data, feed, now, counted)
   local text = message(id, job, kind, data, feed, now, counted)
   local small = text
   if #data > SMALL_BYTES then small = message(id, job, kind, 'null,"omitted":true', feed, now, counted) end
-  redis.call('XADD', space .. 'feed', 'MAXLEN', '~', FEED_MOST, feed .. '-0', 'event', small)
-  publish(space, id, text, small)
+  redis.call('XADD', space .. 'feed', string.format('%d-0', feed), 'event', small)
+  if feed % FEED_TRIM == 0 then redis.call('XTRIM', space .. 'feed', 'MAXLEN', '~', FEED_MOST) end
+  -- Before its first event nobody knows the job's id, and so nobody watches it.
+  if job.event_seq > 1 then redis.call('PUBLISH', space .. 'live:' .. id, text) end
+  redis.call('PUBLISH', space .. 'live', small)
 end

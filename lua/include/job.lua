@@ -25,13 +25,25 @@ local function fence(job, token)
   return nil
 end
 
+-- count(space): how many jobs each status has.
+local function count(space)
+  local n = {}
+  for _, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+    n[status] = redis.call('ZCARD', space .. 'jobs:' .. status)
+  end
+  return n
+end
+
+-- spell(n): what count answers, as a JSON object.
+local function spell(n)
+  return string.format(
+    '{"scheduled":%d,"pending":%d,"delivered":%d,"running":%d,"completed":%d,"dead":%d,"killed":%d}',
+    n.scheduled, n.pending, n.delivered, n.running, n.completed, n.dead, n.killed)
+end
+
 -- counts(space): jobs by status, as a JSON object.
 local function counts(space)
-  local parts = {}
-  for i, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
-    parts[i] = '"' .. status .. '":' .. redis.call('ZCARD', space .. 'jobs:' .. status)
-  end
-  return '{' .. table.concat(parts, ',') .. '}'
+  return spell(count(space))
 end
 
 -- move(space, id, job, status): the job leaves one status index for another.
