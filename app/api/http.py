@@ -119,6 +119,8 @@ class Call:
     def media_type(self, *supported: str) -> str:
         """The body's media type, one of `supported`; JSON without one. Refusal `unsupported_media_type`."""
         sent = self.header(b"content-type")
+        if sent in supported:
+            return sent
         if not sent or self.headers.get(b"content-length") == b"0":
             return JSON
         kind, _, parameters = sent.partition(";")

@@ -46,7 +46,7 @@ class Application(Starlette):
         stem, _, rest = path[len(self.base) :].partition("/")
         parameter, _, tail = rest.partition("/")
         lane = self.lanes.get((stem, tail))
-        if lane is None or not parameter or any(name == b"origin" for name, _ in scope["headers"]):
+        if lane is None or not parameter or b"origin" in dict(scope["headers"]):
             return None
         scope["path_params"] = {lane.parameter: parameter}
         return lane
