@@ -15,7 +15,7 @@ import msgspec
 
 from bench.ceilings import ECHO, XADD, echo, xadd
 from bench.harness import Figure, Rig, Target, Trial, body_of, post
-from bench.load import Flow, Load, repeat
+from bench.load import Flow, Load, repeat, times
 from bench.service import BASE
 
 TITLE = "House: one web process, auth and validation on, JOBWIRE_RATE=0, AOF everysec"
@@ -33,7 +33,7 @@ LINES = [
     for i in range(1000)
 ]
 DEPTHS = (1_000, 1_000_000)
-POLLS = 500
+POLLS = 100
 MEMORY_JOBS = 50_000
 
 
@@ -114,42 +114,52 @@ def lifecycle(space: str, key: str) -> Flow:
 
 def memory(rig: Rig) -> list[Figure]:
     """What Redis needs in all for a pending job."""
-    rig.service.tidy()
-    before = int(rig.service.redis.info("memory")["used_memory"])
-    count = MEMORY_JOBS // (10 if rig.quick else 1)
-    _fill(rig, count)
-    used = int(rig.service.redis.info("memory")["used_memory"]) - before
-    return [Figure("memory of a pending job", used / count, "bytes", None, Target(1536, at_least=False))]
+    service = rig.service
+    service.tidy()
+    before = int(service.redis.info("memory")["used_memory"])
+    _fill(rig, service.space, MEMORY_JOBS // (10 if rig.quick else 1))
+    used = int(service.redis.info("memory")["used_memory"]) - before
+    jobs: Any = service.redis.zcard(f"jw:{{{service.space}}}:pending")
+    service.tidy()
+    return [Figure("memory of a pending job", used / jobs, "bytes", None, Target(1536, at_least=False))]
 
 
 def depth(rig: Rig) -> list[Figure]:
-    """What a poll costs Redis, with few and with many jobs pending: by Redis's own count of script time."""
-    figures: list[Figure] = []
-    pending = 0
+    """What a poll costs Redis, by Redis's own count of script time, in two spaces: with few and with many jobs pending.
+
+    The two take turns, POLLS polls each, so that both meet the same neighbours and the same caches.
+    """
+    depths = (DEPTHS[0], DEPTHS[1] // (10 if rig.quick else 1))
+    spaces = [rig.service.post("/spaces", {"name": "deep"})["id"] for _ in depths]
+    for space, deep in zip(spaces, depths, strict=True):
+        _fill(rig, space, deep)
+    rounds = [[_poll_us(rig, space) for space in spaces] for _ in range(4 * rig.rounds)]
     rig.service.tidy()
-    for deep in (DEPTHS[0], DEPTHS[1] // (10 if rig.quick else 1)):
-        _fill(rig, deep - pending)
-        pending = deep - POLLS
-        figures.append(Figure(f"poll's script, {deep:,} pending", _poll_us(rig), "us"))
-    ratio = figures[1].value / figures[0].value
-    rig.service.tidy()
-    return [*figures, Figure("deep by shallow", ratio, "times", None, Target(1.2, at_least=False))]
+    figures = [
+        Figure(f"poll's script, {deep:,} pending", median(took[i] for took in rounds), "us")
+        for i, deep in enumerate(depths)
+    ]
+    ratio = median(deep / shallow for shallow, deep in rounds)
+    return [*figures, Figure("many by few", ratio, "times", None, Target(1.2, at_least=False))]
 
 
-def _fill(rig: Rig, count: int) -> None:
-    """Make jobs pending, a thousand a call."""
-    one = json.loads(JOB)
-    while count > 0:
-        rig.service.post(f"/spaces/{rig.service.space}/jobs", [one] * min(1000, count))
-        count -= 1000
+def _fill(rig: Rig, space: str, count: int) -> None:
+    """Make jobs pending, about so many; at most a thousand in a call."""
+    each = min(1000, count)
+    create = post(f"{BASE}/spaces/{space}/jobs", rig.service.root_key, b"[" + b",".join([JOB] * each) + b"]")
+    flows = min(4, count // each)
+    rig.client.run(
+        Load(rig.service.web, [partial(times, create, count // each // flows)] * flows, seconds=600, warm_s=0)
+    )
 
 
-def _poll_us(rig: Rig) -> float:
-    """Microseconds of one poll's script, over POLLS polls of one job each."""
+def _poll_us(rig: Rig, space: str) -> float:
+    """Microseconds of one poll's script, over POLLS polls of one job each; as many jobs are pending after as before."""
+    poll = post(f"{BASE}/spaces/{space}/jobs/poll", rig.service.root_key, b'{"count":1}')
     before = _script_time(rig)
-    for _ in range(POLLS):
-        rig.service.post(f"/spaces/{rig.service.space}/jobs/poll", {"count": 1})
+    rig.client.run(Load(rig.service.web, [partial(times, poll, POLLS)], seconds=60, warm_s=0))
     calls_, us = (after - then for after, then in zip(_script_time(rig), before, strict=True))
+    _fill(rig, space, POLLS)
     return us / calls_
 
 

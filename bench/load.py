@@ -104,6 +104,12 @@ def repeat(requests: Sequence[bytes]) -> Flow:
             _ = yield request
 
 
+def times(request: bytes, count: int) -> Flow:
+    """The same request so many times, each answered before the next."""
+    for _ in range(count):
+        _ = yield request
+
+
 class _Conversation:
     """A connection with its flow, and when the request that waits was sent."""
 
