@@ -2,7 +2,8 @@
 
 A suite is a module with `TITLE` and `run(rig) -> list[Figure]`. The machine's noise comes and goes: a ratio is
 therefore that of one round, and the figure the median of the rounds. Beside each rate stand the CPU microseconds that
-one request took from the web process and from Valkey, which no neighbour disturbs.
+one request took from the web process and from Valkey, and the capacity: the rate at which the busier of the two would
+fill a core of its own. Neighbours that take turns on the cores disturb the rate, and these hardly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -103,22 +104,30 @@ class Rig:
             self.service.tidy()
         share = outcome.seconds / (outcome.seconds + load.warm_s) / max(1, outcome.requests) * 1e6
         web_us = (after.web_s - before.web_s + echo_s) * share
-        return _Sample(outcome, outcome.rate * trial.units, web_us, (after.valkey_s - before.valkey_s) * share)
+        valkey_us = (after.valkey_s - before.valkey_s) * share
+        capacity = trial.units * 1e6 / max(web_us, valkey_us)
+        return _Sample(outcome, outcome.rate * trial.units, web_us, valkey_us, capacity)
 
 
 class _Sample(NamedTuple):
+    """One window. `capacity` is the rate at which the busier process would have a core of its own full."""
+
     outcome: Outcome
     rate: float
     web_us: float
     valkey_us: float
+    capacity: float
 
 
 def _figure(trial: Trial, samples: Mapping[str, Sequence[_Sample]]) -> Figure:
     ours = samples[trial.name]
     ratio = None
+    detail = {"capacity": median(sample.capacity for sample in ours)}
     if trial.ceiling:
-        ratio = median(own.rate / its.rate for own, its in zip(ours, samples[trial.ceiling], strict=True))
-    detail = {
+        pairs = tuple(zip(ours, samples[trial.ceiling], strict=True))
+        ratio = median(own.rate / its.rate for own, its in pairs)
+        detail["capacity_ratio"] = median(own.capacity / its.capacity for own, its in pairs)
+    detail |= {
         "web_us": median(sample.web_us for sample in ours),
         "valkey_us": median(sample.valkey_us for sample in ours),
         "client_us": median(sample.outcome.client_cpu_s / max(1, sample.outcome.requests) * 1e6 for sample in ours),
@@ -148,7 +157,7 @@ def body_of(answer: bytes) -> bytes:
 
 def table(title: str, figures: Sequence[Figure]) -> str:
     """The figures as text for a terminal."""
-    head = ("", "measured", "of ceiling", "target", "", "web us", "valkey us", "p99 ms")
+    head = ("", "measured", "of ceiling", "target", "", "p99 ms", "web us", "valkey us", "capacity", "of ceiling's")
     rows = [head, *(_row(figure) for figure in figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
@@ -160,6 +169,13 @@ def _row(figure: Figure) -> tuple[str, ...]:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3f}"
     target = "" if figure.target is None else str(figure.target)
     verdict = "" if figure.target is None else "ok" if figure.target.holds(figure) else "MISSED"
-    companions = (figure.detail.get(name) for name in ("web_us", "valkey_us", "p99_ms"))
-    cells = ("" if value is None else f"{value:,.1f}" for value in companions)
+    cells = (_cell(figure.detail.get(name), form) for name, form in COMPANIONS.items())
     return (figure.name, f"{value} {figure.unit}", ratio, target, verdict, *cells)
+
+
+COMPANIONS = {"p99_ms": ",.1f", "web_us": ",.1f", "valkey_us": ",.1f", "capacity": ",.0f", "capacity_ratio": ".3f"}
+"""Details that the table shows, and how."""
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
