@@ -12,10 +12,10 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 _PAIRS = tuple(high + low for high in ALPHABET for low in ALPHABET)
 _SHIFTS = range(120, -1, -10)
+_REST_SHIFTS = range(50, -1, -10)
 _EVEN = {c: ALPHABET[i & ~1] for i, c in enumerate(ALPHABET)}
 _ULID = re.compile(f"[0-7][{ALPHABET}]{{25}}")
 
-TAG_BYTES = 3
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -111,18 +111,20 @@ def tag(ulid: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def tag_bytes(space: str) -> bytes:
-    """The tag of a space as bytes, for its jobs' ids."""
+def _tag_number(space: str) -> int:
+    """The tag of a space, for its jobs' ids: 24 bits."""
     number = 0
     for char in tag(space):
         number = number << 5 | ALPHABET.index(char)
-    return (number >> 1).to_bytes(TAG_BYTES)
+    return number >> 1
 
 
 def new_job_ids(space: str, at_ms: int, count: int) -> list[str]:
     """Fresh job ids of a space: its tag, then 56 bits that nobody can guess, so that neighbours tell nothing."""
-    head, entropy = tag_bytes(space), secrets.token_bytes(7 * count)
-    return [encode_ulid(at_ms, head + entropy[i : i + 7]) for i in range(0, 7 * count, 7)]
+    mark, entropy = _tag_number(space), secrets.token_bytes(7 * count)
+    head = encode_ulid(at_ms, (mark << 56).to_bytes(10))[:14]
+    rests = [(mark & 15) << 56 | int.from_bytes(entropy[i : i + 7]) for i in range(0, 7 * count, 7)]
+    return [head + "".join([_PAIRS[rest >> shift & 1023] for shift in _REST_SHIFTS]) for rest in rests]
 
 
 def is_ulid(text: str) -> bool:
