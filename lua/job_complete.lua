@@ -27,6 +27,7 @@ if job.status == 'completed' and redis.call('HGET', job.key, 'result') == result
 end
 if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
 
-release(space, id)
-redis.call('HSETNX', job.key, 'startedAt', now)
-return { 'ok', 'completed', finish(space, id, job, 'completed', result, result, now, keep_ms) }
+local unstarted = job.status == 'delivered'
+local callback_due = finish(space, id, job, 'completed', result, result, now, keep_ms)
+if unstarted then redis.call('HSET', job.key, 'startedAt', now) end
+return { 'ok', 'completed', callback_due }
