@@ -142,13 +142,15 @@ export class LogView {
   /** Show only some lines: `{q, levels}`. Back to the place of the selected line when nothing is left out any more. */
   async filter(filter) {
     const wanted = needles(filter.q);
-    if (!wanted) return;
+    if (!wanted) return null;
     this.pages.wanted = wanted;
     this.source = new LogSource(this.session.api, this.jobId, filter);
     this.abort?.abort();
     this.loading = null;
-    if (!this.source.filtered && this.selected) await this.jump(this.selected);
-    else await this.toTail();
+    if (this.source.filtered || !this.selected) return this.toTail();
+    this.window.clear();
+    this.pages.begin([]);
+    return this.jump(this.selected);
   }
 
   /** Select a line: its details, and its address in the address bar. */
