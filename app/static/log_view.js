@@ -14,10 +14,11 @@ import { jobAddress } from "./router.js";
 import { needles } from "./search.js";
 import { count } from "./time.js";
 
-const PAGES = 6;
+const HELD_LINES = 3000;
 const AHEAD_PX = 1500;
 const END_PX = 24;
 const QUEUE_MOST = 4000;
+const FRAME_LINES = 100;
 const CATCH_UP_MS = 250;
 const HALF = 250;
 
@@ -25,7 +26,7 @@ const HALF = 250;
 export class LogView {
   constructor(session, jobId, signal) {
     Object.assign(this, { session, jobId, signal });
-    this.window = new LogWindow(PAGES);
+    this.window = new LogWindow(HELD_LINES);
     this.source = new LogSource(session.api, jobId, { q: "", levels: [] });
     this.pages = new LogPages(jobId);
     this.rail = new LogRail((seq) => this.jump(seq));
@@ -73,8 +74,8 @@ export class LogView {
 
   #flush() {
     this.frame = 0;
-    const rows = this.queue;
-    this.queue = [];
+    const rows = this.queue.splice(0, FRAME_LINES);
+    if (this.queue.length) this.frame = requestAnimationFrame(() => this.#flush());
     const fresh = this.loading || this.source.filtered ? null : this.window.next(rows);
     if (fresh?.length && this.following) {
       this.pages.grow(fresh, this.window.grow(fresh));

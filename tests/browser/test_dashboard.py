@@ -1,5 +1,6 @@
 """The dashboard as a person uses it: a real browser, a real server."""
 
+import json
 import re
 
 import pytest
@@ -94,7 +95,8 @@ def test_a_job_shows_what_went_wrong_and_how_it_came_there(signed_in: SignedIn, 
     job = space.create(name="import", claim=True, maxRetries=1, payload=payload, callbackUrl="http://127.0.0.1:9/hook")
     space.do(job, "ack")
     space.do(job, "checkpoint", {"row": 7})
-    space.do(job, "progress", {"percent": 40, "message": "rows", "subProgress": {"read": {"percent": 100}, "write": {"percent": 9}}})
+    stages = {"read": {"percent": 100}, "write": {"percent": 9}}
+    space.do(job, "progress", {"percent": 40, "message": "rows", "subProgress": stages})
     space.do(job, "fail", {"error": "first line\nthe disk is full"})
     page = signed_in(f"#/jobs/{job['id']}")
     page.until("document.querySelector('.badge').innerText === 'pending'")
@@ -120,11 +122,12 @@ def test_a_job_shows_what_went_wrong_and_how_it_came_there(signed_in: SignedIn, 
 
 def test_the_tries_of_a_callback_are_listed(signed_in: SignedIn, space: Space) -> None:
     page = signed_in()
-    failed = "{url: 'u', error: 'refused', statusCode: 500, responseBody: '<b>no</b>', retryAttempt: 0, willRetry: true}"
-    sent = "{url: 'u', statusCode: 204, retryAttempt: 1}"
-    events = f"[{{type: 'callback_failed', data: {failed}, createdAt: '2026-01-01T00:00:00Z'}},"
-    events += f"{{type: 'callback_sent', data: {sent}, createdAt: '2026-01-01T00:00:05Z'}}]"
-    text = page.js(f"import('/static/timeline.js').then((m) => m.callbackTable({events}).innerText)")
+    failed = {"error": "refused", "statusCode": 500, "responseBody": "<b>no</b>", "retryAttempt": 0, "willRetry": True}
+    events = [
+        {"type": "callback_failed", "data": failed, "createdAt": "2026-01-01T00:00:00Z"},
+        {"type": "callback_sent", "data": {"statusCode": 204, "retryAttempt": 1}, "createdAt": "2026-01-01T00:00:05Z"},
+    ]
+    text = page.js(f"import('/static/timeline.js').then((m) => m.callbackTable({json.dumps(events)}).innerText)")
     assert re.search(r"500.*failed, will try again.*refused.*<b>no</b>.*204.*taken", text, re.DOTALL)
 
 
@@ -162,8 +165,8 @@ def test_a_reader_is_offered_nothing_that_it_may_not_do(signed_in: SignedIn, spa
     job = space.job_in("running")
     page = signed_in(f"#/jobs/{job['id']}", key=space.token("jobs:read")["key"])
     page.until("document.querySelector('.badge').innerText === 'running'")
-    visible = page.js("[...document.querySelectorAll('.job-head button')].filter((b) => b.checkVisibility()).map((b) => b.innerText)")
-    assert visible == ["Copy id"]
+    offered = "[...document.querySelectorAll('.job-head button')].filter((b) => b.checkVisibility())"
+    assert page.js(f"{offered}.map((b) => b.innerText)") == ["Copy id"]
 
 
 def test_keys_are_made_shown_once_and_revoked(signed_in: SignedIn, space: Space) -> None:

@@ -28,6 +28,8 @@ def value(page: Page, module: str, expression: str) -> Any:
     return json.loads(text) if text is not None else None
 
 
+RATES = "(() => { const r = new m.Rates(4, 10); r.add(3, 11); %s; return r.buckets })()"
+
 CASES = [
     ("ansi", "m.pieces('plain')", [{"text": "plain", "style": None}]),
     ("ansi", f"m.pieces('{ESC}[31mred{ESC}[0m.').map((p) => [p.text, p.style?.fg])", [["red", 1], [".", None]]),
@@ -55,15 +57,17 @@ CASES = [
         [["a", None, False], ["b", None, True], ["c", 7, True], ["d", 7, False]],
     ),
     ("json_text", "String(m.parse('{\"id\": 9007199254740993}').id)", "9007199254740993"),
-    ("json_text", "m.pretty(m.parse('[1.0, 1e400, {\"a\": []}, null]'))", '[\n  1.0,\n  1e400,\n  {\n    "a": []\n  },\n  null\n]'),
+    ("json_text", "m.pretty(m.parse('[1.0, 1e400, []]'))", "[\n  1.0,\n  1e400,\n  []\n]"),
+    ("json_text", "m.pretty({a: {}, b: null})", '{\n  "a": {},\n  "b": null\n}'),
     ("json_text", "m.parse('2').toFixed(1)", "2.0"),
     ("json_text", "m.parse('2.50') + 1", 3.5),
     (
         "json_text",
-        "m.tokens('{\"a\": \"b: \\\\\"1\\\\\"\", \"n\": -1.5e3}').filter((t) => t.kind).map((t) => [t.kind, t.text])",
+        'm.tokens(\'{"a": "b: \\\\"1\\\\"", "n": -1.5e3}\').filter((t) => t.kind).map((t) => [t.kind, t.text])',
         [["key", '"a"'], ["string", '"b: \\"1\\""'], ["key", '"n"'], ["number", "-1.5e3"]],
     ),
-    ("time", "[0, 999, 4210, 61000, 3600000, 90061000].map(m.duration)", ["0 ms", "999 ms", "4.2 s", "1 min 1 s", "1 h", "1 d 1 h"]),
+    ("time", "[0, 999, 4210, 61000].map(m.duration)", ["0 ms", "999 ms", "4.2 s", "1 min 1 s"]),
+    ("time", "[3600000, 90061000].map(m.duration)", ["1 h", "1 d 1 h"]),
     ("time", "m.age('2026-01-01T00:00:00Z', Date.parse('2026-01-03T05:00:00Z'))", "2 d"),
     ("time", "m.age('2026-01-01T00:00:01Z', Date.parse('2026-01-01T00:00:00Z'))", "now"),
     ("time", "m.size(3 * 1024 * 1024 / 2)", "1.5 MiB"),
@@ -72,8 +76,8 @@ CASES = [
     ("router", "m.route('#/spaces/01ABC?status=dead').query", {"status": "dead"}),
     ("router", "m.route('#/nonsense').page", "home"),
     ("router", "m.route(m.jobAddress('a/b?c', 7)).id", "a/b?c"),
-    ("rates", "(() => { const r = new m.Rates(4, 10); r.add(3, 11); r.add(1, 13); return r.buckets })()", [0, 3, 0, 1]),
-    ("rates", "(() => { const r = new m.Rates(4, 10); r.add(3, 11); r.advance(99); return r.buckets })()", [0, 0, 0, 0]),
+    ("rates", RATES % "r.add(1, 13)", [0, 3, 0, 1]),
+    ("rates", RATES % "r.advance(99)", [0, 0, 0, 0]),
     ("rates", "m.points([0, 4, 2], 10, 8, 4)", "0.0,8.0 5.0,0.0 10.0,4.0"),
     ("log_window", "m.thumb(1, 1000, 1, 100)", {"height": 0.1, "travelled": 0}),
     ("log_window", "m.thumb(1, 1000, 901, 1000)", {"height": 0.1, "travelled": 1}),
@@ -90,7 +94,7 @@ def test_a_part_that_only_computes_is_right(page: Page, module: str, expression:
 WINDOW = """(() => {
   const lines = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i }));
   const page = (from, to, hasMore) => ({ rows: lines(from, to), oldest: from, newest: to, hasMore });
-  const w = new m.LogWindow(3);
+  const w = new m.LogWindow(1500);
   const told = () => [w.oldest, w.newest, w.hasOlder, w.hasNewer, w.pages.map((p) => p.length)];
   %s
 })()"""
@@ -100,7 +104,7 @@ def test_a_window_that_grows_at_its_end_forgets_its_beginning_and_knows_where_to
     steps = """w.begin(page(1001, 1500, true), { hasOlder: true, hasNewer: false });
     const dropped = [w.grow(lines(1501, 1502)), w.grow(lines(1503, 2600))];
     return [dropped, told()];"""
-    assert value(page, "log_window", WINDOW % steps) == [[0, 1], [1501, 2600, True, False, [500, 500, 100]]]
+    assert value(page, "log_window", WINDOW % steps) == [[0, 1], [1501, 2600, True, False, [2, *[100] * 10, 98]]]
 
 
 def test_a_window_that_grows_at_its_beginning_forgets_its_end(page: Page) -> None:
