@@ -14,10 +14,11 @@ import { jobAddress } from "./router.js";
 import { needles } from "./search.js";
 import { count } from "./time.js";
 
-const PAGES = 6;
+const HELD_LINES = 3000;
 const AHEAD_PX = 1500;
 const END_PX = 24;
 const QUEUE_MOST = 4000;
+const FRAME_LINES = 100;
 const CATCH_UP_MS = 250;
 const HALF = 250;
 
@@ -25,7 +26,7 @@ const HALF = 250;
 export class LogView {
   constructor(session, jobId, signal) {
     Object.assign(this, { session, jobId, signal });
-    this.window = new LogWindow(PAGES);
+    this.window = new LogWindow(HELD_LINES);
     this.source = new LogSource(session.api, jobId, { q: "", levels: [] });
     this.pages = new LogPages(jobId);
     this.rail = new LogRail((seq) => this.jump(seq));
@@ -73,8 +74,8 @@ export class LogView {
 
   #flush() {
     this.frame = 0;
-    const rows = this.queue;
-    this.queue = [];
+    const rows = this.queue.splice(0, FRAME_LINES);
+    if (this.queue.length) this.frame = requestAnimationFrame(() => this.#flush());
     const fresh = this.loading || this.source.filtered ? null : this.window.next(rows);
     if (fresh?.length && this.following) {
       this.pages.grow(fresh, this.window.grow(fresh));
@@ -142,13 +143,15 @@ export class LogView {
   /** Show only some lines: `{q, levels}`. Back to the place of the selected line when nothing is left out any more. */
   async filter(filter) {
     const wanted = needles(filter.q);
-    if (!wanted) return;
+    if (!wanted) return null;
     this.pages.wanted = wanted;
     this.source = new LogSource(this.session.api, this.jobId, filter);
     this.abort?.abort();
     this.loading = null;
-    if (!this.source.filtered && this.selected) await this.jump(this.selected);
-    else await this.toTail();
+    if (this.source.filtered || !this.selected) return this.toTail();
+    this.window.clear();
+    this.pages.begin([]);
+    return this.jump(this.selected);
   }
 
   /** Select a line: its details, and its address in the address bar. */

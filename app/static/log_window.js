@@ -3,12 +3,13 @@
 // Owns: which lines are held, and from where to go on reading in both directions. Always: lines ascend by seq, none
 // twice; between `oldest` and `newest` every line that the filter lets through is held.
 
-export const PAGE_LINES = 500;
+/** Live lines are gathered in pages of this length. */
+export const PAGE_LINES = 100;
 
 /** A window on a log. `oldest` and `newest` are the seqs to read `before` and `after` from; null when nothing was read. */
 export class LogWindow {
-  constructor(most_pages) {
-    this.most_pages = most_pages;
+  constructor(most_lines) {
+    this.most_lines = most_lines;
     this.clear();
   }
 
@@ -40,7 +41,7 @@ export class LogWindow {
     this.oldest = page.oldest ?? this.oldest;
     this.hasOlder = page.hasMore;
     if (page.rows.length) this.pages.unshift([...page.rows]);
-    const dropped = this.#excess();
+    const dropped = this.#excess([...this.pages].reverse());
     if (dropped) {
       this.pages.length -= dropped;
       this.newest = this.pages.at(-1).at(-1).seq;
@@ -80,7 +81,7 @@ export class LogWindow {
   }
 
   #dropOldest() {
-    const dropped = this.#excess();
+    const dropped = this.#excess(this.pages);
     if (dropped) {
       this.pages.splice(0, dropped);
       this.oldest = this.pages[0][0].seq;
@@ -89,8 +90,15 @@ export class LogWindow {
     return dropped;
   }
 
-  #excess() {
-    return Math.max(0, this.pages.length - this.most_pages);
+  /** How many pages, taken in this order, are too many. A page of a search may hold one line only: lines count. */
+  #excess(pages) {
+    let left = this.length;
+    let dropped = 0;
+    while (left > this.most_lines) {
+      left -= pages[dropped].length;
+      dropped += 1;
+    }
+    return dropped;
   }
 }
 

@@ -8,6 +8,7 @@ https://chromedevtools.github.io/devtools-protocol/
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import shutil
@@ -26,6 +27,9 @@ FLAGS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
@@ -54,7 +58,8 @@ class Chromium:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._socket = connect(self._address(), max_size=None)
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(connect(self._address(), max_size=None))
         self._numbers = itertools.count(1)
         self.pages: dict[str, Page] = {}
 
@@ -85,7 +90,7 @@ class Chromium:
 
     def close(self) -> None:
         """End the browser and remove its profile."""
-        self._socket.close()
+        self._open.close()
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._profile, ignore_errors=True)
@@ -126,6 +131,7 @@ class Page:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self._call("Emulation.setDeviceMetricsOverride", **metrics)
         self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self._call("Page.bringToFront")
         self.dark(dark)
 
     def dark(self, dark: bool) -> None:
@@ -140,7 +146,8 @@ class Page:
 
     def js(self, expression: str) -> Any:
         """The value of an expression, awaited if it is a promise. AssertionError if it throws."""
-        answer = self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        how = {"awaitPromise": True, "returnByValue": True, "allowUnsafeEvalBlockedByCSP": False}
+        answer = self._call("Runtime.evaluate", expression=expression, **how)
         thrown = answer.get("exceptionDetails")
         assert thrown is None, thrown.get("exception", {}).get("description", thrown["text"])
         return answer["result"].get("value")
@@ -153,7 +160,7 @@ class Page:
             if time.monotonic() > deadline:
                 text = self.js("document.body.innerText")
                 raise AssertionError(
-                    f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:3000]}"
+                    f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:600]}"
                 )
             time.sleep(0.02)
         return value
@@ -207,6 +214,10 @@ class Page:
         """Write what is visible as a PNG."""
         picture = self._call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
         path.write_bytes(base64.b64decode(picture["data"]))
+
+    def download_to(self, folder: Path) -> None:
+        """Keep what the page downloads."""
+        self._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def metrics(self) -> dict[str, float]:
         """Chromium's own figures of the page: JSHeapUsedSize, Nodes, LayoutCount, ..."""
