@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app import metrics
 from app.error import Refusal
 from app.hosts import Hosts
 from app.link import RedisFault
@@ -176,10 +177,12 @@ class Callbacks:
         if not outcome.error:
             data = {"url": message.url, "statusCode": outcome.status}
             await self._note(taken, token, "callback_sent", msgspec.json.encode(data), None)
+            metrics.CALLBACKS.inc("sent")
         else:
             wait_s, chance = outcome.retry_after_s, random.random()
             again = delay_ms(self._delays_s, message.number, outcome.status, wait_s, chance)
             await self._note(taken, token, "callback_failed", _failed(message.url, outcome), again)
+            metrics.CALLBACKS.inc("given_up" if again is None else "failed")
         return outcome.reached
 
     async def _send(self, message: Message) -> Outcome:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -17,7 +18,8 @@ from app.credentials import Credentials, CredentialsError
 from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
-from app.main import Backend, call_back, sweep
+from app.exposition import listen as listen_for_metrics
+from app.main import Backend, call_back, count_together, sweep
 from app.serve import OPTIONS
 from app.settings import BadSetting, Settings, read
 from app.up import until_signal, up
@@ -92,16 +94,35 @@ def describe(credentials: Credentials) -> str:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes.")
 def web_command(host: str, port: int, workers: int) -> None:
     """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run."""
-    needs_redis(settings_or_exit())
+    settings = settings_or_exit()
+    needs_redis(settings)
     factory = "app.main:web_from_environment"
-    uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
+    with TemporaryDirectory(prefix="jobwire-metrics-") as folder:
+        if workers > 1 and not settings.metrics_folder:
+            os.environ["JOBWIRE_METRICS_FOLDER"] = folder
+        uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
+
+
+metrics_option = click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer /metrics there.")
+
+
+def show_metrics(settings: Settings, place: str | None) -> None:
+    """Count together with others, and answer /metrics at a place, if that is asked for."""
+    count_together(settings)
+    try:
+        if place:
+            listen_for_metrics(place)
+    except (ValueError, OSError, OverflowError) as error:
+        fail(f"cannot answer /metrics at {place}: {error}", EX_UNAVAILABLE)
 
 
 @click.command("sweeper")
-def sweeper_command() -> None:
+@metrics_option
+def sweeper_command(metrics_at: str | None) -> None:
     """Act on what is due: leases, schedules, retention. Several may run; one works."""
     settings = settings_or_exit()
     needs_redis(settings)
+    show_metrics(settings, metrics_at)
 
     async def work() -> None:
         backend = Backend(settings)
@@ -115,8 +136,9 @@ def sweeper_command() -> None:
 
 
 @click.group("callbacks", invoke_without_command=True)
+@metrics_option
 @click.pass_context
-def callbacks_command(ctx: click.Context) -> None:
+def callbacks_command(ctx: click.Context, metrics_at: str | None) -> None:
     """Send callbacks, pushes and Slack messages. Several may run. Subcommands ask the API instead.
 
     \b
@@ -127,6 +149,7 @@ def callbacks_command(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         settings = settings_or_exit()
         needs_redis(settings)
+        show_metrics(settings, metrics_at)
         run(call_back(settings, until_signal))
 
 

@@ -11,8 +11,10 @@ begins a log only for a job whose status has been seen.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import Any, NamedTuple
 
+from app import metrics
 from app.blocks import Block, level_bits
 from app.clock import parse_ms
 from app.entries import Batch
@@ -125,6 +127,10 @@ class Logs:
         done = appended(status, reply, batch)
         if done.replayed:
             return done
+        metrics.LOG_LINES.inc(by=batch.lines)
+        metrics.LOG_BYTES.inc(by=batch.bytes)
+        if batch.truncated:
+            metrics.LIMITS.inc("messageBytes", by=batch.truncated)
         *_, mortal, hot_lines, hot_bytes = reply
         if mortal and done.status not in ENDED:
             await self.expire(job, 0)
@@ -219,11 +225,13 @@ class Logs:
             args += part
         status_call = ("HGET", self._keys.job(space, job), "status")
         append_call = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        begun_s = perf_counter()
         try:
             status, reply = await link.pipeline(status_call, append_call)
         except ScriptUnknown:
             await link.call("SCRIPT", "LOAD", script.text)
             status, reply = await link.pipeline(status_call, append_call)
+        metrics.SCRIPT.observe(perf_counter() - begun_s, "log_append")
         return status, reply
 
     async def _read(

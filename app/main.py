@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,10 +20,12 @@ from app.expiry import LeaseExpiry
 from app.guard import Guard
 from app.hosts import Hosts
 from app.keys import Keys
+from app.lag import LoopLag
 from app.link import Link
 from app.logs import Logs
 from app.outbox import Outbox
 from app.outgoing import Outgoing
+from app.overview import Overview
 from app.push import Pusher
 from app.redis_clock import RedisClock
 from app.relay import Relay
@@ -32,6 +35,7 @@ from app.settings import Settings, read
 from app.spaces import Spaces
 from app.store import Store
 from app.sweeper import Sweeper
+from app.tally import TALLY
 from app.waiting import WaitingRooms
 
 GRACE_S = 5.0
@@ -55,16 +59,18 @@ class Backend:
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
+        self.overview = Overview(self.bulk, self.keys, self.clock)
+        self.lag = LoopLag()
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
-        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms):
+        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.lag):
             part.start()
 
     async def close(self) -> None:
         """Disconnect."""
         await self.logs.close()
-        for part in (self.rooms, self.relay, self.clock, self.bulk, self.control):
+        for part in (self.lag, self.overview, self.rooms, self.relay, self.clock, self.bulk, self.control):
             await part.close()
 
     def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:
@@ -114,7 +120,15 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
 
 def web_from_environment() -> Starlette:
     """What a worker process of `jobwire web` serves."""
-    return web(Backend(read()))
+    settings = read()
+    count_together(settings)
+    return web(Backend(settings))
+
+
+def count_together(settings: Settings) -> None:
+    """Add this process's metrics to those of others, if the settings say so."""
+    if settings.metrics_folder:
+        TALLY.share(Path(settings.metrics_folder))
 
 
 async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) -> None:

@@ -7,6 +7,7 @@ and trailers too) is bounded: uvicorn's httptools protocol holds whatever is sen
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app import metrics
 from app.error import Refusal, invalid, too_large
 
 HEAD_BYTES = 65_536
@@ -46,6 +47,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and hang up; only hang up where the answer to an earlier request is still to be finished."""
+        metrics.refused(refusal.code, refusal.more.get("limit", ()))
         if self.cycle is None or self.cycle.response_complete:
             body = msgspec.json.encode(refusal.body())
             status = b"413 Content Too Large" if refusal.code == "too_large" else b"400 Bad Request"

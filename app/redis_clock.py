@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 
+from app import metrics
 from app.error import Refusal
 from app.link import Link, RedisFault
 
@@ -21,7 +22,6 @@ class RedisClock:
         self._ahead_ms = time.time() * 1000 - time.monotonic() * 1000
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._task: asyncio.Task[None] | None = None
-        self.round_trip_s = 0.0
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 on Redis's clock, right to half a round trip."""
@@ -42,8 +42,8 @@ class RedisClock:
         begun = time.monotonic()
         seconds, micros = await self._link.call("TIME")
         ended = time.monotonic()
-        self.round_trip_s = ended - begun
-        self._learn(self.round_trip_s, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
+        metrics.ROUND_TRIP.observe(ended - begun)
+        self._learn(ended - begun, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
 
     def _learn(self, round_trip_s: float, ahead_ms: float) -> None:
         """Take a sample in. One that the best so far cannot explain comes from another clock: after a failover, say."""

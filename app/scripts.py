@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from app import metrics
 from app.error import Refusal, invalid, job_not_found, space_not_found, unavailable
 from app.link import Command, Link, RedisFault, ScriptUnknown, Word
 
@@ -72,16 +73,11 @@ WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
 """First words of refusals, and the refusal that each stands for, made from the rest of the reply."""
 
 
-def observe_nothing(name: str, seconds: float) -> None:
-    """The observer of a process that keeps no figures."""
-
-
 class Scripts:
-    """Calls the scripts over one link; `observe` is told each call's name and seconds, waiting included."""
+    """Calls the scripts over one link, and has each call counted."""
 
-    def __init__(self, link: Link, observe: Callable[[str, float], None] = observe_nothing) -> None:
+    def __init__(self, link: Link) -> None:
         self.link = link
-        self._observe = observe
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """What the script answered after its `ok`.
@@ -121,5 +117,5 @@ class Scripts:
         except ScriptUnknown:
             await self.link.call("SCRIPT", "LOAD", script.text)
             reply = await self.link.call("EVALSHA", script.sha, len(keys), *keys, *args)
-        self._observe(name, perf_counter() - begun)
+        metrics.script(name, args, reply, perf_counter() - begun)
         return reply

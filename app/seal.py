@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 
+from app import metrics
 from app.blocks import BLOCK_BYTES, BLOCK_LINES, Sealed, seal
 from app.error import Refusal
 from app.job import MIB
@@ -116,7 +117,12 @@ class Sealer:
         keys = [self._keys.log(job), self._keys.log_blocks(job), self._keys.log_meta(job)]
         args: list[Word] = [block.first, block.last, block.stored_bytes, block.record, block.text, *self._spared]
         reply = await self._scripts.raw("log_seal", keys, args)
-        return bool(reply[0] == b"ok" and reply[1])
+        taken = bool(reply[0] == b"ok" and reply[1])
+        if taken:
+            metrics.SEALED_LINES.inc(by=block.last + 1 - block.first)
+            metrics.SEALED_BYTES.inc("stored", by=block.stored_bytes)
+            metrics.SEALED_BYTES.inc("packed", by=len(block.text))
+        return taken
 
 
 def crosses(over: int, grown: int, step: int) -> bool:

@@ -290,7 +290,7 @@ class Store:
     async def expire(self, space: str, most: int) -> int:
         """Act on up to `most` leases that ended; how many deadlines were looked at."""
         args: list[Word] = [most, random.getrandbits(31), self._keep_ms]
-        looked_at, callback_due = await self._scripts.run("job_expire", [self._keys.space(space)], args)
+        looked_at, callback_due, *_ = await self._scripts.run("job_expire", [self._keys.space(space)], args)
         self._hint_callback(space, callback_due)
         return int(looked_at)
 

@@ -8,6 +8,7 @@ a second, one command for each space in which somebody waits.
 import asyncio
 from collections.abc import Sequence
 
+from app import metrics
 from app.error import Refusal
 from app.keys import Keys
 from app.link import Link, RedisFault
@@ -58,11 +59,6 @@ class WaitingRooms:
         self._rooms: dict[str, Room] = {}
         self._looker: asyncio.Task[None] | None = None
 
-    @property
-    def parked(self) -> int:
-        """How many callers wait."""
-        return sum(len(room.waiters) for room in self._rooms.values())
-
     def start(self) -> None:
         """Look at the queues once a second from now on."""
         self._looker = asyncio.create_task(self._look_forever(), name="waiting-rooms")
@@ -89,10 +85,12 @@ class WaitingRooms:
         else:
             room.waiters[waiter] = None
             await room.hears.wait()
+        metrics.PARKED.add(1)
         return waiter
 
     def leave(self, space: str, waiter: Waiter, *, satisfied: bool) -> None:
         """Wait no more. A wake that did not end in a job goes to the next one."""
+        metrics.PARKED.add(-1)
         room = self._rooms[space]
         room.waiters.pop(waiter, None)
         if waiter.woken.is_set() and not satisfied:

@@ -4,7 +4,8 @@
 -- ARGV[1] int    jobs at most
 -- ARGV[2] int    a seed for the jitter of retry delays
 -- ARGV[3] ms     how long an ended job's keys live on, should nobody sweep
--- Replies: {'ok', jobs looked at, moment of the callbacks that became due or false}
+-- Replies: {'ok', jobs looked at, moment of the callbacks that became due or false, jobs back to pending without a retry,
+--          jobs that got a retry, jobs that are dead now}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
 -- Cost: about 25 commands a job; works at maxmemory
 -- include: clock
@@ -37,7 +38,7 @@ local function expire(id, job)
 end
 
 math.randomseed(seed)
-local callback_due = false
+local callback_due, again, retried, dead = false, 0, 0, 0
 local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
@@ -47,9 +48,17 @@ for _, id in ipairs(due) do
     redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
   elseif job and (job.status == 'running' or job.status == 'delivered') then
+    local was_running = job.status == 'running'
     callback_due = expire(id, job) or callback_due
+    if job.status == 'dead' then
+      dead = dead + 1
+    elseif was_running then
+      retried = retried + 1
+    else
+      again = again + 1
+    end
   else
     release(space, id)
   end
 end
-return { 'ok', #due, callback_due }
+return { 'ok', #due, callback_due, again, retried, dead }

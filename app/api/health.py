@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import Answer, answer, bug, refused
+from app.api.http import Answer, answer, bug, refuse_method, refused
 from app.error import Refusal
 from app.link import RedisFault
 from app.scripts import Scripts
@@ -25,8 +25,7 @@ class Probe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            text = f"This path allows {self.allow}."
-            result = refused(Refusal("method_not_allowed", text, headers={"allow": self.allow}))
+            result = refuse_method(self.allow)
         else:
             try:
                 result = await self._ask()

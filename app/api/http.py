@@ -8,11 +8,13 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from app import metrics
 from app.auth import Identity, Keyring, Rate
 from app.error import Refusal, invalid, space_not_found, too_large
 from app.inflate import ENCODINGS, inflate_aside
@@ -52,6 +54,7 @@ class Streamed(NamedTuple):
     """An answer that is sent by its own function, which begins with the response's start."""
 
     run: Callable[[Send], Awaitable[None]]
+    status: int = 200
 
     async def send(self, send: Send) -> None:
         """Send it."""
@@ -269,24 +272,29 @@ class Gate:
 
 
 class Resource:
-    """One path: its methods. The ASGI application behind a route."""
+    """One path of the table of routes and its methods. The ASGI application behind a route; counts its calls."""
 
-    def __init__(self, gate: Gate, actions: Mapping[str, Action]) -> None:
+    def __init__(self, gate: Gate, path: str, actions: Mapping[str, Action]) -> None:
         self._gate = gate
+        self._route = metrics.Route(path)
         self._actions = dict(actions)
         if "GET" in self._actions:
             self._actions["HEAD"] = self._actions["GET"]
         self.allow = ", ".join(sorted(self._actions))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun_s = perf_counter()
         try:
             result = await self._result(scope, receive)
         except Refusal as refusal:
+            metrics.refused(refusal.code, refusal.more.get("limit", ()))
             result = refused(refusal)
         except ClientGone:
             return
         except Exception:
             result = bug(scope)
+        if scope["method"] in self._actions:
+            self._route.count(scope["method"], result.status, perf_counter() - begun_s)
         await result.send(send)
 
     async def _result(self, scope: Scope, receive: Receive) -> Answer | Streamed:
@@ -303,8 +311,14 @@ def not_found() -> Answer:
     return refused(Refusal("not_found", "No such path."))
 
 
+def refuse_method(allow: str) -> Answer:
+    """The answer for a path that has other methods."""
+    return refused(Refusal("method_not_allowed", f"This path allows {allow}.", headers={"allow": allow}))
+
+
 def bug(scope: Scope) -> Answer:
     """The answer when our own code failed: told to the log, with an id that the client is told, too."""
+    metrics.BUGS.inc()
     request_id = secrets.token_hex(8)
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
     return refused(Refusal("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))

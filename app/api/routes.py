@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app import metrics
 from app.api.admin import Admin
 from app.api.callbacks import CallbackHandlers
 from app.api.health import Health
 from app.api.http import Action, Gate, Resource, not_found
 from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
+from app.api.metrics import Metrics
 from app.api.pages import static_files
 from app.api.producer import Producer
 from app.api.reader import Reader
@@ -36,6 +38,7 @@ class Handlers:
         self.callbacks = CallbackHandlers(backend.store, backend.spaces)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
+        self.metrics = Metrics(backend.overview)
 
 
 def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
@@ -93,11 +96,12 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     """Put every path on the application, and make everything else a `not_found` in JSON."""
     app.router.redirect_slashes = False
     app.router.default = nowhere
-    resources = {path: Resource(handlers.gate, actions) for path, actions in table(handlers).items()}
+    resources = {path: Resource(handlers.gate, path, actions) for path, actions in table(handlers).items()}
     app.base, app.lanes = f"{BASE}/", lanes(resources)
     app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
+    app.router.routes.append(Route("/metrics", handlers.metrics))
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
     app.router.routes.append(Route("/static/{name}", files))
@@ -109,6 +113,7 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await not_found().send(_denying(send))
     elif scope["type"] == "http":
+        metrics.refused("not_found", ())
         await not_found().send(send)
 
 

@@ -1,0 +1,27 @@
+"""GET /metrics: what this process counted, and all that count together with it. Without a key, as probes are."""
+
+from prometheus_client.exposition import choose_encoder
+from starlette.types import Receive, Scope, Send
+
+from app.api.http import refuse_method
+from app.exposition import Everything
+from app.overview import Overview
+
+ALLOW = "GET, HEAD"
+
+
+class Metrics:
+    """The application behind /metrics."""
+
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await refuse_method(ALLOW).send(send)
+            return
+        encode, kind = choose_encoder(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
+        body = encode(Everything(await self._overview.readings()))
+        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

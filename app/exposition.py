@@ -1,0 +1,36 @@
+"""All numbers in Prometheus's words: what is asked for at /metrics, and at the port of a process without HTTP.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import ProcessCollector, start_http_server
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from app import metrics
+from app.metrics import Reading
+from app.tally import TALLY
+
+
+class Everything(Collector):
+    """All metrics with their numbers of this moment; those of the process itself only where it counts alone."""
+
+    def __init__(self, readings: Iterable[Reading] = ()) -> None:
+        self._readings = tuple(readings)
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics."""
+        yield from metrics.samples(self._readings)
+        if not TALLY.is_shared:
+            yield from _PROCESS.collect()
+
+
+_PROCESS = ProcessCollector(registry=None)
+
+
+def listen(place: str) -> None:
+    """Answer at HOST:PORT, or at PORT of this machine alone, from a thread of its own. ValueError, OSError."""
+    host, _, port = place.rpartition(":")
+    start_http_server(int(port), host or "127.0.0.1", registry=Everything())

@@ -1,0 +1,31 @@
+"""How late the event loop is: whatever keeps it from turning shows here first."""
+
+import asyncio
+
+from app import metrics
+
+EVERY_S = 0.25
+
+
+class LoopLag:
+    """Measures four times a second while it runs."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._task = asyncio.create_task(self._measure(), name="loop-lag")
+
+    async def close(self) -> None:
+        """Measure no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + EVERY_S
+            await asyncio.sleep(EVERY_S)
+            metrics.LOOP_LAG.observe(max(0.0, loop.time() - due_s))

@@ -1,0 +1,229 @@
+"""Every number that the service shows at /metrics: its name, its labels, its meaning, and how it is counted.
+
+Owns: the definitions, and their text for Prometheus, made with its own client. Never: a label whose values come from
+outside; each has the few values that the code knows (routes, codes, scripts), so that the number of series is bounded.
+
+Counting costs a tenth of what the client's own counters cost on the way of a request: one addition in app/tally.py.
+The numbers are those of all processes that count together (`web --workers`, JOBWIRE_METRICS_FOLDER).
+https://prometheus.io/docs/practices/naming/
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from app.tally import TALLY, Series
+
+REQUEST_S = (0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
+SHORT_S = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
+INFINITY = float("inf")
+
+
+class Measure:
+    """A metric's name, meaning and labels."""
+
+    slots = 1
+    passes = False
+
+    def __init__(self, name: str, meaning: str, *labels: str) -> None:
+        self.name = f"jobwire_{name}"
+        self.meaning = meaning
+        self.labels = labels
+        self._at: dict[tuple[str, ...], int] = {}
+        MEASURES.append(self)
+        if not labels and self.slots:
+            self.at(())
+
+    def at(self, labels: tuple[str, ...]) -> int:
+        """Where the numbers of these label values are."""
+        at = self._at.get(labels)
+        if at is None:
+            at = self._at[labels] = TALLY.allot(Series(self.name, labels), self.slots, passes=self.passes)
+        return at
+
+    def family(self) -> Metric:
+        """The metric without its samples, as Prometheus's client has it."""
+        raise TypeError(f"{type(self).__name__} is no kind of metric")
+
+    def put(self, family: Any, labels: tuple[str, ...], numbers: Sequence[float]) -> None:
+        """Add the samples of one set of label values."""
+        family.add_metric(labels, numbers[0])
+
+
+MEASURES: list[Measure] = []
+
+
+class Counter(Measure):
+    """What only grows."""
+
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Count."""
+        TALLY.cells[self.at(labels)] += by
+
+    def family(self) -> Metric:
+        return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
+
+
+class Gauge(Measure):
+    """What is so at the moment, over all living processes."""
+
+    passes = True
+
+    def add(self, by: float, *labels: str) -> None:
+        """It is so many more, or fewer."""
+        TALLY.cells[self.at(labels)] += by
+
+    def family(self) -> Metric:
+        return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
+
+
+class Shown(Measure):
+    """What is read elsewhere at the moment when somebody asks."""
+
+    slots = 0
+
+    def family(self) -> Metric:
+        return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
+
+
+class Reading(NamedTuple):
+    """What was read for one set of label values."""
+
+    measure: Shown
+    labels: tuple[str, ...]
+    number: float
+
+
+class Histogram(Measure):
+    """How long things took: counts by upper bound in seconds, and their sum."""
+
+    def __init__(self, name: str, meaning: str, *labels: str, bounds_s: Sequence[float]) -> None:
+        self.bounds_s = tuple(bounds_s)
+        self.slots = len(self.bounds_s) + 2
+        super().__init__(name, meaning, *labels)
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        """One thing took that long."""
+        self.note(self.at(labels), seconds)
+
+    def note(self, at: int, seconds: float) -> None:
+        """As observe, for who knows the place already."""
+        cells = TALLY.cells
+        cells[at + bisect_left(self.bounds_s, seconds)] += 1.0
+        cells[at + self.slots - 1] += seconds
+
+    def family(self) -> Metric:
+        return HistogramMetricFamily(self.name, self.meaning, labels=self.labels)
+
+    def put(self, family: Any, labels: tuple[str, ...], numbers: Sequence[float]) -> None:
+        buckets, so_far = [], 0.0
+        for bound, count in zip((*self.bounds_s, INFINITY), numbers, strict=False):
+            so_far += count
+            buckets.append(("+Inf" if bound == INFINITY else repr(bound), so_far))
+        family.add_metric(labels, buckets, numbers[-1])
+
+
+REQUESTS = Counter("requests", "Requests to the API, answered.", "route", "method", "status")
+REQUEST = Histogram(
+    "request_seconds",
+    "From a request's head to its answer's; of a poll with waitSeconds the waiting, too.",
+    "route",
+    "method",
+    bounds_s=REQUEST_S,
+)
+REFUSALS = Counter("refusals", "Requests refused, by the code of the error.", "code")
+LIMITS = Counter("limits_hit", "Limits that something was too large or too fast for.", "limit")
+BUGS = Counter("bugs", "Requests that ended in an error of our own.")
+PARKED = Gauge("parked_polls", "Long polls that wait for a job.")
+SCRIPT = Histogram(
+    "script_seconds", "Calls of Lua scripts, the way to Redis and back included.", "script", bounds_s=SHORT_S
+)
+TRANSITIONS = Counter("transitions", "Changes of jobs, by the event that tells of them.", "event")
+EXPIRIES = Counter("lease_expiries", "Leases that ran out, by what became of the job.", "outcome")
+LOG_LINES = Counter("log_lines", "Log lines stored.")
+LOG_BYTES = Counter("log_bytes", "Bytes of log lines stored, before compression.")
+SEALED_LINES = Counter("sealed_lines", "Log lines that went into compressed blocks.")
+SEALED_BYTES = Counter("sealed_bytes", "Bytes that were sealed, by form: stored before, packed after.", "form")
+CALLBACKS = Counter("callback_tries", "Callbacks tried, by outcome: sent, failed (tried again), given_up.", "outcome")
+ROUND_TRIP = Histogram("redis_round_trip_seconds", "A TIME to Redis and back, once a second.", bounds_s=SHORT_S)
+LOOP_LAG = Histogram("event_loop_lag_seconds", "How late a timer of the event loop fired.", bounds_s=SHORT_S)
+
+JOBS = Shown("jobs", "Jobs of all spaces.", "status")
+SPACES = Shown("spaces", "Spaces.")
+QUEUE_AGE = Shown("queue_age_seconds", "How long the oldest pending job has been pending.")
+CALLBACKS_WAITING = Shown("callbacks_waiting", "Callbacks that are still to be sent.")
+REDIS_UP = Shown("redis_up", "1 while this process has a connection to Redis.")
+REDIS_MEMORY = Shown("redis_memory_bytes", "Memory that Redis uses, and its limit (0: none).", "kind")
+OVERVIEW_AGE = Shown("overview_age_seconds", "How old the sums over all spaces are.")
+
+
+def samples(readings: Iterable[Reading]) -> Iterator[Metric]:
+    """Every metric with the numbers of all processes that count together, and with what was read elsewhere."""
+    families = {measure.name: (measure, measure.family()) for measure in MEASURES}
+    for reading in readings:
+        reading.measure.put(families[reading.measure.name][1], reading.labels, (reading.number,))
+    for series, numbers in sorted(TALLY.everything().items()):
+        if series.metric in families:
+            measure, family = families[series.metric]
+            measure.put(family, series.labels, numbers)
+    for _, family in families.values():
+        yield family
+
+
+class Route:
+    """The requests to one path; its places are looked up once, for this is counted most."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def count(self, method: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        places = self._places.get((method, status))
+        if places is None:
+            request = REQUEST.at((self._path, method))
+            places = self._places[method, status] = (REQUESTS.at((self._path, method, str(status))), request)
+        TALLY.cells[places[0]] += 1.0
+        REQUEST.note(places[1], seconds)
+
+
+# What the answers of scripts tell of jobs
+
+EXPIRED: Sequence[str] = ("delivery_timeout", "retried", "dead")
+Moves = Iterable[tuple[str, int]]
+MOVES: dict[str, Callable[[Sequence[Any], Sequence[Any]], Moves]] = {
+    "job_create": lambda args, rest: [("created", args[0]), ("delivered", sum(map(bool, args[12::10])))],
+    "job_poll": lambda args, rest: [("delivered", len(rest))],
+    "job_claim": lambda args, rest: [("delivered", 1)],
+    "job_ack": lambda args, rest: [("started", 1)],
+    "job_complete": lambda args, rest: [("completed", 1)],
+    "job_fail": lambda args, rest: [("dead" if rest[0] == b"dead" else "retried", 1)],
+    "job_kill": lambda args, rest: [("killed", 1)],
+    "job_retry": lambda args, rest: [("requeued", 1)],
+    "jobs_retry": lambda args, rest: [("requeued", rest[0])],
+    "job_promote": lambda args, rest: [("pending", rest[0])],
+    "job_expire": lambda args, rest: zip(EXPIRED, rest[2:], strict=True),
+}
+"""By script: which events it brought about, and how often, from its arguments and from its reply after `ok`."""
+
+
+def script(name: str, args: Sequence[Any], reply: Sequence[Any], seconds: float) -> None:
+    """A script was called with these arguments, answered this, and took so long in all."""
+    SCRIPT.observe(seconds, name)
+    moves = MOVES.get(name)
+    if moves is None or reply[0] != b"ok":
+        return
+    for event, count in moves(args, reply[1:]):
+        if count:
+            TRANSITIONS.inc(event, by=count)
+            if name == "job_expire":
+                EXPIRIES.inc(event, by=count)
+
+
+def refused(code: str, limit: Iterable[str]) -> None:
+    """A request was refused; `limit` are the names of the limits that it went over."""
+    REFUSALS.inc(code)
+    for name in limit:
+        LIMITS.inc(name)

@@ -1,0 +1,88 @@
+"""How all spaces stand together, and Redis itself: what /metrics shows beside what this process counted.
+
+Owns: adding up, a stride of spaces at a time, when somebody asks and the last sum is old. Never: makes who asks wait
+for a long walk; they get the last sums, and how old these are.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from app import metrics
+from app.error import Refusal
+from app.job import Status
+from app.keys import Keys
+from app.link import Link, RedisFault
+from app.metrics import Reading
+from app.redis_clock import RedisClock
+from app.scripts import Scripts
+
+FRESH_S = 5.0
+"""How old sums may be before they are made anew."""
+
+PATIENCE_S = 0.01
+"""How long who asks waits for new sums."""
+
+STRIDE = 100
+
+
+class Overview:
+    """The sums of one process."""
+
+    def __init__(self, link: Link, keys: Keys, clock: RedisClock) -> None:
+        self._link = link
+        self._scripts = Scripts(link)
+        self._keys = keys
+        self._clock = clock
+        self._readings: list[Reading] = []
+        self._made_s = -FRESH_S
+        self._task: asyncio.Task[None] | None = None
+
+    async def readings(self) -> list[Reading]:
+        """The newest sums; none before the first are made, which takes a moment when there are many spaces."""
+        now_s = asyncio.get_running_loop().time
+        if self._task is None and now_s() - self._made_s >= FRESH_S:
+            self._task = asyncio.create_task(self._refresh(), name="overview")
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=PATIENCE_S)
+        up = Reading(metrics.REDIS_UP, (), float(self._link.up))
+        if not self._readings:
+            return [up]
+        return [up, *self._readings, Reading(metrics.OVERVIEW_AGE, (), now_s() - self._made_s)]
+
+    async def close(self) -> None:
+        """Add up no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _refresh(self) -> None:
+        try:
+            made = [*await self._spaces(), *await self._memory()]
+            self._readings, self._made_s = made, asyncio.get_running_loop().time()
+        except (Refusal, RedisFault):
+            pass
+        finally:
+            self._task = None
+
+    async def _spaces(self) -> list[Reading]:
+        spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
+        for start in range(0, len(spaces), STRIDE):
+            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + STRIDE]]
+            for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
+                jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
+                oldest_ms = min(oldest_ms, since_ms or oldest_ms)
+                callbacks += waiting
+        age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
+        return [
+            Reading(metrics.SPACES, (), len(spaces)),
+            *(Reading(metrics.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
+            Reading(metrics.QUEUE_AGE, (), age_s),
+            Reading(metrics.CALLBACKS_WAITING, (), callbacks),
+        ]
+
+    async def _memory(self) -> Iterator[Reading]:
+        text = (await self._link.call("INFO", "memory")).decode()
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        limits = {"used": "used_memory", "limit": "maxmemory"}
+        return (Reading(metrics.REDIS_MEMORY, (kind,), float(fields.get(name, 0))) for kind, name in limits.items())

@@ -1,0 +1,164 @@
+"""Where numbers are counted: doubles in memory, which several processes of one machine may show each other.
+
+Owns: the slots of a process, which series has which of them, and the folder in which processes that count together keep
+theirs: a file of slots and a file of names each, and a lock that is held while the process lives.
+
+Never: locks or calls anything to count; counting is `cells[at] += 1` in the one thread of the event loop. A count
+outlives its process in the folder: who comes later takes over what the dead have left, so that no sum ever falls.
+"""
+
+import fcntl
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from mmap import mmap
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+SLOTS = 16_384
+SLOT_BYTES = 8
+
+
+class Series(NamedTuple):
+    """One metric with one set of label values."""
+
+    metric: str
+    labels: tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """Where a series is: its first slot, and how many these are. `passes` are numbers that end with their process."""
+
+    at: int
+    slots: int
+    passes: bool
+
+
+class _Line(NamedTuple):
+    """A line of a file of names."""
+
+    series: Series
+    place: Place
+
+
+class Tally:
+    """The numbers of this process. `cells` may be replaced by `share`: read it anew for each count."""
+
+    def __init__(self) -> None:
+        self.cells: memoryview[float] = memoryview(bytearray(SLOTS * SLOT_BYTES)).cast("d")
+        self._places: dict[Series, Place] = {}
+        self._used = 0
+        self._folder: Path | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may count together with this one."""
+        return self._folder is not None
+
+    def allot(self, series: Series, count: int, *, passes: bool = False) -> int:
+        """The first of a series' slots, made if there are none. MemoryError when all slots are taken."""
+        place = self._places.get(series)
+        if place is None:
+            if self._used + count > SLOTS:
+                raise MemoryError("more series than any metric of ours should have")
+            place = self._places[series] = Place(self._used, count, passes)
+            self._used += count
+            self._tell([_Line(series, place)])
+        return place.at
+
+    def share(self, folder: Path) -> None:
+        """From now on count together with the other processes that share this folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        with _locked(folder):
+            file = os.open(folder / f"{name}.cells", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)  # let go when the process ends: that is how others know
+            os.ftruncate(file, SLOTS * SLOT_BYTES)
+            shared = memoryview(mmap(file, SLOTS * SLOT_BYTES)).cast("d")
+            shared[:] = self.cells
+            self.cells, self._folder, self._names = shared, folder, folder / f"{name}.names"
+            self._tell([_Line(series, place) for series, place in self._places.items()])
+            for other in _others(folder, name):
+                if other.is_dead:
+                    self._inherit(other)
+
+    def everything(self) -> dict[Series, list[float]]:
+        """Each series' numbers, over all processes that count together."""
+        sums: defaultdict[Series, list[float]] = defaultdict(list)
+        _add(sums, self._places, self.cells, dead=False)
+        if self._folder is not None:
+            with _locked(self._folder):
+                for other in _others(self._folder, self._names.stem):
+                    _add(sums, other.places, other.cells, dead=other.is_dead)
+        return sums
+
+    def _inherit(self, other: "_Other") -> None:
+        for series, place in other.places.items():
+            if not place.passes:
+                at = self.allot(series, place.slots)
+                for i in range(place.slots):
+                    self.cells[at + i] += other.cells[place.at + i]
+        other.remove()
+
+    def _tell(self, lines: Sequence[_Line]) -> None:
+        if self._folder is not None and lines:
+            with self._names.open("ab") as file:
+                file.write(msgspec.json.Encoder().encode_lines(lines))
+
+
+class _Other:
+    """Another process's files."""
+
+    def __init__(self, names: Path) -> None:
+        self._names, self._cells = names, names.with_suffix(".cells")
+        text = names.read_bytes()
+        lines = _LINES.decode_lines(text[: text.rfind(b"\n") + 1])
+        self.places = {line.series: line.place for line in lines}
+        with self._cells.open("rb") as file:
+            self.is_dead = _can_lock(file.fileno())
+            self.cells: Sequence[float] = memoryview(file.read()).cast("d")
+
+    def remove(self) -> None:
+        """Delete them."""
+        self._names.unlink()
+        self._cells.unlink()
+
+
+_LINES = msgspec.json.Decoder(_Line)
+
+
+def _others(folder: Path, own: str) -> Iterator[_Other]:
+    for names in sorted(folder.glob("*.names")):
+        if names.stem != own:
+            yield _Other(names)
+
+
+def _add(sums: dict[Series, list[float]], places: dict[Series, Place], cells: Sequence[float], *, dead: bool) -> None:
+    for series, place in places.items():
+        if not (dead and place.passes):
+            before = sums[series] or [0.0] * place.slots
+            sums[series] = [before[i] + cells[place.at + i] for i in range(place.slots)]
+
+
+def _can_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time adds up, or takes over from the dead."""
+    with (folder / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+TALLY = Tally()
+"""The numbers of this process; app/metrics.py says what they mean."""

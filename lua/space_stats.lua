@@ -1,0 +1,16 @@
+-- How a space stands, for the operator's numbers.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- Replies: {'ok', jobs by status (an array in the order of their life), since when the oldest pending job waits in ms or
+--          false, callbacks that are still to be sent}
+-- Events: none
+-- Cost: 10 commands
+local space_key = KEYS[1]
+local space = string.sub(space_key, 1, -6)
+
+local counts = {}
+for i, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+  counts[i] = redis.call('ZCARD', space .. 'jobs:' .. status)
+end
+local oldest = redis.call('ZRANGE', space .. 'pending', 0, 0)[1]
+local since = oldest and redis.call('HGET', space .. 'job:' .. oldest, 'updatedAt')
+return { 'ok', counts, since and tonumber(since) or false, redis.call('ZCARD', space .. 'callbacks') }

@@ -1,0 +1,100 @@
+"""Numbers that several processes add up."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.tally import SLOTS, Series, Tally
+
+SEEN = Series("seen", ("a",))
+OPEN = Series("open", ())
+
+OTHER = """
+import sys
+from pathlib import Path
+from app.tally import Series, Tally
+tally = Tally()
+tally.cells[tally.allot(Series("seen", ("a",)), 2) + 1] += 5
+tally.share(Path(sys.argv[1]))
+tally.cells[tally.allot(Series("seen", ("a",)), 2)] += 2
+tally.cells[tally.allot(Series("open", ()), 1, passes=True)] += 1
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class Other:
+    """Another process that counts in the folder, until it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-c", OTHER, str(folder)]
+        env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def test_a_process_alone_sees_its_own_numbers() -> None:
+    tally = Tally()
+    tally.cells[tally.allot(SEEN, 2)] += 3
+    assert tally.everything() == {SEEN: [3, 0]}
+    assert tally.allot(SEEN, 2) == tally.allot(SEEN, 2)
+
+
+def test_the_slots_are_bounded() -> None:
+    tally = Tally()
+    tally.allot(SEEN, SLOTS)
+    with pytest.raises(MemoryError):
+        tally.allot(OPEN, 1)
+
+
+def test_processes_add_up_what_they_counted_before_and_after_they_met(tmp_path: Path) -> None:
+    tally = Tally()
+    tally.cells[tally.allot(OPEN, 1, passes=True)] += 1
+    tally.cells[tally.allot(SEEN, 2)] += 10
+    tally.share(tmp_path / "folder")
+    tally.cells[tally.allot(SEEN, 2)] += 1
+    first, second = Other(tmp_path / "folder"), Other(tmp_path / "folder")
+    try:
+        assert tally.everything() == {SEEN: [15, 10], OPEN: [3]}
+    finally:
+        first.kill()
+        second.kill()
+
+
+def test_counts_of_the_dead_stay_and_what_passes_goes_with_them(tmp_path: Path) -> None:
+    tally = Tally()
+    tally.share(tmp_path)
+    other = Other(tmp_path)
+    assert tally.everything() == {SEEN: [2, 5], OPEN: [1]}
+    other.kill()
+    assert tally.everything() == {SEEN: [2, 5]}
+
+
+def test_who_comes_later_takes_over_what_the_dead_left_and_their_files_go(tmp_path: Path) -> None:
+    for _ in range(5):
+        Other(tmp_path).kill()
+    tally = Tally()
+    tally.share(tmp_path)
+    assert tally.everything() == {SEEN: [10, 25]}
+    assert len(list(tmp_path.glob("*.names"))) == len(list(tmp_path.glob("*.cells"))) == 1
+
+
+def test_a_name_that_is_just_being_written_is_left_out(tmp_path: Path) -> None:
+    other = Other(tmp_path)
+    try:
+        (names,) = tmp_path.glob("*.names")
+        with names.open("ab") as file:
+            file.write(b'[["half",[')
+        tally = Tally()
+        tally.share(tmp_path)
+        assert tally.everything() == {SEEN: [2, 5], OPEN: [1]}
+    finally:
+        other.kill()
