@@ -65,6 +65,9 @@ class Settings:
     callback_connections: int = knob(
         "JOBWIRE_CALLBACK_CONNECTIONS", 512, "Callbacks that are sent at once by one process.", least=1
     )
+    anonymous_progress: bool = knob(
+        "JOBWIRE_ANONYMOUS_PROGRESS", True, "0 forbids watching a job's progress without a key."
+    )
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576

@@ -21,20 +21,38 @@ ROOMS = [
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},
-    {"api.admin", "api.callbacks", "api.health", "api.logs", "api.pages", "api.producer", "api.reader", "api.worker"},
+    {
+        "stream",
+        "api.admin",
+        "api.callbacks",
+        "api.health",
+        "api.logs",
+        "api.pages",
+        "api.producer",
+        "api.reader",
+        "api.worker",
+    },
     {"api.answers", "api.lane", "api.origins", "api.query", "api.requests"},
     {"api.http"},
-    {"protocol"},
+    {"live"},
+    {"job_watch", "space_watch"},
+    {"watch"},
+    {"history"},
     {"sweeper", "callbacks", "push"},
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival"},
-    {"seal"},
+    {"seal", "epoch"},
     {"expiry", "relay", "redis_clock", "headroom"},
     {"scripts"},
     {"link"},
     {"blocks", "paging"},
     {"connect"},
+    {"handover"},
+    {"protocol", "outlet", "topics"},
+    {"hub"},
+    {"track"},
+    {"event"},
     {"entries", "lines", "inflate", "nesting"},
     {"embedded", "guard"},
     {"folder"},
@@ -43,7 +61,7 @@ ROOMS = [
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
-STARLETTE = {"main", "serve", "api"}
+STARLETTE = {"main", "serve", "stream", "api"}
 PURE = {
     "job",
     "clock",
@@ -59,6 +77,10 @@ PURE = {
     "schedule",
     "sign",
     "hooks",
+    "event",
+    "track",
+    "hub",
+    "topics",
 }
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}

@@ -1,4 +1,4 @@
--- One event: an item ["type",at,data] at the end of the job's list, an entry of the space's feed, and one message on the
+-- One event: an item ["type",at,data,"status"] at the end of the job's list, an entry of the space's feed, and one message on the
 -- job's channel and on the space's. The message is the same JSON object everywhere:
 -- {"type","jobId","jobName","status","seq","feed","at","counts","data"}; seq counts the job's events, feed the space's.
 local EVENTS_MOST = 10000
@@ -27,7 +27,7 @@ end
 -- emit(...): moves job.event_seq and job.event_bytes, which the caller stores with the rest of the job.
 local function emit(space, id, job, kind, data, feed, now, counted)
   local events = job.key .. ':events'
-  local item = '["' .. kind .. '",' .. now .. ',' .. data .. ']'
+  local item = '["' .. kind .. '",' .. now .. ',' .. data .. ',"' .. job.status .. '"]'
   local kept = redis.call('RPUSH', events, item)
   job.event_seq = job.event_seq + 1
   job.event_bytes = job.event_bytes + #item
