@@ -31,6 +31,7 @@ class Epoch:
     def __init__(self, keys: Keys) -> None:
         self._key = keys.epoch
         self._began: list[int] = []
+        self._is_reticent = False
         self._links: dict[Link, int] = {}
         self._listeners: list[Callable[[], None]] = []
 
@@ -56,7 +57,7 @@ class Epoch:
 
     async def greet(self, link: Link) -> None:
         """Find out, on a new connection, which epoch it is. Raises what the link raises."""
-        info = await information(link)
+        info = await self._information(link)
         keeps = stands_alone(info) and await flushes_always(link)
         script = SCRIPTS["epoch_mark"]
         (reply,) = await link.at_once(("EVAL", script.text, 1, self._key, info.get("run_id", ""), int(keeps)))
@@ -64,6 +65,17 @@ class Epoch:
         self._links[link] = began[-1]
         if not self._began or began[-1] > self._began[-1]:
             self._begin(began)
+
+    async def _information(self, link: Link) -> dict[str, str]:
+        """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted."""
+        if self._is_reticent:
+            return {}
+        try:
+            (info,) = await link.at_once(("INFO",))
+        except RedisFault:
+            self._is_reticent = True
+            return {}
+        return parse_info(info)
 
     def _begin(self, began: list[int]) -> None:
         is_first = not self._began
@@ -75,15 +87,6 @@ class Epoch:
         for link, seen in self._links.items():
             if seen != began[-1]:
                 asyncio.get_running_loop().call_soon(link.reconnect)
-
-
-async def information(link: Link) -> dict[str, str]:
-    """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted."""
-    try:
-        sections = await link.at_once(*(("INFO", name) for name in ("server", "replication", "persistence")))
-    except RedisFault:
-        return {}
-    return {name: value for section in sections for name, value in parse_info(section).items()}
 
 
 def stands_alone(info: Mapping[str, str]) -> bool:
