@@ -100,6 +100,7 @@ class Keyring:
     """The keys that this process has seen lately."""
 
     def __init__(self, control: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+        self._link = control
         self._scripts = Scripts(control)
         self._keys = keys
         self._clock = clock
@@ -120,6 +121,15 @@ class Keyring:
         if found is None or 0 < found.expires_ms <= self._clock.now_ms():
             raise unauthorized("The key is unknown, revoked or expired.")
         return found
+
+    async def work(self, identities: Sequence[Identity]) -> list[bool]:
+        """Of each caller whether its key still works, asked of the store and not of the cache."""
+        now_ms = self._clock.now_ms()
+        known = await self._link.pipeline(*(("EXISTS", self._keys.token(caller.digest)) for caller in identities))
+        return [
+            bool(exists) and not 0 < caller.expires_ms <= now_ms
+            for caller, exists in zip(identities, known, strict=True)
+        ]
 
     async def _ask(self, hashed: str) -> Identity | None:
         """One look-up for all callers that wait for the same key."""

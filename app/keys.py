@@ -18,6 +18,7 @@ class Keys:
         self.probe = f"{prefix}:probe"
         self.sweeper = f"{prefix}:sweeper"
         self.pusher = f"{prefix}:pusher"
+        self.epoch = f"{prefix}:epoch"
 
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -88,12 +88,21 @@ class Link(asyncio.Protocol):
     Raises Refusal `unavailable` or `outcome_unknown`, ScriptUnknown, RedisFault.
     """
 
-    def __init__(self, connector: Connector, *, name: str, timeout_s: float, greeting: Sequence[Command] = ()) -> None:
-        """`greeting` is sent on every new connection, before any call."""
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        name: str,
+        timeout_s: float,
+        greeting: Sequence[Command] = (),
+        greet: Callable[["Link"], Awaitable[None]] | None = None,
+    ) -> None:
+        """On every new connection `greeting` is sent and `greet` runs, before any call of others."""
         self.name = name
         self.timeout_s = timeout_s
         self._connector = connector
         self._greeting = greeting
+        self._greet = greet
         self._connection: Connection | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
@@ -105,12 +114,16 @@ class Link(asyncio.Protocol):
 
     @property
     def up(self) -> bool:
-        """Whether a connection stands at this moment."""
-        return self._transport is not None
+        """Whether a connection stands at this moment, and has been greeted."""
+        return self._up.is_set()
 
     def start(self) -> None:
         """Begin to connect, and to connect again whenever the connection is lost."""
         self._keeper = asyncio.create_task(self._keep(), name=f"redis-{self.name}")
+
+    def reconnect(self) -> None:
+        """Give the connection up, and what waits on it; a new one is made."""
+        self._drop()
 
     async def close(self) -> None:
         """End the connection; calls in flight fail with `outcome_unknown`."""
@@ -129,16 +142,20 @@ class Link(asyncio.Protocol):
 
     async def call(self, *command: Word) -> Any:
         """Send one command and return its reply."""
-        if self._transport is None:
+        if not self._up.is_set():
             await self.ready(CONNECT_GRACE_S)
         self._admit(1)
         return await self._send(command)
 
     async def pipeline(self, *commands: Command) -> list[Any]:
         """Send commands in one write and return their replies in order; the first failure is raised after all came."""
-        if self._transport is None:
+        if not self._up.is_set():
             await self.ready(CONNECT_GRACE_S)
         self._admit(len(commands))
+        return await self.at_once(*commands)
+
+    async def at_once(self, *commands: Command) -> list[Any]:
+        """As `pipeline`, for those who greet a connection: others have to wait until that is done."""
         replies = await asyncio.gather(*[self._send(command) for command in commands], return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
@@ -153,7 +170,7 @@ class Link(asyncio.Protocol):
 
     def _admit(self, commands: int) -> None:
         """Refuse before anything is sent. The connection may have gone since the caller saw it stand."""
-        if self._transport is None:
+        if self._transport is None or not self._up.is_set():
             raise unavailable("Redis has gone away.")
         if len(self._waiting) + commands > IN_FLIGHT or self._transport.get_write_buffer_size() > UNSENT_BYTES:
             raise unavailable("Too many calls wait for Redis.")
@@ -255,7 +272,9 @@ class Link(asyncio.Protocol):
             self._transport = writer.transport
             self._transport.set_protocol(self)
             if self._greeting:
-                await asyncio.gather(*[self._send(command) for command in self._greeting])
+                await self.at_once(*self._greeting)
+            if self._greet is not None:
+                await self._greet(self)
         self._up.set()
         self.opened()
 

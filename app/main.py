@@ -16,12 +16,15 @@ from app.auth import Keyring, Rate
 from app.callbacks import Callbacks
 from app.connect import connector
 from app.deletion import Deletion
+from app.epoch import Epoch
 from app.expiry import LeaseExpiry
 from app.guard import Guard
+from app.history import History
 from app.hosts import Hosts
 from app.keys import Keys
 from app.lag import LoopLag
 from app.link import Link
+from app.live import Live
 from app.logs import Logs
 from app.outbox import Outbox
 from app.outgoing import Outgoing
@@ -37,6 +40,7 @@ from app.store import Store
 from app.sweeper import Sweeper
 from app.tally import TALLY
 from app.waiting import WaitingRooms
+from app.watch import Surroundings
 
 GRACE_S = 5.0
 """How long callbacks that are on their way may take when the process ends."""
@@ -49,14 +53,19 @@ class Backend:
         self.settings = settings
         self.connector = connector(settings.redis_url, settings.redis_timeout_s)
         self.keys = Keys(settings.prefix)
-        self.control = Link(self.connector, name="control", timeout_s=settings.redis_timeout_s, greeting=GREETING)
-        self.bulk = Link(self.connector, name="bulk", timeout_s=settings.redis_timeout_s)
+        self.epoch = Epoch(self.keys)
+        timeout_s, greet = settings.redis_timeout_s, self.epoch.greet
+        self.control = Link(self.connector, name="control", timeout_s=timeout_s, greeting=GREETING, greet=greet)
+        self.bulk = Link(self.connector, name="bulk", timeout_s=timeout_s, greet=greet)
         self.clock = RedisClock(self.control)
-        self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=settings.redis_timeout_s)
+        self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, greet=greet)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)
         self.logs = Logs(self.control, self.bulk, self.keys, settings)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
+        self.keyring = Keyring(self.control, self.keys, self.clock, settings)
+        history = History(self.bulk, self.keys, self.store, self.logs)
+        self.live = Live(Surroundings(self.relay, history, self.keys, self.epoch), self.keyring)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.overview = Overview(self.bulk, self.keys, self.clock)
@@ -64,11 +73,12 @@ class Backend:
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
-        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.lag):
+        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.live, self.lag):
             part.start()
 
     async def close(self) -> None:
         """Disconnect."""
+        await self.live.close()
         await self.logs.close()
         for part in (self.lag, self.overview, self.rooms, self.relay, self.clock, self.bulk, self.control):
             await part.close()
@@ -112,9 +122,8 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
     )
     app = Application(middleware=[cors], lifespan=lifespan)
-    keyring = Keyring(backend.control, backend.keys, backend.clock, settings)
     rate = Rate(backend.control, backend.keys, settings)
-    add_routes(app, Handlers(backend, keyring, rate))
+    add_routes(app, Handlers(backend, backend.keyring, rate))
     return app
 
 

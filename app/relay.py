@@ -8,7 +8,7 @@ https://redis.io/docs/latest/develop/pubsub/
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.connect import Connector
@@ -19,8 +19,12 @@ log = logging.getLogger("jobwire.relay")
 
 Listener = Callable[[bytes | None], None]
 
-PROBE_S = 1.0
-DEAF_S = 3.0
+PROBE_S = 0.5
+SUBSCRIBE_CHANNELS = 500
+"""Channels of one SUBSCRIBE after a reconnect."""
+
+MISSES = 2
+"""Probes in a row that were published and not heard after which the link counts as deaf."""
 
 
 class PubSub(Link):
@@ -33,13 +37,16 @@ class PubSub(Link):
         timeout_s: float,
         on_up: Callable[[], None],
         on_message: Callable[[list[Any]], None],
+        greet: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(connector, name="pub/sub", timeout_s=timeout_s)
+        super().__init__(connector, name="pub/sub", timeout_s=timeout_s, greet=greet)
         self._on_up = on_up
         self._on_message = on_message
 
     def answered(self, reply: Any) -> None:
-        if isinstance(reply, list):
+        if not self.up:
+            super().answered(reply)
+        elif isinstance(reply, list):
             self._on_message(reply)
         else:
             log.warning("Redis refused a subscription: %s", reply)
@@ -52,31 +59,34 @@ class PubSub(Link):
         if self.up:
             self.write(command)
 
-    def reconnect(self) -> None:
-        """Give the connection up; a new one is made."""
-        self._drop()
-
 
 class Relay:
     """Subscriptions of this process. `publish` runs on `control`, so that the probe takes the path of real messages."""
 
-    def __init__(self, connector: Connector, control: Link, *, probe: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        control: Link,
+        *,
+        probe: str,
+        timeout_s: float,
+        greet: Callable[[Link], Awaitable[None]] | None = None,
+    ) -> None:
         self._control = control
         self._probe = probe
         self._listeners: dict[bytes, list[Listener]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
-        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
-        self._heard_s = 0.0
+        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message, greet=greet)
+        self._missed = MISSES
         self._prober: asyncio.Task[None] | None = None
 
     @property
     def live(self) -> bool:
         """Whether messages have come through lately, the probe's included."""
-        return self._link.up and asyncio.get_running_loop().time() - self._heard_s < DEAF_S
+        return self._link.up and self._missed < MISSES
 
     def start(self) -> None:
         """Connect, and probe from now on."""
-        self._heard_s = asyncio.get_running_loop().time()
         self._listeners[self._probe.encode()] = []
         self._confirmed[self._probe.encode()] = asyncio.Event()
         self._link.start()
@@ -119,12 +129,13 @@ class Relay:
     def _up(self) -> None:
         for confirmed in self._confirmed.values():
             confirmed.clear()
-        if self._listeners:
-            self._link.post("SUBSCRIBE", *self._listeners)
+        names = tuple(self._listeners)
+        for i in range(0, len(names), SUBSCRIBE_CHANNELS):
+            self._link.post("SUBSCRIBE", *names[i : i + SUBSCRIBE_CHANNELS])
 
     def _message(self, reply: list[Any]) -> None:
         kind, channel = reply[0], reply[1]
-        self._heard_s = asyncio.get_running_loop().time()
+        self._missed = 0
         if kind == b"message":
             self._tell(channel, reply[2])
         elif kind == b"subscribe" and channel in self._confirmed:
@@ -138,11 +149,11 @@ class Relay:
     async def _probe_forever(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
+            if self._link.up and self._missed >= MISSES:
+                log.warning("the pub/sub link is deaf; connecting anew")
+                self._link.reconnect()
+            self._missed += 1
             try:
                 await self._control.call("PUBLISH", self._probe, "probe")
             except (Refusal, RedisFault):
-                continue
-            if self._link.up and not self.live:
-                log.warning("the pub/sub link is deaf; connecting anew")
-                self._heard_s = asyncio.get_running_loop().time()
-                self._link.reconnect()
+                self._missed -= 1

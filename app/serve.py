@@ -13,11 +13,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.protocol import Protocol
-
 OPTIONS: dict[str, Any] = {
-    "http": Protocol,
-    "ws": "websockets-sansio",
+    "http": "app.handover:HttpProtocol",
+    "ws": "app.handover:WebSocketProtocol",
     "ws_per_message_deflate": False,
     "ws_ping_interval": None,
     "access_log": False,

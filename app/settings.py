@@ -68,6 +68,9 @@ class Settings:
     metrics_folder: str = knob(
         "JOBWIRE_METRICS_FOLDER", "", "Folder in which processes of one machine add up their metrics."
     )
+    anonymous_progress: bool = knob(
+        "JOBWIRE_ANONYMOUS_PROGRESS", True, "0 forbids watching a job's progress without a key."
+    )
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576

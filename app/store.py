@@ -85,7 +85,7 @@ class Failed(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One event of a job: its place, and the item of the list (JSON array of type, ms and data)."""
+    """One event of a job: its place, and the item of the list (JSON array of type, ms, data and status)."""
 
     seq: int
     item: bytes
@@ -258,11 +258,13 @@ class Store:
         events = [Event(first + i, item) for i, item in enumerate(items)]
         return fields, Events(events, newest - kept + 1, newest)
 
-    async def events(self, space: str, job: str, after: int, limit: int) -> Events:
-        """Up to `limit` events after a seq, or 4 MiB of them. Refusals: job_not_found."""
+    async def events(
+        self, space: str, job: str, after: int, limit: int, limit_bytes: int = EVENTS_ANSWERED_BYTES
+    ) -> Events:
+        """Up to `limit` events after a seq, or `limit_bytes` of them, but one. Refusals: job_not_found."""
         if not is_ulid(job):
             raise job_not_found()
-        args: list[Word] = [job, after, limit, EVENTS_ANSWERED_BYTES]
+        args: list[Word] = [job, after, limit, limit_bytes]
         reply = await self._bulk_scripts.run("job_events", [self._keys.space(space)], args)
         events = [Event(reply[0] + i, item) for i, item in enumerate(reply[1])]
         return Events(events, reply[2], reply[3])

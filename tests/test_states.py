@@ -21,8 +21,8 @@ def arrows() -> Iterator[str]:
     """The page's diagram, an arrow for each way from one status to another."""
     ways: dict[tuple[str, str], list[str]] = {}
     for step in TRANSITIONS:
-        for source in [status for status in Status if status in step.sources] or ["[*]"]:
-            by = ways.setdefault((str(source), str(step.target)), [])
+        for source in [str(status) for status in Status if status in step.sources] or ["[*]"]:
+            by = ways.setdefault((source, str(step.target)), [])
             by += [step.by] if step.by not in by else []
     for (source, target), by in ways.items():
         yield f"    {source} --> {target}: {', '.join(by)}"

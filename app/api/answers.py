@@ -150,11 +150,11 @@ def created_answer(space: str, job: NewJob, id_: str, token: str, *, at_ms: int,
 
 def event_answer(space: str, job: str, event: Event) -> EventAnswer:
     """One event, from the item of the job's list."""
-    kind, at_ms, data = _ITEM.decode(event.item)
+    kind, at_ms, data, _ = _ITEM.decode(event.item)
     return EventAnswer(_event_id(job, at_ms, event.seq), job, space, kind, data, rfc3339(at_ms), event.seq)
 
 
-_ITEM = msgspec.json.Decoder(tuple[str, int, Raw])
+_ITEM = msgspec.json.Decoder(tuple[str, int, Raw, str])
 
 
 def _event_id(job: str, at_ms: int, seq: int) -> str:

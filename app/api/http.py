@@ -247,7 +247,7 @@ class Gate:
     ) -> None:
         self._keyring = keyring
         self._rate = rate
-        self._space_of = space_of
+        self.space_of = space_of
         self._exists = exists
         self.settings = settings
 
@@ -259,7 +259,7 @@ class Gate:
         identity = call.identity = await self._keyring.identify(call.key)
         identity.require(action.scope)
         if "job_id" in call.params:
-            space = await self._space_of(call.job)
+            space = await self.space_of(call.job)
             if space is not None:
                 identity.require_space(space)
             call.space = space or ""

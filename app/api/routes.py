@@ -1,9 +1,8 @@
 """Which path leads where. The paths that are called most come first: Starlette tries one route after the other."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from app import metrics
@@ -19,6 +18,7 @@ from app.api.producer import Producer
 from app.api.reader import Reader
 from app.api.worker import Worker
 from app.auth import ANY, ROOT, Keyring, Rate
+from app.stream import Streams, denying
 
 if TYPE_CHECKING:
     from app.main import Backend
@@ -39,6 +39,7 @@ class Handlers:
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
         self.metrics = Metrics(backend.overview)
+        self.streams = Streams(backend.live, self.gate, backend.clock, backend.settings)
 
 
 def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
@@ -99,6 +100,8 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     resources = {path: Resource(handlers.gate, path, actions) for path, actions in table(handlers).items()}
     app.base, app.lanes = f"{BASE}/", lanes(resources)
     app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
+    for path, stream in handlers.streams.paths().items():
+        app.router.routes += [Route(BASE + path, stream), WebSocketRoute(BASE + path, stream)]
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
     app.router.routes.append(Route("/metrics", handlers.metrics))
@@ -111,16 +114,7 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a path that does not exist; to a WebSocket, before the upgrade."""
     if scope["type"] == "websocket":
         await receive()
-        await not_found().send(_denying(send))
+        await not_found().send(denying(send))
     elif scope["type"] == "http":
         metrics.refused("not_found", ())
         await not_found().send(send)
-
-
-def _denying(send: Send) -> Send:
-    """A `send` that refuses a WebSocket with an HTTP answer (ASGI's WebSocket denial response)."""
-
-    async def deny(message: Mapping[str, object]) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    return deny

@@ -1,5 +1,5 @@
--- One event: an item ["type",at,data] at the end of the job's list, an entry of the space's feed, and one message on the
--- job's channel and on the space's. The message is the same JSON object everywhere:
+-- One event: an item ["type",at,data,"status"] at the end of the job's list, an entry of the space's feed, and one
+-- message on the job's channel and on the space's. The message is the same JSON object everywhere:
 -- {"type","jobId","jobName","status","seq","feed","at","counts","data"}; seq counts the job's events, feed the space's.
 local EVENTS_MOST = 10000
 local EVENTS_BYTES_MOST = 16777216
@@ -24,7 +24,7 @@ local function emit(space, id, job, kind, data, feed, now, counted)
   local events = job.key .. ':events'
   -- Twice used, and a number costs as much to spell as the rest of a text to join.
   local at, position = string.format('%d', now), string.format('%d', feed)
-  local item = '["' .. kind .. '",' .. at .. ',' .. data .. ']'
+  local item = '["' .. kind .. '",' .. at .. ',' .. data .. ',"' .. job.status .. '"]'
   local kept = redis.call('RPUSH', events, item)
   job.event_seq = job.event_seq + 1
   job.event_bytes = job.event_bytes + #item

@@ -1,0 +1,279 @@
+"""What viewers of a stream see: the frames of a job and of a space, encoded once for all who see the same. No I/O.
+
+Owns: the members of every frame, which of them a narrow caller may see, and the envelopes of the two transports: a
+WebSocket frame (RFC 6455) and a chunk of server-sent events.
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+JSON that belongs to users is copied as bytes.
+"""
+
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.clock import rfc3339
+from app.job import ENDED, Status
+
+NULL = Raw(b"null")
+
+ENDS = frozenset(status.value for status in ENDED)
+"""Types of the events that end a job; they are spelled like the statuses."""
+
+
+class Audience(IntEnum):
+    """Who looks: progress only, every event, every event and the log's lines, or a whole space."""
+
+    NARROW = 0
+    FULL = 1
+    LINES = 2
+    SPACE = 3
+
+
+class Stream(IntEnum):
+    """A gapless sequence, counted from 1: the events of a job, the lines of its log, the events of a space."""
+
+    EVENTS = 0
+    LOGS = 1
+    FEED = 2
+
+
+class Message(Struct):
+    """What lua/include/emit.lua publishes and puts on the feed. `jobName`, `counts` and `data` are JSON."""
+
+    type: str
+    jobId: str
+    jobName: Raw
+    status: str
+    seq: int
+    feed: int
+    at: int
+    counts: Raw
+    data: Raw
+    omitted: bool = False
+
+
+read_message = msgspec.json.Decoder(Message).decode
+"""The Message in a hint or an entry of the feed."""
+
+read_item = msgspec.json.Decoder(tuple[str, int, Raw, str]).decode
+"""An item of a job's list of events: type, ms, data, status."""
+
+
+class Frame(Protocol):
+    """Something to send. It takes a viewer from `first - 1` to `last`; both are 0 for what has no place of its own."""
+
+    first: int
+    last: int
+
+    def text(self, audience: Audience) -> bytes | None:
+        """The JSON object that this audience sees; None if it sees nothing of it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes to keep it."""
+
+
+def event_text(kind: str, job: str, status: str, data: bytes, *, seq: int, at_ms: int) -> bytes:
+    """The frame of one event of a job."""
+    head = b'{"type":"%b","jobId":"%b","status":"%b","data":' % (kind.encode(), job.encode(), status.encode())
+    return b'%b%b,"seq":%d,"timestamp":"%b"}' % (head, data, seq, rfc3339(at_ms).encode())
+
+
+def narrow_text(kind: str, job: str, status: str, data: bytes, at_ms: int) -> bytes:
+    """The same for a narrow caller: no seq, and no data unless it is progress."""
+    head = b'{"type":"%b","jobId":"%b","status":"%b",' % (kind.encode(), job.encode(), status.encode())
+    shown = b'"data":%b,' % data if data else b""
+    return b'%b%b"seq":null,"timestamp":"%b"}' % (head, shown, rfc3339(at_ms).encode())
+
+
+class JobEvent:
+    """One event of a job."""
+
+    __slots__ = ("_full", "_narrow", "at_ms", "first", "kind", "last", "status")
+
+    def __init__(self, job: str, seq: int, kind: str, *, at_ms: int, data: bytes, status: str) -> None:
+        self.first = self.last = seq
+        self.kind = kind
+        self.status = status
+        self.at_ms = at_ms
+        self._full = event_text(kind, job, status, data, seq=seq, at_ms=at_ms)
+        completed = kind == Status.COMPLETED
+        self._narrow = narrow_text(kind, job, status, b"", at_ms) if completed else None
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the end of the job."""
+        return self.kind in ENDS
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._full) + 200
+
+    def text(self, audience: Audience) -> bytes | None:
+        return self._narrow if audience is Audience.NARROW else self._full
+
+
+class Progress:
+    """The latest progress of a job; `seq` is that of the event before it."""
+
+    __slots__ = ("_data", "_job", "_status", "at_ms", "first", "last", "seq")
+
+    def __init__(self, job: str, seq: int, status: str, at_ms: int, data: bytes) -> None:
+        self.first = self.last = 0
+        self.seq = seq
+        self.at_ms = at_ms
+        self._job = job
+        self._status = status
+        self._data = data
+
+    @property
+    def data(self) -> bytes:
+        """The progress itself, as JSON."""
+        return self._data
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._data) + 200
+
+    def text(self, audience: Audience) -> bytes | None:
+        if audience is Audience.NARROW:
+            return narrow_text("progress", self._job, self._status, self._data, self.at_ms)
+        return event_text("progress", self._job, self._status, self._data, seq=self.seq, at_ms=self.at_ms)
+
+
+class LogLines:
+    """Lines of a job's log: that they came, and, for those who want them, what they say (`entries`, a JSON array)."""
+
+    __slots__ = ("_head", "_tail", "at_ms", "entries", "first", "last")
+
+    def __init__(
+        self, job: str, status: str, first: int, last: int, *, at_ms: int, entries: bytes | None = None
+    ) -> None:
+        self.first = first
+        self.last = last
+        self.at_ms = at_ms
+        self.entries = entries
+        self._head = b'{"type":"logs","jobId":"%b","status":"%b","data":{"fromSeq":%d,"toSeq":%d,"inserted":%d' % (
+            job.encode(),
+            status.encode(),
+            first,
+            last,
+            last - first + 1,
+        )
+        self._tail = b'},"timestamp":"%b"}' % rfc3339(at_ms).encode()
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.entries or b"") + 400
+
+    def text(self, audience: Audience) -> bytes | None:
+        if audience is Audience.NARROW:
+            return None
+        if audience is Audience.LINES and self.entries is not None:
+            return b'%b,"entries":%b%b' % (self._head, self.entries, self._tail)
+        return self._head + self._tail
+
+
+class Gap:
+    """What cannot be replayed. Only for those who follow by seq."""
+
+    __slots__ = ("_text", "first", "last", "stream")
+
+    def __init__(self, job: str, stream: Stream, first: int, last: int, *, reason: str, epoch: str) -> None:
+        self.stream = stream
+        self.first = first
+        self.last = last
+        self._text = msgspec.json.encode(
+            {
+                "type": "gap",
+                "jobId": job,
+                "stream": stream.name.lower(),
+                "from": first,
+                "to": last,
+                "reason": reason,
+                "epoch": epoch,
+            }
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._text)
+
+    def text(self, audience: Audience) -> bytes | None:
+        return None if audience is Audience.NARROW else self._text
+
+
+class SpaceEvent:
+    """One event of a job, or its progress, as the viewers of its space see it. `after` is the event before progress."""
+
+    __slots__ = ("_text", "after", "counts", "first", "last")
+
+    def __init__(self, message: Message) -> None:
+        self.after = message.feed
+        self.first = self.last = 0 if message.type == "progress" else message.feed
+        self.counts = b"" if message.counts == NULL else bytes(message.counts)
+        parts = [
+            event_text(
+                message.type, message.jobId, message.status, bytes(message.data), seq=message.feed, at_ms=message.at
+            )[:-1],
+            b',"jobName":%b' % bytes(message.jobName),
+        ]
+        if self.counts:
+            parts.append(b',"counts":%b' % self.counts)
+        if message.omitted:
+            parts.append(b',"omitted":true')
+        self._text = b"".join((*parts, b"}"))
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._text) + 200
+
+    def text(self, audience: Audience) -> bytes | None:
+        return self._text
+
+
+def init_text(
+    job: str, status: str, progress: bytes, *, seq: int | None, log_seq: int | None, epoch: str, at_ms: int
+) -> bytes:
+    """The first frame of a job stream: seqs are None for narrow callers."""
+    return msgspec.json.encode(
+        {
+            "type": "init",
+            "jobId": job,
+            "status": status,
+            "data": Raw(progress),
+            "seq": seq,
+            "logSeq": log_seq,
+            "epoch": epoch,
+            "timestamp": rfc3339(at_ms),
+        }
+    )
+
+
+def connected_text(seq: int, instance_id: str, counts: bytes, *, missed: bool) -> bytes:
+    """The first frame of a space stream."""
+    return msgspec.json.encode(
+        {"type": "connected", "seq": seq, "streamInstanceId": instance_id, "missed": missed, "counts": Raw(counts)}
+    )
+
+
+def websocket_frame(text: bytes, _: str = "") -> bytes:
+    """One unmasked text frame. https://www.rfc-editor.org/rfc/rfc6455#section-5.2"""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8), text)
+
+
+def server_sent_event(text: bytes, position: str) -> bytes:
+    """One event with its id, as a chunk of HTTP/1.1."""
+    return chunk(b"id: %b\ndata: %b\n\n" % (position.encode(), text))
+
+
+def chunk(text: bytes) -> bytes:
+    """A chunk of a body of unknown length. https://www.rfc-editor.org/rfc/rfc9112#section-7.1"""
+    return b"%x\r\n%b\r\n" % (len(text), text)

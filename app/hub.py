@@ -1,0 +1,172 @@
+"""Fan-out inside a process: who watches what, and what each of them is sent next. No I/O.
+
+Owns: the join of replay and live. A viewer that is up to date is live: it is written every frame as it leaves. A viewer
+that is behind, because it resumes or reads slowly, is fed from the shelf, or asks for a page, at its own pace, until
+it is up to date. Both moves happen between two frames, so that nothing is lost and nothing comes twice.
+Never: waits for a viewer, or keeps more for one than its connection's buffer holds.
+Always: the end of a job leaves after every line that was appended before it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from app.event import Audience, Frame, Stream
+
+Wrap = Callable[[bytes, str], bytes]
+
+
+class Outlet(Protocol):
+    """A viewer's connection, as the hub sees it."""
+
+    full: bool
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Send bytes that were wrapped before."""
+
+    @property
+    def wrap(self) -> Wrap:
+        """Put a JSON text and a position into what the transport wants; the same function for all of a kind."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what was written, then end."""
+
+
+class Viewer:
+    """One connection and, while it is not live, where it stands."""
+
+    __slots__ = ("audience", "log_seq", "outlet", "progress_ms", "seq")
+
+    outlet: Outlet
+
+    def __init__(self, audience: Audience) -> None:
+        self.audience = audience
+        self.seq = 0
+        self.log_seq = 0
+        self.progress_ms = 0
+
+
+class Need(NamedTuple):
+    """A read: the frames of a sequence after a seq."""
+
+    stream: Stream
+    after: int
+
+
+class Group:
+    """Live viewers that are written the same bytes."""
+
+    __slots__ = ("audience", "members", "wrap")
+
+    def __init__(self, audience: Audience, wrap: Wrap) -> None:
+        self.audience = audience
+        self.wrap = wrap
+        self.members: dict[Viewer, Callable[[bytes], None]] = {}
+
+
+class Topic(ABC):
+    """What viewers watch together: see app/topics.py for the two kinds. `epoch` marks positions.
+
+    While it is suspended, nothing leaves: what the store holds has to be looked at first.
+    """
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.viewers: set[Viewer] = set()
+        self.suspended = False
+        self._groups: dict[tuple[Audience, Wrap], Group] = {}
+        self._filled: list[Viewer] = []
+
+    # Viewers
+
+    def join(self, viewer: Viewer) -> Need | None:
+        """Feed a viewer from its position on; it is live as soon as it is up to date. Returns the page it needs."""
+        self.viewers.add(viewer)
+        return self.feed(viewer)
+
+    def leave(self, viewer: Viewer) -> None:
+        """The viewer has gone."""
+        self.viewers.discard(viewer)
+        self._retire(viewer)
+
+    def is_live(self, viewer: Viewer) -> bool:
+        """Whether it is written every frame as it leaves."""
+        group = self._groups.get((viewer.audience, viewer.outlet.wrap))
+        return group is not None and viewer in group.members
+
+    def filled(self, viewer: Viewer) -> None:
+        """Its connection takes no more; noted while frames are written, acted upon after."""
+        self._filled.append(viewer)
+
+    def feed(self, viewer: Viewer) -> Need | None:
+        """Write to a viewer that is behind, until it is full, or live, or needs a page."""
+        while viewer in self.viewers and not viewer.outlet.full and not self.suspended:
+            step = self._step(viewer)
+            if isinstance(step, Need):
+                return step
+            if step is None:
+                self._enlist(viewer)
+                return None
+            self._give(viewer, step)
+        return None
+
+    def _give(self, viewer: Viewer, frame: Frame) -> None:
+        """Write one frame to one viewer, which moves on."""
+        self._move(viewer, frame)
+        text = frame.text(viewer.audience)
+        if text is not None:
+            viewer.outlet.write(viewer.outlet.wrap(text, self.position_of(viewer)))
+
+    def _enlist(self, viewer: Viewer) -> None:
+        key = (viewer.audience, viewer.outlet.wrap)
+        if key not in self._groups:
+            self._groups[key] = Group(*key)
+        self._groups[key].members[viewer] = viewer.outlet.write
+
+    def _retire(self, viewer: Viewer) -> None:
+        key = (viewer.audience, viewer.outlet.wrap)
+        group = self._groups.get(key)
+        if group is not None and group.members.pop(viewer, None) is not None:
+            self._note(viewer)
+            if not group.members:
+                del self._groups[key]
+
+    # Frames
+
+    def _send(self, frame: Frame) -> None:
+        """Write a frame to everybody who is live; whoever became full by it is behind from now on."""
+        for group in self._groups.values():
+            text = frame.text(group.audience)
+            if text is not None:
+                data = group.wrap(text, self.position(group.audience))
+                for write in group.members.values():
+                    write(data)
+        while self._filled:
+            self._retire(self._filled.pop())
+
+    # What a job and a space do differently
+
+    @abstractmethod
+    def position(self, audience: Audience) -> str:
+        """Where those who are live stand, as an id to resume from."""
+
+    @abstractmethod
+    def position_of(self, viewer: Viewer) -> str:
+        """Where one viewer stands, likewise."""
+
+    @abstractmethod
+    def advance(self) -> list[Need]:
+        """Let leave what can leave; returns what is missing."""
+
+    @abstractmethod
+    def _step(self, viewer: Viewer) -> Frame | Need | None:
+        """What a viewer that is behind gets next: a frame, or a page that has it; None when it is up to date."""
+
+    @abstractmethod
+    def _move(self, viewer: Viewer, frame: Frame) -> None:
+        """The viewer's position after the frame."""
+
+    @abstractmethod
+    def _note(self, viewer: Viewer) -> None:
+        """The viewer is live no more: where it stands."""

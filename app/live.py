@@ -1,0 +1,265 @@
+"""Everybody who watches something in this process: which topics there are, and what time does to connections.
+
+Owns: opening a topic when the first viewer comes and closing it a while after the last has gone; one clock for all
+connections (pings, readers that stand still, keys that were revoked, topics that may have missed a hint); sending
+everybody away when the process ends.
+Never: has a task or a timer for a connection.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from app.auth import Identity, Keyring
+from app.error import Refusal, unavailable
+from app.hub import Viewer
+from app.job_watch import JobWatch, Standing
+from app.outlet import Outlet, away
+from app.space_watch import SpaceWatch
+from app.watch import Surroundings, Watch
+
+TICK_S = 0.25
+PING_TICKS = 80
+LOOK_TICKS = 6
+"""Ticks between two pings of a connection, and between two looks at the store for hints that were lost."""
+
+LINGER_S = 10.0
+STILL_S = 30.0
+"""How long a topic outlives its last viewer, and a full connection the last byte that it took."""
+
+CLOSE_S = 10.0
+LOOK_AT_ONCE = 500
+
+WAVE_S = 0.05
+WAVES = 20
+DRAIN_S = 10.0
+
+W = TypeVar("W", bound=Watch)
+
+
+class Live:
+    """The viewers of this process. The watcher of their outlets."""
+
+    def __init__(self, around: Surroundings, keyring: Keyring) -> None:
+        self._around = around
+        self._keyring = keyring
+        self._watches: dict[tuple[str, str], Watch] = {}
+        self._opening: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._pings: list[set[Outlet]] = [set() for _ in range(PING_TICKS)]
+        self._ping_of: dict[Outlet, int] = {}
+        self._keys: dict[Identity, set[Outlet]] = {}
+        self._still: dict[Outlet, tuple[int, float]] = {}
+        self._ending: dict[Outlet, float] = {}
+        self._clock: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+        self.draining = False
+
+    @property
+    def viewers(self) -> int:
+        """How many connections there are."""
+        return len(self._ping_of)
+
+    def start(self) -> None:
+        """Begin to keep time."""
+        self._around.epoch.on_change(self._doubt)
+        self._clock = asyncio.create_task(self._tick_forever(), name="live")
+
+    async def close(self) -> None:
+        """Watch nothing any more."""
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.gather(self._clock, return_exceptions=True)
+        for watch in self._watches.values():
+            watch.close()
+        for outlet in tuple(self._ping_of):
+            outlet.abort()
+
+    # Topics
+
+    async def job(self, space: str, job: str) -> JobWatch:
+        """The watch of a job, in step with the store. Refusals: job_not_found, unavailable."""
+        return await self._watch((space, job), lambda: JobWatch(self._around, self._gone, space, job))
+
+    async def space(self, space: str) -> SpaceWatch:
+        """The watch of a space, in step with the store. Refusals: space_not_found, unavailable."""
+        return await self._watch((space, ""), lambda: SpaceWatch(self._around, self._gone, space))
+
+    async def _watch(self, key: tuple[str, str], make: Callable[[], W]) -> W:
+        if self.draining:
+            raise unavailable("This process is shutting down.")
+        if key not in self._watches:
+            self._watches[key] = watch = make()
+            self._opening[key] = asyncio.create_task(self._open(key, watch.open()))
+        found: W = self._watches[key]  # type: ignore[assignment]  # one kind of watch to each kind of key
+        found.idle_since_s = None
+        if key in self._opening:
+            await asyncio.shield(self._opening[key])
+        await found.settled()
+        return found
+
+    async def _open(self, key: tuple[str, str], opening: Awaitable[None]) -> None:
+        try:
+            await opening
+        except BaseException:
+            self._watches.pop(key).close()
+            raise
+        finally:
+            del self._opening[key]
+
+    def _gone(self, watch: Watch) -> None:
+        """What was watched has been deleted."""
+        for key, known in tuple(self._watches.items()):
+            if known is watch:
+                del self._watches[key]
+        for viewer in tuple(watch.topic.viewers):
+            viewer.outlet.close(1008, "It has been deleted.")
+        watch.close()
+
+    def _doubt(self) -> None:
+        for watch in self._watches.values():
+            watch.doubt()
+
+    # Connections
+
+    def admit(self, viewer: Viewer, outlet: Outlet, watch: Watch, identity: Identity | None) -> None:
+        """A connection is there; its first frame has been written."""
+        outlet.watcher = self
+        outlet.viewer = (viewer, watch, identity)
+        slot = random.randrange(PING_TICKS)
+        self._ping_of[outlet] = slot
+        self._pings[slot].add(outlet)
+        if identity is not None and not identity.is_root:
+            self._keys.setdefault(identity, set()).add(outlet)
+        watch.join(viewer)
+
+    def filled(self, outlet: Outlet) -> None:
+        viewer, watch, _ = outlet.viewer
+        watch.topic.filled(viewer)
+        self._still[outlet] = (outlet.buffered_bytes, asyncio.get_running_loop().time())
+
+    def drained(self, outlet: Outlet) -> None:
+        self._still.pop(outlet, None)
+        viewer, watch, _ = outlet.viewer
+        if not outlet.closing:
+            watch.feed(viewer)
+
+    def ending(self, outlet: Outlet) -> None:
+        viewer, watch, _ = outlet.viewer
+        watch.topic.leave(viewer)
+        self._ending[outlet] = asyncio.get_running_loop().time() + CLOSE_S
+
+    def lost(self, outlet: Outlet) -> None:
+        viewer, watch, identity = outlet.viewer
+        watch.topic.leave(viewer)
+        self._pings[self._ping_of.pop(outlet)].discard(outlet)
+        self._still.pop(outlet, None)
+        self._ending.pop(outlet, None)
+        if identity in self._keys:
+            self._keys[identity].discard(outlet)
+            if not self._keys[identity]:
+                del self._keys[identity]
+        outlet.watcher = outlet.viewer = None
+        if self.draining and not self._ping_of:
+            self._empty.set()
+
+    # Time
+
+    async def _tick_forever(self) -> None:
+        tick = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            tick += 1
+            for outlet in tuple(self._pings[tick % PING_TICKS]):
+                if not outlet.full and not outlet.closing:
+                    outlet.ping()
+            now_s = asyncio.get_running_loop().time()
+            self._end_still(now_s)
+            self._close_idle(now_s)
+            with contextlib.suppress(Refusal):
+                if tick % 2 == 0:
+                    await self._look_at_keys()
+                if tick % LOOK_TICKS == 0:
+                    await self._look_at_store()
+
+    def _end_still(self, now_s: float) -> None:
+        """Close those who took nothing for a long time; end those who do not answer their close."""
+        for outlet, (size_bytes, since_s) in tuple(self._still.items()):
+            if outlet.buffered_bytes != size_bytes:
+                self._still[outlet] = (outlet.buffered_bytes, now_s)
+            elif now_s - since_s > STILL_S and not outlet.closing:
+                outlet.close(1013, "Nothing was read for 30 s.")
+                self._ending[outlet] = now_s + 1.0
+        for outlet, deadline_s in tuple(self._ending.items()):
+            if now_s > deadline_s:
+                outlet.abort()
+
+    def _close_idle(self, now_s: float) -> None:
+        for key, watch in tuple(self._watches.items()):
+            if key in self._opening or watch.topic.viewers:
+                continue
+            if watch.idle_since_s is None:
+                watch.idle_since_s = now_s
+            elif now_s - watch.idle_since_s > LINGER_S:
+                del self._watches[key]
+                watch.close()
+
+    async def _look_at_keys(self) -> None:
+        identities = tuple(self._keys)
+        for some in parts(identities):
+            works = await self._keyring.work(some)
+            for identity, still in zip(some, works, strict=True):
+                if not still:
+                    for outlet in tuple(self._keys.get(identity, ())):
+                        outlet.close(1008, "The key was revoked, or it has expired.")
+
+    async def _look_at_store(self) -> None:
+        history = self._around.history
+        open_watches = [watch for watch in self._watches.values() if watch.opened]
+        for jobs in parts([watch for watch in open_watches if isinstance(watch, JobWatch)]):
+            before = [watch.standing() for watch in jobs]
+            found = await history.standings([(watch.space, watch.job) for watch in jobs])
+            logs = [watch for watch in jobs if watch.topic.logs is not None]
+            newest = dict(zip(logs, await history.log_newest([watch.job for watch in logs]), strict=True))
+            for watch, then, (seq, at_ms) in zip(jobs, before, found, strict=True):
+                if seq < 0:
+                    self._gone(watch)
+                else:
+                    watch.compare_with(Standing(seq, at_ms, newest.get(watch, 0)), then)
+        for spaces in parts([watch for watch in open_watches if isinstance(watch, SpaceWatch)]):
+            heads = [watch.topic.events.head for watch in spaces]
+            newest_seqs = await history.feed_newest([watch.space for watch in spaces])
+            for space, head, seq in zip(spaces, heads, newest_seqs, strict=True):
+                if seq < 0:
+                    self._gone(space)
+                else:
+                    space.compare_with(seq, head)
+
+    # The end
+
+    async def drain(self) -> None:
+        """Send everybody away, in waves, and return when what was sent has been taken, or was not for long."""
+        self.draining = True
+        outlets = list(self._ping_of)
+        random.shuffle(outlets)
+        spread_ms = min(3000, 100 + len(outlets) // 2)
+        size = max(50, -(-len(outlets) // WAVES))
+        for i in range(0, len(outlets), size):
+            for outlet in outlets[i : i + size]:
+                if outlet in self._ping_of:
+                    outlet.close(1012, away(random.randint(50, 50 + spread_ms)))
+            await asyncio.sleep(WAVE_S)
+        if not self._ping_of:
+            self._empty.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._empty.wait()
+
+
+T = TypeVar("T")
+
+
+def parts(all_: Sequence[T]) -> list[Sequence[T]]:
+    """A sequence in parts that one pipeline carries."""
+    return [all_[i : i + LOOK_AT_ONCE] for i in range(0, len(all_), LOOK_AT_ONCE)]

@@ -1,0 +1,260 @@
+"""The two endpoints of streams: who may look, from where on, and the first frame. After that the connection is Live's.
+
+Owns: the order of refusals (as everywhere, and before the upgrade), what the query and `Last-Event-ID` ask for.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api.http import Action, Answer, Call, ClientGone, Gate, bug, refused
+from app.api.query import Query
+from app.error import Refusal, invalid, job_not_found
+from app.event import Audience, Gap, Stream, connected_text, init_text
+from app.handover import TAKE, TOKEN
+from app.hub import Viewer
+from app.job import ENDED
+from app.job_watch import JobWatch
+from app.live import Live
+from app.outlet import Outlet
+from app.redis_clock import RedisClock
+from app.settings import Settings
+from app.topics import NO_MORE
+from app.watch import Watch
+
+SEQ_MOST = 2**53
+EVENT_STREAM_HEAD: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        (b"connection", b"close"),
+    ],
+}
+
+
+class Asked(NamedTuple):
+    """Where a viewer wants to go on: positions (None: from now on) and the epoch in which they were given out."""
+
+    after: int | None
+    logs_after: int | None
+    epoch: str | None
+    again: bool
+    """Whether a browser's EventSource connects again by itself."""
+
+
+class StreamCall(Call):
+    """A request for a stream: the key may stand in the query, where `app/handover.py` has taken it from."""
+
+    @property
+    def key(self) -> str:
+        hidden: str = self.scope.get("extensions", {}).get(TOKEN, "")
+        return super().key or hidden
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether this is a WebSocket."""
+        return bool(self.scope["type"] == "websocket")
+
+
+class Streams:
+    """GET /realtime/..., as WebSocket or as server-sent events."""
+
+    def __init__(self, live: Live, gate: Gate, clock: RedisClock, settings: Settings) -> None:
+        self._live = live
+        self._gate = gate
+        self._clock = clock
+        self._settings = settings
+
+    def paths(self) -> Mapping[str, "Endpoint"]:
+        """Every path below the base."""
+        return {
+            "/realtime/{job_id}": Endpoint(self.job),
+            "/realtime/spaces/{space_id}": Endpoint(self.space),
+        }
+
+    # A job
+
+    async def job(self, call: StreamCall, take: "Take") -> Answer | None:
+        """GET /realtime/:jobId"""
+        full = await self._admit_to_job(call)
+        query = Query(call)
+        lines = query.word("logs", ("true", "false")) == "true"
+        audience = (Audience.LINES if lines else Audience.FULL) if full else Audience.NARROW
+        asked = asked_of_job(query, call.header(b"last-event-id"))
+        if not call.space:
+            raise job_not_found()
+        watch = await self._live.job(call.space, call.job)
+        viewer = Viewer(audience)
+        if not full:
+            if asked.again and watch.topic.status in ENDED:
+                return Answer(204, b"")
+            return await self._begin(call, take, viewer, watch, [])
+        await watch.open_logs()
+        seq = await self._placed(watch, Stream.EVENTS, asked.after, asked.epoch)
+        log_seq = await self._placed(watch, Stream.LOGS, asked.logs_after, asked.epoch)
+        topic = watch.topic
+        viewer.seq = topic.events.head if seq is None else seq
+        viewer.log_seq = topic.log_head if log_seq is None else log_seq
+        lost = [
+            Gap(call.job, stream, at + 1, position, reason="rolled_back", epoch=topic.epoch)
+            for stream, at, position in (
+                (Stream.EVENTS, viewer.seq, asked.after or 0),
+                (Stream.LOGS, viewer.log_seq, asked.logs_after or 0),
+            )
+            if at < position
+        ]
+        nothing_left = viewer.seq == topic.events.head and viewer.log_seq == topic.log_head and not lost
+        if asked.again and topic.status in ENDED and nothing_left:
+            return Answer(204, b"")
+        return await self._begin(call, take, viewer, watch, lost)
+
+    async def _admit_to_job(self, call: StreamCall) -> bool:
+        """Whether the caller sees everything. Refusals as of the gate."""
+        if not call.key and self._settings.anonymous_progress:
+            call.space = await self._gate.space_of(call.job) or ""
+            return False
+        await self._gate.admit(call, Action("jobs:read:progress", nothing))
+        return "jobs:read" in call.identity.scopes
+
+    @staticmethod
+    async def _placed(watch: JobWatch, stream: Stream, position: int | None, epoch: str | None) -> int | None:
+        return None if position is None else await watch.place(stream, position, epoch)
+
+    async def _begin(
+        self, call: StreamCall, take: "Take", viewer: Viewer, watch: JobWatch, lost: list[Gap]
+    ) -> Answer | None:
+        outlet = await take()
+        topic, full = watch.topic, viewer.audience is not Audience.NARROW
+        progress = topic.progress.data if topic.progress else b"null"
+        viewer.progress_ms = topic.progress.at_ms if topic.progress else 0
+        if not full:
+            viewer.seq = topic.events.head
+        seq, log_seq = (viewer.seq, viewer.log_seq) if full else (None, None)
+        first = init_text(
+            call.job, topic.status, progress, seq=seq, log_seq=log_seq, epoch=topic.epoch, at_ms=self._clock.now_ms()
+        )
+        viewer.outlet = outlet
+        outlet.write(outlet.wrap(first, topic.position_of(viewer)))
+        for gap in lost:
+            outlet.write(outlet.wrap(gap.text(viewer.audience) or b"", topic.position_of(viewer)))
+        self._hand_over(call, viewer, outlet, watch)
+        if not full and topic.status in ENDED:
+            outlet.close(NO_MORE, "")
+        return None
+
+    # A space
+
+    async def space(self, call: StreamCall, take: "Take") -> Answer | None:
+        """GET /realtime/spaces/:spaceId"""
+        await self._gate.admit(call, Action("jobs:read", nothing))
+        query = Query(call)
+        since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
+        watch = await self._live.space(call.space)
+        seq, missed = await watch.place(since, instance_id)
+        outlet = await take()
+        topic = watch.topic
+        viewer = Viewer(Audience.SPACE)
+        viewer.outlet = outlet
+        viewer.seq = topic.events.head if seq is None else seq
+        first = connected_text(viewer.seq, topic.instance_id, topic.counts, missed=missed)
+        outlet.write(outlet.wrap(first, topic.position_of(viewer)))
+        self._hand_over(call, viewer, outlet, watch)
+        return None
+
+    def _hand_over(self, call: StreamCall, viewer: Viewer, outlet: Outlet, watch: Watch) -> None:
+        self._live.admit(viewer, outlet, watch, call.identity if hasattr(call, "identity") else None)
+
+
+Take = Callable[[], Awaitable[Outlet]]
+
+
+class Endpoint:
+    """One path, for both transports: the ASGI application behind its routes."""
+
+    def __init__(self, handler: Callable[[StreamCall, Take], Awaitable[Answer | None]]) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = StreamCall(scope, receive)
+        answering = send
+        if call.is_socket:
+            await receive()
+            answering = denying(send)
+
+        async def take() -> Outlet:
+            if not call.is_socket:
+                await send(EVENT_STREAM_HEAD)
+            outlet: Outlet | None = scope["extensions"][TAKE]()
+            if outlet is None:
+                raise ClientGone
+            return outlet
+
+        try:
+            result = await self._answer(call, take)
+        except ClientGone:
+            return
+        if result is not None:
+            await result.send(answering)
+
+    async def _answer(self, call: StreamCall, take: Take) -> Answer | None:
+        try:
+            if not call.is_socket and call.scope["method"] != "GET":
+                raise Refusal("method_not_allowed", "This path allows GET.", headers={"allow": "GET"})
+            return await self._handler(call, take)
+        except Refusal as refusal:
+            return refused(refusal)
+        except ClientGone:
+            raise
+        except Exception:
+            return bug(call.scope)
+
+
+def denying(send: Send) -> Send:
+    """A `send` that refuses a WebSocket with an HTTP answer (ASGI's WebSocket denial response)."""
+
+    async def deny(message: Mapping[str, Any]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return deny
+
+
+async def nothing(call: Call) -> Answer:
+    """The handler of an action that is only asked for its scope."""
+    return Answer(204, b"")
+
+
+def asked_of_job(query: Query, last_event_id: str) -> Asked:
+    """What a job stream begins with; `Last-Event-ID` wins. Refusal `invalid_request`."""
+    after, logs_after = optional(query, "after"), optional(query, "logsAfter")
+    if not last_event_id:
+        return Asked(after, logs_after, query.text("epoch"), again=False)
+    epoch, *positions = last_event_id.split(".")
+    if len(positions) != 2 or not all(is_seq(text) or not text for text in positions):
+        raise invalid("Last-Event-ID is not one of ours.")
+    seq, log_seq = (int(text) if text else None for text in positions)
+    return Asked(seq, log_seq, epoch, again=True)
+
+
+def asked_of_space(query: Query, last_event_id: str) -> tuple[int | None, str | None]:
+    """Since which seq of which instance; `Last-Event-ID` wins. Refusal `invalid_request`."""
+    since, instance_id = optional(query, "since"), query.text("streamInstanceId")
+    if not last_event_id:
+        return since, instance_id
+    instance_id, _, seq = last_event_id.rpartition(".")
+    if not is_seq(seq):
+        raise invalid("Last-Event-ID is not one of ours.")
+    return int(seq), instance_id
+
+
+def optional(query: Query, name: str) -> int | None:
+    """A seq, or None without the parameter. Refusal `invalid_request`."""
+    return None if query.text(name) is None else query.integer(name, 0, 0, SEQ_MOST)
+
+
+def is_seq(text: str) -> bool:
+    """Whether a text is a seq."""
+    return text.isascii() and text.isdigit() and len(text) < 17

@@ -1,0 +1,23 @@
+-- Where a job stands, and its newest events, as they are at one moment: what a stream begins with.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- ARGV[1] id     the job
+-- ARGV[2] int    events at most
+-- ARGV[3] bytes  of events at most
+-- Replies: {'ok', status, progress or false, its time in ms or false, seq of the newest event, events kept,
+--          {event, ...}} | {'no_job'}
+-- Events: none
+-- Cost: 3 commands
+local space_key = KEYS[1]
+local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key = string.sub(space_key, 1, -6) .. 'job:' .. id
+
+local field = redis.call('HMGET', key, 'status', 'progress', 'progressAt', 'eventSeq')
+if not field[1] then return { 'no_job' } end
+local kept = redis.call('LLEN', key .. ':events')
+local newest = most > 0 and redis.call('LRANGE', key .. ':events', -most, -1) or {}
+local bytes, from = 0, #newest + 1
+while from > 1 and bytes + #newest[from - 1] <= most_bytes do
+  from = from - 1
+  bytes = bytes + #newest[from]
+end
+return { 'ok', field[1], field[2], field[3], tonumber(field[4]), kept, { unpack(newest, from) } }
