@@ -17,9 +17,8 @@ from tests.valkey import Valkey, until
 
 PAGE = (Path(__file__).parent.parent / "docs" / "redis.md").read_text()
 EXAMPLES: dict[str, str] = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-COMMANDS = [
-    line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.split("\n")
-]
+SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for block in SHELL for line in block.splitlines()]
 NASTY = ["", "\0", "a\nb", "emoji 😀", '"quoted" \\', "\u2028"]
 
 
