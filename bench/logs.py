@@ -55,11 +55,10 @@ def real_lines() -> list[str]:
 
 def ndjson(messages: Sequence[str], grave: Container[int] = ()) -> bytes:
     """Entries of these messages; errors at the places in `grave`."""
-    levels = ("error" if place in grave else "info" for place in range(len(messages)))
-    entries = (
-        {"level": level, "message": text, "source": "stdout"} for level, text in zip(levels, messages, strict=True)
+    return b"\n".join(
+        msgspec.json.encode({"level": "error" if place in grave else "info", "message": text, "source": "stdout"})
+        for place, text in enumerate(messages)
     )
-    return b"\n".join(map(msgspec.json.encode, entries))
 
 
 # Appends
@@ -72,13 +71,13 @@ def appends(rig: Rig) -> list[Trial]:
     packed = gzip.compress(b"\n".join(noise), 6)
     return [
         xadd(rig, LINES),
-        _append(rig, "append 1000", b"\n".join(LINES), 1000, 1.0),
-        _append(rig, "append 1000, gzip, hard to compress", packed, 1000, 0.6, "content-encoding: gzip"),
-        _append(rig, "append 100", b"\n".join(LINES[:100]), 100, 0.5),
+        _append(rig, "append 1000", b"\n".join(LINES), 1000, least=1.0),
+        _append(rig, "append 1000, gzip, hard to compress", packed, 1000, least=0.6, more="content-encoding: gzip"),
+        _append(rig, "append 100", b"\n".join(LINES[:100]), 100, least=0.5),
     ]
 
 
-def _append(rig: Rig, name: str, body: bytes, lines: int, least: float, more: str = "") -> Trial:
+def _append(rig: Rig, name: str, body: bytes, lines: int, *, least: float, more: str = "") -> Trial:
     load = partial(_appenders, rig, body, APPENDERS, more)
     return Trial(name, "lines/s", load, lines, XADD, Target(least, of_ratio=True), tidy=True)
 
