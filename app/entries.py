@@ -55,7 +55,7 @@ SPELLINGS = {level.value: level for level in Level} | {
 NO_METADATA = Raw()
 
 
-class Line(Struct, omit_defaults=True):
+class Line(Struct, omit_defaults=True, gc=False):
     """A line as it is stored, in the order of docs/redis.md."""
 
     level: Level
@@ -69,7 +69,7 @@ Message = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
 """A message of at most 16 Ki characters needs no look at its bytes."""
 
 
-class Entry(Struct):
+class Entry(Struct, gc=False):
     """What a client sends, as nearly all of them do."""
 
     message: Message
@@ -79,7 +79,7 @@ class Entry(Struct):
     metadata: Raw = NO_METADATA
 
 
-class AnyEntry(Struct):
+class AnyEntry(Struct, gc=False):
     """An entry whose types are right, and whose limits are still to be checked."""
 
     message: str
