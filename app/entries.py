@@ -111,6 +111,7 @@ _any_entry = msgspec.json.Decoder(AnyEntry | str)
 _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BLANKS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
 
 
@@ -199,14 +200,16 @@ class Intake:
 
     def take_lines(self, piece: bytes) -> None:
         """A piece of NDJSON; blank lines do not count."""
-        if any(blank in piece for blank in (b"\n\n", b"\n\r", b"\n ", b"\n\t")):
-            piece = _BLANK_LINES.sub(b"\n", piece)
         piece = piece.strip(b" \t\r\n")
+        ends = piece.count(b"\n")
+        if piece.count(b"}\n{") != ends and any(blank in piece for blank in _BLANKS):
+            piece = _BLANK_LINES.sub(b"\n", piece)
+            ends = piece.count(b"\n")
         if not piece:
             return
-        first = self._count(piece.count(b"\n") + 1)
+        first = self._count(ends + 1)
         try:
-            lines = [line_of(entry) for entry in _entry_lines.decode_lines(piece)]
+            lines = lines_of(_entry_lines.decode_lines(piece))
         except (*MALFORMED, Refusal):
             lines = []
         if len(lines) != self.lines - first:
@@ -217,7 +220,7 @@ class Intake:
         """Items of a JSON array."""
         first = self._count(len(items))
         try:
-            lines = [line_of(entry) for entry in _entries.decode(b"[" + b",".join(items) + b"]")]
+            lines = lines_of(_entries.decode(b"[" + b",".join(items) + b"]"))
         except (*MALFORMED, Refusal):
             lines = self._one_by_one(first, items)
         self._keep(lines)
@@ -267,6 +270,16 @@ def encoded(lines: list[Line]) -> Iterator[Part]:
     half = len(lines) // 2
     yield from encoded(lines[:half])
     yield from encoded(lines[half:])
+
+
+def lines_of(entries: list[Entry | str]) -> list[Line]:
+    """The lines of usual entries. Refusal when a time or metadata are not fine."""
+    return [
+        Line(entry.level or Level.INFO, entry.message, entry.source)
+        if type(entry) is Entry and entry.timestamp is None and entry.metadata is NO_METADATA
+        else line_of(entry)
+        for entry in entries
+    ]
 
 
 def line_of(entry: Entry | str) -> Line:
