@@ -150,7 +150,7 @@ def test_a_shell_command_does_what_the_page_says(valkey: Valkey, line: str) -> N
     ((id_, fields),) = reply if words[0] == "XRANGE" else reply[0][1]
     assert id_ == b"150-0"
     assert fields[b"first"] == b"101"
-    assert json.loads(fields[b"lines"])[19] == {"level": "info", "message": "line 120"}
+    assert json.loads(fields[b"lines"])[19] == {"message": "line 120"}
 
 
 def test_every_example_of_the_page_is_run_here() -> None:
