@@ -5,7 +5,8 @@ column that nobody asks for: a search opens the messages, and the rest only wher
 
     header    version, bit of each level that occurs, first and last seq, first and last time of acceptance,
               bytes of the lines as stored before, bytes of the messages' frame
-    messages  a zstd frame: the messages in UTF-8, line breaks between them; or bytes 0xFF, when one has a line break
+    messages  a zstd frame: the messages in UTF-8, line breaks between them; or, when one has a line break,
+              a byte 0xFF after each
     the rest  a zstd frame of a msgpack array: see `Columns`
 """
 
@@ -30,7 +31,7 @@ OPEN_BYTES = 4 << 20
 
 VERSION = 1
 _HEADER = struct.Struct(">BBQQQQII")
-_ZSTD_LEVEL = 3
+_ZSTD_LEVEL = 1
 _BIT = {level: 1 << bit for bit, level in enumerate(LEVELS)}
 _NUMBER = {level: number for number, level in enumerate(LEVELS)}
 _FF = b"\xff"
@@ -115,10 +116,9 @@ def _extras(rows: list[Row]) -> tuple[bytes, str]:
 
 def _joined(messages: list[str]) -> bytes:
     """One text of all messages. UTF-8 never has the byte 0xFF."""
-    text = "\n".join(messages)
-    if text.count("\n") == len(messages) - 1:
-        return text.encode()
-    return _FF.join([message.encode() for message in messages])
+    if "\n" not in "".join(messages):
+        return "\n".join(messages).encode()
+    return b"".join([message.encode() + _FF for message in messages])
 
 
 class Block:
@@ -214,7 +214,7 @@ class Block:
 
 def texts_of(messages: bytes) -> Texts:
     """The messages of a block."""
-    return Texts(messages, _FF if _FF in messages else b"\n")
+    return Texts(messages[:-1], _FF) if _FF in messages else Texts(messages, b"\n")
 
 
 def opening(runs: list[Run]) -> Iterator[Run]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -55,11 +55,11 @@ SPELLINGS = {level.value: level for level in Level} | {
 NO_METADATA = Raw()
 
 
-class Line(Struct, omit_defaults=True):
+class Line(Struct, omit_defaults=True, gc=False):
     """A line as it is stored, in the order of docs/redis.md."""
 
-    level: Level
     message: str
+    level: Level = Level.INFO
     source: str | None = None
     metadata: Raw = NO_METADATA
     loggedAt: str | None = None
@@ -69,17 +69,17 @@ Message = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
 """A message of at most 16 Ki characters needs no look at its bytes."""
 
 
-class Entry(Struct):
-    """What a client sends, as nearly all of them do."""
+class Entry(Struct, omit_defaults=True, gc=False):
+    """What a client sends, as nearly all of them do. Without time and metadata it is stored as it is."""
 
     message: Message
     level: Level | None = Level.INFO
-    timestamp: str | None = None
     source: Annotated[str, Meta(max_length=SOURCE_CHARS)] | None = None
     metadata: Raw = NO_METADATA
+    timestamp: str | None = None
 
 
-class AnyEntry(Struct):
+class AnyEntry(Struct, gc=False):
     """An entry whose types are right, and whose limits are still to be checked."""
 
     message: str
@@ -111,6 +111,7 @@ _any_entry = msgspec.json.Decoder(AnyEntry | str)
 _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BLANKS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
 
 
@@ -199,16 +200,19 @@ class Intake:
 
     def take_lines(self, piece: bytes) -> None:
         """A piece of NDJSON; blank lines do not count."""
-        if any(blank in piece for blank in (b"\n\n", b"\n\r", b"\n ", b"\n\t")):
-            piece = _BLANK_LINES.sub(b"\n", piece)
         piece = piece.strip(b" \t\r\n")
+        ends = piece.count(b"\n")
+        if piece.count(b"}\n{") != ends and any(blank in piece for blank in _BLANKS):
+            piece = _BLANK_LINES.sub(b"\n", piece)
+            ends = piece.count(b"\n")
         if not piece:
             return
-        first = self._count(piece.count(b"\n") + 1)
+        first = self._count(ends + 1)
+        lines: Sequence[Entry | Line] = []
         try:
-            lines = [line_of(entry) for entry in _entry_lines.decode_lines(piece)]
+            lines = lines_of(_entry_lines.decode_lines(piece))
         except (*MALFORMED, Refusal):
-            lines = []
+            pass
         if len(lines) != self.lines - first:
             lines = self._one_by_one(first, piece.split(b"\n"))
         self._keep(lines)
@@ -216,8 +220,9 @@ class Intake:
     def take_items(self, items: list[Raw]) -> None:
         """Items of a JSON array."""
         first = self._count(len(items))
+        lines: Sequence[Entry | Line] = []
         try:
-            lines = [line_of(entry) for entry in _entries.decode(b"[" + b",".join(items) + b"]")]
+            lines = lines_of(_entries.decode(b"[" + b",".join(items) + b"]"))
         except (*MALFORMED, Refusal):
             lines = self._one_by_one(first, items)
         self._keep(lines)
@@ -253,12 +258,12 @@ class Intake:
         else:
             self._bad = self._bad or fault
 
-    def _keep(self, lines: list[Line]) -> None:
+    def _keep(self, lines: Sequence[Entry | Line]) -> None:
         if lines and not (self._over or self._bad):
             self.parts.extend(encoded(lines))
 
 
-def encoded(lines: list[Line]) -> Iterator[Part]:
+def encoded(lines: Sequence[Entry | Line]) -> Iterator[Part]:
     """Parts of at most PART_BYTES that hold these lines; a longer line has one of its own."""
     text = _encode(lines)
     if len(text) <= PART_BYTES or len(lines) == 1:
@@ -269,13 +274,24 @@ def encoded(lines: list[Line]) -> Iterator[Part]:
     yield from encoded(lines[half:])
 
 
+def lines_of(entries: list[Entry | str]) -> Sequence[Entry | Line]:
+    """The lines of usual entries. Refusal when a time or metadata are not fine."""
+    if list(map(type, entries)).count(Entry) == len(entries):
+        usual = cast("list[Entry]", entries)
+        levels, times = [entry.level for entry in usual], [entry.timestamp for entry in usual]
+        plain = [entry.metadata for entry in usual].count(NO_METADATA) == times.count(None) == len(entries)
+        if plain and None not in levels:
+            return usual
+    return [line_of(entry) for entry in entries]
+
+
 def line_of(entry: Entry | str) -> Line:
     """The line of a usual entry. Refusal when its time or its metadata are not fine."""
     if isinstance(entry, str):
-        return Line(Level.INFO, entry)
+        return Line(entry)
     return Line(
-        entry.level or Level.INFO,
         entry.message,
+        entry.level or Level.INFO,
         entry.source,
         metadata_of(entry.metadata) if entry.metadata else NO_METADATA,
         None if entry.timestamp is None else logged_at(entry.timestamp),
@@ -300,7 +316,7 @@ def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     if entry.source is not None and len(entry.source) > SOURCE_CHARS:
         raise too_large(f"source has more than {SOURCE_CHARS} characters", "sourceChars", SOURCE_CHARS)
     message = shortened(entry.message)
-    usual = Entry(message, level, entry.timestamp, entry.source, entry.metadata)
+    usual = Entry(message, level, entry.source, entry.metadata, entry.timestamp)
     return line_of(usual), message is not entry.message
 
 

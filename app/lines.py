@@ -30,7 +30,7 @@ LOWERED_TO_ASCII = ("\u0130".encode(), "\u212a".encode())
 """The only characters beyond ASCII whose lower case has a letter of ASCII."""
 
 
-class Row(Struct):
+class Row(Struct, gc=False):
     """A line as the API answers it. The fields that a stored line has not are set by `rows_of`."""
 
     id: str = ""

@@ -5,6 +5,7 @@ Owns: which options the server runs with (the benchmarks use the same), the sign
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # else every full collection walks through all modules, for some ten milliseconds
         self.accepting.set()
 
 

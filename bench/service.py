@@ -105,6 +105,22 @@ class Service:
         """What the echo has used so far."""
         return cpu_s(self._echo.pid)
 
+    def rss_bytes(self) -> int:
+        """The memory that the web process holds now."""
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most that it held since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Begin to look for the most anew (proc(5), clear_refs)."""
+        Path(f"/proc/{self._web.pid}/clear_refs").write_text("5")
+
+    def _memory(self, name: str) -> int:
+        lines = Path(f"/proc/{self._web.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
     def claimed(self, count: int) -> list[dict[str, Any]]:
         """Fresh jobs, each with a lease of a day: ids and lease tokens as create answers them."""
         job = {"name": "bench", "claim": True, "timeoutSeconds": 86_400}
