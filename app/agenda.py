@@ -2,10 +2,11 @@
 
 It is a hint. A space is taken out before it is worked on, and whoever makes something due afterwards puts it in again;
 what a script makes due earlier than before is noted by its caller. A hint that was lost, with the process that should
-have noted it, is made good by a walk through all spaces, a few at a time.
+have noted it, is made good by a walk through the spaces, a few at a time.
 """
 
 from collections.abc import Sequence
+from zlib import crc32
 
 from app.clock import MOST_MS
 from app.keys import Keys
@@ -16,6 +17,9 @@ from app.settings import Settings
 
 STRIDE = 100
 """Spaces that are noted in one trip."""
+
+IDLE_WALKS = 4
+"""A space in which there was nothing to do at all is looked at on one walk of these."""
 
 
 class Agenda:
@@ -31,6 +35,8 @@ class Agenda:
         self._keys = keys
         self._clock = clock
         self._keep_ms = settings.retention_s * 1000
+        self._idle: set[str] = set()
+        self._walks = 0
         self.owed: dict[str, None] = {}
         self.tidying: dict[str, None] = {}
 
@@ -57,6 +63,7 @@ class Agenda:
             moments = [at for at in (urgent, None if space in self.tidying else patient) if at is not None]
             if moments:
                 hints += (min(moments), space)
+            (self._idle.add if urgent is None and patient is None else self._idle.discard)(space)
         if hints:
             await self._link.call("ZADD", self._keys.due, "LT", *hints)
         for space in spaces:
@@ -67,7 +74,13 @@ class Agenda:
         await self._link.call("ZADD", self._keys.due, "LT", self._clock.now_ms() + int(seconds * 1000), space)
         self.owed.pop(space, None)
 
-    async def strides(self) -> list[list[str]]:
-        """Every space there is, in portions for `note`; at least one portion."""
-        spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+    async def strides(self, *, all_of_them: bool) -> list[list[str]]:
+        """The spaces to note on a walk, in portions, of which there is at least one: of the idle ones some, or all."""
+        every = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        self._idle.intersection_update(every)
+        self._walks += 1
+        spaces = [space for space in every if all_of_them or space not in self._idle or self._has_its_turn(space)]
         return [spaces[start : start + STRIDE] for start in range(0, max(1, len(spaces)), STRIDE)]
+
+    def _has_its_turn(self, space: str) -> bool:
+        return (crc32(space.encode()) + self._walks) % IDLE_WALKS == 0

@@ -37,9 +37,7 @@ class Plain(Connector):
         self._timeout_s = timeout_s
 
     async def connect(self) -> Connection:
-        made: Connection = self._kind(protocol=2, socket_timeout=self._timeout_s, **self._options)
-        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
-        return made
+        return await connected(self._kind(protocol=2, socket_timeout=self._timeout_s, **self._options))
 
 
 class BySentinel(Connector):
@@ -78,13 +76,21 @@ class BySentinel(Connector):
 
     async def connect(self) -> Connection:
         host, port = await primary(self._places, self._service, self._timeout_s)
-        made: Connection = self._kind(host=host, port=port, **self._options)
-        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
-        return made
+        return await connected(self._kind(host=host, port=port, **self._options))
 
     async def has_moved(self, connection: Connection) -> bool:
         host, port = await primary(self._places, self._service, self._timeout_s)
         return (host, port) != (connection.host, connection.port)
+
+
+async def connected(made: Connection) -> Connection:
+    """The connection, connected; whatever goes wrong meanwhile, a cancellation too, leaves nothing open."""
+    try:
+        await made.connect()  # type: ignore[no-untyped-call]  # untyped there
+    except BaseException:
+        await made.disconnect(nowait=True)
+        raise
+    return made
 
 
 async def primary(places: Sequence[tuple[str, int]], service: str, timeout_s: float) -> tuple[str, int]:

@@ -6,6 +6,7 @@ https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from typing import Any
@@ -50,10 +51,9 @@ class LeaseExpiry:
 
     async def wait(self, most_s: float) -> None:
         """Return when a lease key expired, at the latest after `most_s`."""
-        try:
-            await asyncio.wait_for(self._heard.wait(), most_s)
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._heard.wait()
 
     def _up(self) -> None:
         self._link.post("PSUBSCRIBE", self._pattern)

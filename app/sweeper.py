@@ -104,7 +104,7 @@ class Sweeper:
                 await self._begins_within(TICK_S)
 
     async def _walk(self, in_haste: bool) -> None:
-        strides = await self._agenda.strides()
+        strides = await self._agenda.strides(all_of_them=in_haste)
         for spaces in strides:
             await self._note(spaces)
             if not in_haste and await self._begins_within(WALK_S / len(strides)):
@@ -120,7 +120,8 @@ class Sweeper:
 
     async def _begins_within(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._begun.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._begun.wait()
         except TimeoutError:
             return False
         return True

@@ -34,6 +34,11 @@ async def eventually(condition: Callable[[], Awaitable[object]], within_s: float
     return time.monotonic() - begun
 
 
+async def truth(value: object) -> object:
+    """A condition for `eventually` that needs no waiting itself."""
+    return value
+
+
 async def home(room: Room) -> str:
     """The room's space, made when it is first wanted."""
     if not room.space:

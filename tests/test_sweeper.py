@@ -9,7 +9,21 @@ import pytest
 
 from app.main import Backend
 from tests.log_room import Room, refusal_of, with_room
-from tests.sweeping import events, eventually, fields, home, is_in, lapse, make, make_many, run, sweep, sweeping, take
+from tests.sweeping import (
+    events,
+    eventually,
+    fields,
+    home,
+    is_in,
+    lapse,
+    make,
+    make_many,
+    run,
+    sweep,
+    sweeping,
+    take,
+    truth,
+)
 
 
 def test_a_delivered_job_whose_lease_ends_goes_back_without_using_a_retry() -> None:
@@ -155,10 +169,10 @@ def test_an_exponential_delay_has_a_cap_and_full_jitter_for_each_job_of_one_swee
             await lapse(room, *jobs)
             now = room.backend.clock.now_ms()
             await sweep(room)
-            due = [int((await fields(room, job))["scheduledFor"]) - now for job in jobs]
+            due = [int((await fields(room, job)).get("scheduledFor", now)) - now for job in jobs]
             waits.append(due)
             for id_ in jobs:
-                await room.call("ZADD", room.keys.scheduled(room.space), 1, id_)
+                await room.call("ZADD", room.keys.scheduled(room.space), "XX", 1, id_)
             await sweep(room)
         for wait, cap in zip(waits, (10_000, 20_000, 30_000), strict=True):
             assert len(set(wait)) > 50, "each job has a delay of its own"
@@ -217,10 +231,6 @@ def test_a_hint_used_up_by_an_early_look_does_not_hide_the_next_lease() -> None:
             assert await eventually(lambda: is_in(room, second, "pending"), 2) > 0.9
 
     with_room(work)
-
-
-async def truth(value: object) -> object:
-    return value
 
 
 def test_a_space_that_fails_does_not_stand_in_the_way_of_others(caplog: pytest.LogCaptureFixture) -> None:

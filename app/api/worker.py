@@ -55,7 +55,8 @@ class Worker:
                 jobs = await self._take(call.space, count, names)
                 if not jobs:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(waiter.woken.wait(), deadline_s - loop.time())
+                        async with asyncio.timeout_at(deadline_s):
+                            await waiter.woken.wait()
         finally:
             self._rooms.leave(call.space, waiter, satisfied=bool(jobs))
             gone.cancel()

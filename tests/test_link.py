@@ -1,0 +1,222 @@
+"""The link to Redis: answers in order, failures that tell the truth, and nothing ever sent twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from redis.asyncio.connection import Connection
+
+from app import link as link_module
+from app.connect import BySentinel, Plain, connector
+from app.error import Refusal
+from app.link import REFUSALS, Link, RedisFault, ScriptUnknown
+from app.scripts import Scripts
+from tests.log_room import Room, refusal_of, with_room
+from tests.sweeping import eventually, truth
+
+PONG = b"+PONG\r\n"
+Answer = Callable[[bytes], bytes | None]
+
+
+class FakeRedis:
+    """A server that answers what it is told to: None closes the connection, b"" says nothing."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.heard: list[bytes] = []
+        self.connections = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if b"CLIENT" in data or b"SETINFO" in data:
+                    writer.write(b"+OK\r\n" * data.count(b"SETINFO"))
+                    continue
+                self.heard.append(data)
+                said = self.answer(data)
+                if said is None:
+                    break
+                writer.write(said)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def linked(answer: Answer, *, timeout_s: float = 3.0) -> AsyncIterator[tuple[Link, FakeRedis]]:
+    """A link that stands, to a fake server."""
+    fake = FakeRedis(answer)
+    server = await asyncio.start_server(fake, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    link = Link(connector(f"redis://127.0.0.1:{port}", timeout_s), name="test", timeout_s=timeout_s)
+    link.start()
+    try:
+        await link.ready(5)
+        yield link, fake
+    finally:
+        await link.close()
+        server.close()
+        await asyncio.gather(*fake.tasks)
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    """An async test to its end."""
+
+    async def whole() -> None:
+        await work()
+
+    asyncio.run(whole())
+
+
+def test_answers_belong_to_their_calls_however_many_wait() -> None:
+    async def work(room: Room) -> None:
+        answers = await asyncio.gather(*(room.call("ECHO", number) for number in range(5000)))
+        assert answers == [b"%d" % number for number in range(5000)]
+
+    with_room(work)
+
+
+def test_a_command_whose_answer_is_lost_is_unknown_and_was_sent_once() -> None:
+    async def work() -> None:
+        async with linked(lambda data: None if b"INCR" in data else PONG) as (link, fake):
+            assert (await refusal_of(link.call("INCR", "k"))).code == "outcome_unknown"
+            await eventually(lambda: truth(link.up))
+            assert await link.call("PING") == b"PONG"
+            assert sum(data.count(b"INCR") for data in fake.heard) == 1
+            assert fake.connections == 2
+
+    run(work)
+
+
+def test_a_server_that_says_nothing_breaks_the_link_after_the_timeout() -> None:
+    async def work() -> None:
+        async with linked(lambda data: b"", timeout_s=0.3) as (link, fake):
+            begun = asyncio.get_running_loop().time()
+            refusals = await asyncio.gather(*(refusal_of(link.call("INCR", "k")) for _ in range(3)))
+            assert {refusal.code for refusal in refusals} == {"outcome_unknown"}
+            assert 0.3 <= asyncio.get_running_loop().time() - begun < 1
+            assert sum(data.count(b"INCR") for data in fake.heard) == 3
+
+    run(work)
+
+
+def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
+    async def work() -> None:
+        link = Link(connector("redis://127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
+        link.start()
+        assert (await refusal_of(link.call("INCR", "k"))).code == "unavailable"
+        assert (await refusal_of(link.pipeline(("INCR", "k"), ("INCR", "k")))).code == "unavailable"
+        link.cast("INCR", "k")
+        await link.close()
+
+    run(work)
+
+
+def test_a_link_that_goes_at_the_moment_of_a_call_refuses_it_and_shifts_no_later_answer() -> None:
+    async def work(room: Room) -> None:
+        link = room.backend.control
+        link._drop()
+        link._up.set()
+        assert (await refusal_of(link.call("ECHO", "lost"))).code == "unavailable"
+        link._up.clear()
+        await link.ready(5)
+        assert [await link.call("ECHO", word) for word in ("a", "b", "c")] == [b"a", b"b", b"c"]
+
+    with_room(work)
+
+
+def test_too_many_waiting_calls_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "IN_FLIGHT", 10)
+
+    async def work() -> None:
+        async with linked(lambda data: b"") as (link, fake):
+            waiting = [asyncio.ensure_future(link.call("INCR", "k")) for _ in range(8)]
+            await eventually(lambda: truth(sum(data.count(b"INCR") for data in fake.heard) == 8))
+            assert (await refusal_of(link.pipeline(*[("DECR", "k")] * 3))).code == "unavailable"
+            for call in waiting:
+                call.cancel()
+            assert not any(b"DECR" in data for data in fake.heard)
+
+    run(work)
+
+
+@pytest.mark.parametrize("word", REFUSALS)
+def test_error_replies_after_which_nothing_was_done_are_unavailable(word: str) -> None:
+    async def work() -> None:
+        async with linked(lambda data: f"-{word} because\r\n".encode()) as (link, _):
+            refusal = await refusal_of(link.call("SET", "k", "v"))
+            assert (refusal.code, refusal.text) == ("unavailable", REFUSALS[word])
+            assert refusal.headers["retry-after"]
+
+    run(work)
+
+
+def test_other_error_replies_are_faults_and_noscript_is_told_apart() -> None:
+    async def work(room: Room) -> None:
+        with pytest.raises(RedisFault):
+            await room.call("NO-SUCH-COMMAND")
+        with pytest.raises(ScriptUnknown):
+            await room.call("EVALSHA", "0" * 40, 0)
+        await room.call("SCRIPT", "FLUSH")
+        assert await Scripts(room.backend.control).run("ready_probe", [room.keys.probe], [])
+        await room.call("SCRIPT", "FLUSH")
+        calls = [([room.keys.space("S")], [1000])] * 2
+        assert await Scripts(room.backend.control).read_many("space_due", calls) == [[None, None]] * 2
+
+    with_room(work)
+
+
+def test_a_server_that_moved_is_left() -> None:
+    class Moving(Plain):
+        """Its server has moved once."""
+
+        asked = 0
+
+        async def has_moved(self, connection: Connection) -> bool:
+            self.asked += 1
+            return self.asked == 1
+
+    async def work(room: Room) -> None:
+        moving = Moving(room.settings.redis_url, 3.0)
+        link = Link(moving, name="test", timeout_s=3.0)
+        link.start()
+        await link.ready(5)
+        before = await link.call("CLIENT", "ID")
+        await eventually(lambda: truth(moving.asked), 3)
+        assert await link.call("CLIENT", "ID") != before
+        await link.close()
+
+    with_room(work)
+
+
+def test_a_sentinel_url_names_hosts_service_and_database() -> None:
+    made = connector("redis+sentinel://me:secret@one,two:7000/jobs/3", 1.0)
+    assert isinstance(made, BySentinel)
+    assert made._places == [("one", 26379), ("two", 7000)]
+    assert (made._service, made._options["db"], made._options["password"]) == ("jobs", 3, "secret")
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://one:26379", "http://one", "redis+cluster://one", "nonsense"])
+def test_a_url_that_cannot_be_used_is_said_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        connector(url, 1.0)
+
+
+def test_a_refusal_tells_no_secret() -> None:
+    async def work() -> None:
+        link = Link(connector("redis://me:hunter2@127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
+        link.start()
+        try:
+            await link.call("PING")
+        except Refusal as refusal:
+            told = str(refusal.body())
+        await link.close()
+        assert "hunter2" not in told
+
+    run(work)
