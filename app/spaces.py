@@ -20,6 +20,12 @@ from app.store import Fields, Store, pairs
 
 PUBLIC_SCOPES = ("jobs:read:progress",)
 
+PRUNED_TOKENS = 10
+"""Keys of a space that are looked at when one is made: so those that expired never outnumber the others for long."""
+
+TOKEN_MADE_MS = 60_000
+"""A key whose hash is missing for longer than that after its listing will not get one."""
+
 
 class Space(NamedTuple):
     """A space: its hash, and its jobs by status (a JSON object)."""
@@ -145,7 +151,18 @@ class Spaces:
         if reply[0] == b"past":
             await self._control.call("HDEL", self._keys.tokens(space), token_id)
             raise invalid("expiresAt is not in the future.")
+        await self._prune_tokens(space)
         return Token(token_id, name, list(scopes), int(reply[1]), expires_ms, None, key)
+
+    async def _prune_tokens(self, space: str) -> None:
+        """Forget some keys that expired: their hashes went by themselves. One of a fresh key may be still to come."""
+        flat = await self._control.call("HRANDFIELD", self._keys.tokens(space), PRUNED_TOKENS, "WITHVALUES")
+        old = encode_ulid(self._clock.now_ms() - TOKEN_MADE_MS, bytes(10)).encode()
+        listed = [(id_, hashed) for id_, hashed in zip(flat[::2], flat[1::2], strict=True) if id_ < old]
+        there = await self._control.pipeline(*(("EXISTS", self._keys.token(hashed.decode())) for _, hashed in listed))
+        gone = [id_ for (id_, _), exists in zip(listed, there, strict=True) if not exists]
+        if gone:
+            await self._control.call("HDEL", self._keys.tokens(space), *gone)
 
     async def tokens(self, space: str) -> list[Token]:
         """The keys of a space that work, oldest first. Refusal `space_not_found`."""

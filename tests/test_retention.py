@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
 
+from app.job import encode_ulid
 from app.logs import key_of
 from tests.log_room import Room, batch_of, with_room
 from tests.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
@@ -209,3 +210,21 @@ def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves() -> None
             assert 0 < await room.call("PTTL", key) <= (room.settings.retention_s + 86_400) * 1000, key
 
     with_room(work, retention_s=3600)
+
+
+def test_keys_that_expired_leave_the_list_of_their_space() -> None:
+    async def work(room: Room) -> None:
+        spaces, listed = room.backend.spaces, room.keys.tokens(await home(room))
+        long_ago = [encode_ulid(number, bytes(10)) for number in range(20)]
+        for id_ in long_ago:
+            await room.call("HSET", listed, id_, f"digest-{id_}")
+        being_made = encode_ulid(room.backend.clock.now_ms(), bytes(10))
+        await room.call("HSET", listed, being_made, "digest of one whose hash is still to come")
+        for _ in range(20):
+            await spaces.create_token(room.space, "worker", ("jobs:worker",), None)
+        kept = {id_.decode() for id_ in await room.call("HKEYS", listed)}
+        assert being_made in kept
+        assert len(kept & set(long_ago)) < 10
+        assert len(await spaces.tokens(room.space)) == 21
+
+    with_room(work)
