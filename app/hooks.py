@@ -7,7 +7,7 @@ Owns how these stand in the space's hash, and what of them is shown: never a sec
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from yarl import URL
 
 SLACK_EVENTS = {
@@ -54,6 +54,7 @@ class HooksShown(Struct, rename="camel"):
     slack: Slack | None
 
 
+NOTHING = Hooks()
 PUSH = msgspec.json.Decoder(Push)
 SLACK = msgspec.json.Decoder(Slack)
 
@@ -67,9 +68,11 @@ def hooks(fields: Mapping[str, bytes]) -> Hooks:
     )
 
 
-def shown(fields: Mapping[str, bytes]) -> HooksShown:
-    """The same, fit to be shown."""
+def shown(fields: Mapping[str, bytes]) -> HooksShown | UnsetType:
+    """The same, fit to be shown; UNSET when nothing is set."""
     found = hooks(fields)
+    if found == NOTHING:
+        return UNSET
     push, slack = found.push, found.slack
     return HooksShown(
         len(found.secrets),

@@ -3,6 +3,8 @@
 Owns: how many errands run at once, in all and for each host, in which order, and which hosts are left alone for a
 while. Never: does I/O; knows what an errand is about.
 
+Hosts that have not answered of late share half of all places: however many hang, those that answer have the rest.
+
 A lane begins two errands wide, grows by one with each answer, and shrinks to one when none comes. After ten in a row
 without an answer its breaker opens: nobody goes there for 30 s, then one errand tries, and each vain try doubles the
 rest, up to five minutes.
@@ -13,6 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 log = logging.getLogger("jobwire.callbacks")
@@ -61,6 +64,11 @@ class Lane:
         self._window_s = 0.0
         self._window_done = 0
         self._rate: float | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether the host has answered of late."""
+        return self._vain == 0 and self._width > WIDTH_BEGUN
 
     def has_room(self, now_s: float) -> bool:
         """Whether one more of those that wait may run."""
@@ -121,7 +129,8 @@ class Hosts:
         self._most = most
         self._clock_s = clock_s
         self._lanes: dict[str, Lane] = {}
-        self._ready: dict[Lane, None] = {}
+        self._ready: dict[bool, dict[Lane, None]] = {True: {}, False: {}}
+        self._doubtful = 0
         self._running: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._closing = False
@@ -169,17 +178,23 @@ class Hosts:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    def _has_place(self, answers: bool) -> bool:
+        """Whether one more may run, of a host that answers or of one that is in doubt."""
+        return len(self._running) < self._most and (answers or self._doubtful < max(1, self._most // 2))
+
     def _start(self, lane: Lane) -> None:
         """Start what may run in a lane; what must wait for the others is remembered in turn."""
         now_s = self._clock_s()
         while lane.has_room(now_s):
-            if len(self._running) >= self._most:
-                self._ready.setdefault(lane)
+            answers = lane.answers
+            if not self._has_place(answers):
+                self._ready[answers].setdefault(lane)
                 return
             lane.running += 1
+            self._doubtful += not answers
             task = asyncio.create_task(self._run(lane, lane.waiting.popleft()), name="errand")
             self._running.add(task)
-            task.add_done_callback(lambda done: self._ended(lane, done))
+            task.add_done_callback(partial(self._ended, lane, answers))
 
     async def _run(self, lane: Lane, errand: Errand) -> None:
         answered = None
@@ -190,18 +205,21 @@ class Hosts:
         finally:
             lane.done(answered, self._clock_s())
 
-    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+    def _ended(self, lane: Lane, answers: bool, task: asyncio.Task[None]) -> None:
+        """Give the place to whose turn it is; `answers` is what the host did when the errand began."""
         self._running.discard(task)
+        self._doubtful -= not answers
         self.in_hand -= 1
         now_s = self._clock_s()
         if now_s < lane.closed_until_s:
             self._put_off_waiting(lane, lane.closed_until_s - now_s)
         if lane.has_room(now_s):
-            self._ready.setdefault(lane)
-        while self._ready and len(self._running) < self._most:
-            turn = next(iter(self._ready))
-            del self._ready[turn]
-            self._start(turn)
+            self._ready[lane.answers].setdefault(lane)
+        for kind, ready in self._ready.items():
+            while ready and self._has_place(kind):
+                turn = next(iter(ready))
+                del ready[turn]
+                self._start(turn)
         self._freed.set()
 
     def _put_off_waiting(self, lane: Lane, delay_s: float) -> None:

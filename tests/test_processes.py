@@ -110,7 +110,7 @@ def test_web_with_workers_answers_and_leaves_at_sigterm(valkey: Valkey) -> None:
         until(lambda: not answers(f"http://127.0.0.1:{port}/healthz"))
 
 
-@pytest.mark.parametrize("command", ["web", "sweeper"])
+@pytest.mark.parametrize("command", ["web", "sweeper", "callbacks"])
 def test_a_process_without_redis_url_says_so(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jobwire", command], env=environment(), capture_output=True, text=True, check=False

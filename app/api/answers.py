@@ -80,7 +80,7 @@ class SpaceAnswer(Struct, rename="camel"):
     name: str
     created_at: str
     counts: Raw
-    hooks: HooksShown
+    hooks: HooksShown | UnsetType = UNSET
     public_token: str | UnsetType = UNSET
     webhook_secret: str | UnsetType = UNSET
 

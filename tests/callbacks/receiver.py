@@ -9,7 +9,7 @@ how much, and how long after the end of its job each first one came. The other p
 /flaky/N     503 N times a job, then 200          /redirect    302 to /ok
 /huge        500 and 10 MiB          /drip        500, and a body that never ends
 /hang        no answer, ever         /drop        the connection is closed
-/echo        500 and the request's headers
+/echo        500 and the request's headers        /late        200 after a fifth of a second
 """
 
 import asyncio
@@ -80,6 +80,8 @@ class Receiver:
             return web.Response(status=500, text=str(dict(request.headers)))
         if word == "drip":
             return await drip(request)
+        if word == "late":
+            await asyncio.sleep(0.2)
         if word == "hang":
             await asyncio.sleep(3600)
         if word == "drop":

@@ -69,9 +69,10 @@ def receiver() -> Iterator[Receiving]:
         yield receiving
 
 
-def delivered(service: Service, receiver: Receiving) -> list[str]:
-    """Delivered jobs; a third of their receivers fail once."""
-    urls = [receiver.url("/flaky/1" if number % 3 == 0 else "/ok") for number in range(JOBS)]
+def delivered(service: Service, receiver: Receiving, *paths: str) -> list[str]:
+    """Delivered jobs that call back these paths in turn; without any, every other one fails once."""
+    turns = paths or ("/ok", "/flaky/1")
+    urls = [receiver.url(turns[number % len(turns)]) for number in range(JOBS)]
     jobs = [{"name": "n", "claim": True, "maxRetries": 0, "callbackUrl": url} for url in urls]
     reply = service.call("POST", f"/spaces/{service.space}/jobs", jobs)
     assert reply.status == 201
@@ -119,7 +120,7 @@ def check(service: Service, receiver: Receiving, jobs: list[str]) -> int:
 
 
 def test_callbacks_processes_that_are_killed_lose_nothing(service: Apart, receiver: Receiving) -> None:
-    jobs = delivered(service, receiver)
+    jobs = delivered(service, receiver, "/ok", "/flaky/1", "/late")
 
     def live_and_die() -> None:
         with service.callbacks() as process:
@@ -129,7 +130,8 @@ def test_callbacks_processes_that_are_killed_lose_nothing(service: Apart, receiv
 
     ending(service, jobs, live_and_die, 4)
     with service.callbacks(), service.callbacks():
-        check(service, receiver, jobs)
+        cut_off = check(service, receiver, jobs)
+    assert cut_off > 0, "no try was cut off: this test has shown nothing"
 
 
 def test_a_redis_that_is_killed_loses_nothing(valkey: Valkey, service: Apart, receiver: Receiving) -> None:
@@ -160,6 +162,18 @@ def test_a_redis_that_stalls_delays_and_loses_nothing(valkey: Valkey, service: A
     with service.callbacks():
         ending(service, jobs, stall, 2)
         check(service, receiver, jobs)
+
+
+def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: Receiving) -> None:
+    with Valkey() as valkey, Apart(valkey) as service:
+        jobs = delivered(service, receiver)
+        valkey.cli("CONFIG", "SET", "maxmemory", "1mb")
+        ending(service, jobs, lambda: None, 1)
+        with service.callbacks():
+            until(lambda: valkey.cli("INFO", "errorstats").get("errorstat_OOM"))
+            assert receiver.count()["times"] == {}
+            valkey.cli("CONFIG", "SET", "maxmemory", "0")
+            assert check(service, receiver, jobs) == 0
 
 
 def test_a_process_that_is_told_to_leave_gives_back_what_it_has(service: Apart, receiver: Receiving) -> None:

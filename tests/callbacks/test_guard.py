@@ -172,6 +172,12 @@ def test_a_host_that_takes_no_connection_costs_a_third_of_the_limit() -> None:
     assert (outcome.status, outcome.error, outcome.reached) == (None, "No connection within 0.3 s.", False)
 
 
+def test_tls_that_fails_is_a_failure_without_an_answer(receiver: Receiving) -> None:
+    outcome = post(receiver.url("/ok").replace("http:", "https:"))
+    assert (outcome.status, outcome.reached) == (None, False)
+    assert outcome.error.startswith("TLS failed")
+
+
 def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

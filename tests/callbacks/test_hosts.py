@@ -91,7 +91,7 @@ def test_a_host_that_hangs_holds_two_places_and_the_others_go_on() -> None:
         await settled()
         assert all(errand.begun for errand in healthy)
 
-    on_loop(work, most=50)
+    on_loop(work, most=100)
 
 
 def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
@@ -176,6 +176,9 @@ def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None
             await free.acquire()
             return True
 
+        for host in ("a", "b"):
+            offer(hosts, host, yes, 4)
+        await settled()
         first = offer(hosts, "a", one, 12)
         second = offer(hosts, "b", one, 12)
         await settled()
@@ -187,6 +190,20 @@ def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None
         assert sum(errand.begun for errand in first) >= 4
 
     on_loop(work, most=3)
+
+
+def test_hosts_that_hang_share_half_of_all_places_however_many_they_are() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        offer(hosts, "healthy", yes, 4)
+        await settled()
+        hanging = [errand for number in range(50) for errand in offer(hosts, f"hanging-{number}", hang, 5)]
+        await settled()
+        assert sum(errand.begun for errand in hanging) == 10
+        healthy = offer(hosts, "healthy", yes, 20)
+        await settled()
+        assert all(errand.begun for errand in healthy)
+
+    on_loop(work, most=20)
 
 
 def test_an_errand_that_fails_leaves_its_place(caplog: Any) -> None:

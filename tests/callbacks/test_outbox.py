@@ -69,7 +69,7 @@ class Desk:
     async def events(self, job: str) -> list[tuple[str, Any]]:
         """The job's callback events."""
         items = [json.loads(event.item) for event in (await self.store.job(self.space, job))[1].events]
-        return [(kind, data) for kind, _, data in items if kind.startswith("callback_")]
+        return [(kind, data) for kind, _, data, *_ in items if kind.startswith("callback_")]
 
 
 def at_desk(work: Any, **settings: Any) -> None:

@@ -79,7 +79,7 @@ def test_a_push_that_was_taken_away_ends(service: Service, receiver: Receiving) 
     space = hooked(service, receiver, push={"url": receiver.url("/ok")})
     other = hooked(service, receiver, push={"url": receiver.url("/ok")})
     shown = service.call("PATCH", f"/spaces/{space}", {"push": None}).body
-    assert shown["hooks"]["push"] is None
+    assert "hooks" not in shown
 
     def ended() -> bool:
         job = service.call("POST", f"/spaces/{space}/jobs", {"name": "first"}).body["id"]
