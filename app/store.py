@@ -8,7 +8,6 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from app.clock import MOST_MS
 from app.error import invalid, job_not_found
 from app.job import (
     EVENTS_ANSWERED,
@@ -158,7 +157,8 @@ class Store:
             return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
         at_ms = int(done[0])
-        self._hint_due(space, min((_first_due_ms(job, at_ms) for job in jobs), default=MOST_MS))
+        if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or job.scheduled_ms is not None]:
+            self._hint_due(space, min(dues))
         return Created(ids, tokens, at_ms, False)
 
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
@@ -329,8 +329,7 @@ class Store:
 
     def _hint_due(self, space: str, at_ms: int) -> None:
         """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
-        if at_ms < MOST_MS:
-            self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
+        self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
 
     def _hint_callback(self, space: str, due_ms: int | None) -> None:
         """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""
@@ -344,9 +343,8 @@ def pairs(flat: Sequence[bytes]) -> Fields:
 
 
 def _first_due_ms(job: NewJob, now_ms: int) -> int:
-    if job.scheduled_ms is not None:
-        return job.scheduled_ms
-    return now_ms + job.timeout_s * 1000 if job.claim else MOST_MS
+    """When something of a scheduled or claimed job is due."""
+    return now_ms + job.timeout_s * 1000 if job.scheduled_ms is None else job.scheduled_ms
 
 
 def _delivered(item: Sequence[Any]) -> Delivered:
