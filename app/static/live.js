@@ -24,7 +24,7 @@ export async function followSpace(session, spaceId, { onCounts, onState, onEvent
 }
 
 /** Tell of a job until `signal`: `onEvent(frame)`, `onProgress(progress)`, `onLines(rows)`, `onState(isLive)`. */
-export async function followJob(session, jobId, { onEvent, onProgress, onLines, onState }, signal) {
+export async function followJob(session, jobId, { onEvent, onProgress, onLines, onHead, onState }, signal) {
   let seq = null;
   let lines = null;
   while (!signal.aborted) {
@@ -37,6 +37,7 @@ export async function followJob(session, jobId, { onEvent, onProgress, onLines, 
         const page = await session.api.get(`/jobs/${jobId}/logs`, lines === null ? { limit: 1 } : { after: lines, limit: 500 }, signal);
         if (lines !== null && page.logs.length) onLines(page.logs);
         more = lines !== null && page.cursor.hasMore;
+        if (lines === null) onHead(page.cursor.newestSeq ?? 0);
         lines = page.cursor.newestSeq ?? 0;
       }
       onState(true);
