@@ -38,12 +38,15 @@ export class JobView {
 
   async start() {
     const { signal } = this;
-    const onEvent = () => this.#loadSoon();
-    const onProgress = (progress) => this.progress.set(progress);
-    const onLines = (rows) => this.log.lines(rows);
-    const onHead = (seq) => this.log.head(seq);
-    const onState = (live) => this.shell.live(live);
-    followJob(this.session, this.id, { onEvent, onProgress, onLines, onHead, onState }, signal);
+    const listeners = {
+      onEvent: () => this.#loadSoon(),
+      onProgress: (progress) => this.progress.set(progress),
+      onLines: (rows) => this.log.lines(rows),
+      onHead: (seq) => this.log.head(seq),
+      onRolledBack: () => this.#rolledBack(),
+      onState: (live) => this.shell.live(live),
+    };
+    followJob(this.session, this.id, listeners, signal);
     const timer = setInterval(() => this.job && this.#showFacts(), 1000);
     signal.addEventListener("abort", () => clearInterval(timer));
     await Promise.all([this.#load(), this.#loadProgress(), this.log.start(this.seq)]);
@@ -90,6 +93,12 @@ export class JobView {
       ),
       this.log.element,
     );
+  }
+
+  /** The service lost what it had told: show what it has now. */
+  #rolledBack() {
+    this.#loadSoon();
+    this.log.reset();
   }
 
   #loadSoon() {

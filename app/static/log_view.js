@@ -71,6 +71,13 @@ export class LogView {
     this.#more();
   }
 
+  /** The log is not what it was: begin anew. */
+  reset() {
+    this.newest = 0;
+    this.window.clear();
+    return this.toTail();
+  }
+
   #flush() {
     this.frame = 0;
     const rows = this.queue.splice(0, FRAME_LINES);

@@ -66,12 +66,24 @@ export class SpaceView {
   }
 
   #follow() {
-    const onCounts = (counts) => this.#count(counts);
-    const onState = (live) => this.shell.live(live);
-    followSpace(this.session, this.id, { onCounts, onState, onEvent: (event) => this.#event(event) }, this.signal);
+    const listeners = {
+      onCounts: (counts) => this.#countSoon(counts),
+      onEvent: (event) => this.#event(event),
+      onMissed: () => this.#touch(),
+      onState: (live) => this.shell.live(live),
+    };
+    followSpace(this.session, this.id, listeners, this.signal);
   }
 
-  #count(counts) {
+  /** Counts come with every event; they are shown once a frame. */
+  #countSoon(counts) {
+    if (!this.counts) requestAnimationFrame(() => this.#count());
+    this.counts = counts;
+  }
+
+  #count() {
+    const counts = this.counts;
+    this.counts = null;
     const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
     for (const [status, tile] of this.tiles) setText(tile.firstChild, count(status ? counts[status] : total));
   }
