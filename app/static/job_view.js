@@ -30,7 +30,7 @@ export class JobView {
     this.facts = h("dl", { class: "facts" });
     this.complaint = h("pre", { class: "complaint", role: "alert", hidden: true, tabindex: 0 });
     this.kill = button("Kill", () => this.#kill(), { class: "danger", hidden: true });
-    this.retry = button("Retry", () => this.#retry(), { class: "primary", hidden: true });
+    this.retry = button("Retry", () => this.#act("retry"), { class: "primary", hidden: true });
     this.again = button("Create another", () => this.#createAnother(), { class: "quiet", hidden: true });
     this.sections = Object.fromEntries(["Attempts", "Timeline", "Payload", "Result", "Checkpoint", "Callback"].map((name) => [name, section(name)]));
     this.element = this.#layout();
@@ -38,12 +38,15 @@ export class JobView {
 
   async start() {
     const { signal } = this;
-    const onEvent = () => this.#loadSoon();
-    const onProgress = (progress) => this.progress.set(progress);
-    const onLines = (rows) => this.log.lines(rows);
-    const onHead = (seq) => this.log.head(seq);
-    const onState = (live) => this.shell.live(live);
-    followJob(this.session, this.id, { onEvent, onProgress, onLines, onHead, onState }, signal);
+    const listeners = {
+      onEvent: () => this.#loadSoon(),
+      onProgress: (progress) => this.progress.set(progress),
+      onLines: (rows) => this.log.lines(rows),
+      onHead: (seq) => this.log.head(seq),
+      onRolledBack: () => this.#rolledBack(),
+      onState: (live) => this.shell.live(live),
+    };
+    followJob(this.session, this.id, listeners, signal);
     const timer = setInterval(() => this.job && this.#showFacts(), 1000);
     signal.addEventListener("abort", () => clearInterval(timer));
     await Promise.all([this.#load(), this.#loadProgress(), this.log.start(this.seq)]);
@@ -60,7 +63,7 @@ export class JobView {
       k: ["Line before", () => log.selectNext(-1)],
       g: ["First line of the log", () => log.toStart()],
       G: ["End of the log", () => log.toTail()],
-      r: ["Retry", () => this.retry.hidden || this.#retry()],
+      r: ["Retry", () => this.retry.hidden || this.#act("retry")],
       x: ["Kill", () => this.kill.hidden || this.#kill()],
       u: ["Up to the space", () => this.job && go(spaceAddress(this.job.spaceId))],
       Escape: ["Close the line", () => log.select(null)],
@@ -90,6 +93,12 @@ export class JobView {
       ),
       this.log.element,
     );
+  }
+
+  /** The service lost what it had told: show what it has now. */
+  #rolledBack() {
+    this.#loadSoon();
+    this.log.reset();
   }
 
   #loadSoon() {
@@ -139,9 +148,10 @@ export class JobView {
     put(place, value === null || value === undefined ? null : jsonView(value));
   }
 
-  #callback({ callbackUrl, callbackHeaders, events }) {
+  #callback({ status, callbackUrl, callbackHeaders, events }) {
     if (!callbackUrl) return null;
-    return h("div", {}, h("code", { class: "address" }, visible(callbackUrl)), callbackHeaders && jsonView(callbackHeaders), callbackTable(events));
+    const again = ended(status) && this.session.can("jobs:retry") && button("Send again", () => this.#act("callback/retry"), { class: "quiet" });
+    return h("div", {}, h("code", { class: "address" }, visible(callbackUrl)), callbackHeaders && jsonView(callbackHeaders), callbackTable(events), again);
   }
 
   #showActions({ status }) {
@@ -185,9 +195,10 @@ export class JobView {
     return ask({ title: "Kill this job?", body: [h("p", {}, "Its worker is told at its next call."), field("Reason", reason)], action: "Kill", danger: true, submit });
   }
 
-  async #retry() {
+  async #act(verb) {
     try {
-      await this.session.api.post(`/jobs/${this.id}/retry`);
+      await this.session.api.post(`/jobs/${this.id}/${verb}`);
+      await this.#load();
     } catch (error) {
       notice(error.message);
     }

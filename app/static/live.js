@@ -1,48 +1,62 @@
-// What happens, as it happens: the one place of this page that knows how news arrive.
+// What happens in a space and to a job, as it happens: the frames of docs/api.md, taken apart for the pages.
+//
+// Always: every event and every line is told once, in order, over breaks too; what cannot be told is told as missed.
 
-import { ended } from "./status.js";
-import { STATUSES } from "./status.js";
+import { follow } from "./stream.js";
 
-const EVERY_MS = 1000;
+/** Tell of a space until `signal`: `onCounts(counts)`, `onEvent(frame)`, `onMissed()` when some events were not told,
+ *  `onState(isLive)`. */
+export function followSpace(session, spaceId, { onCounts, onEvent, onMissed, onState }, signal) {
+  const position = { since: null, streamInstanceId: null };
+  const onFrame = (frame) => {
+    if (frame.type === "connected") {
+      if (frame.missed) onMissed();
+      position.streamInstanceId = frame.streamInstanceId;
+    } else onEvent(frame);
+    position.since = frame.seq;
+    if (frame.counts) onCounts(frame.counts);
+  };
+  return follow({ session, path: `/spaces/${spaceId}`, query: () => position, onFrame, onState }, signal);
+}
 
-/** Tell of a space until `signal`: `onCounts(counts)`, `onEvent({type, jobId, status, data})`, `onState(isLive)`. */
-export async function followSpace(session, spaceId, { onCounts, onState, onEvent }, signal) {
-  let last = "";
-  while (!signal.aborted) {
-    const totals = await Promise.all(STATUSES.map((status) => session.api.page(`/spaces/${spaceId}/jobs`, { status, limit: 1 }, signal).then((x) => x.total).catch(() => null)));
-    if (signal.aborted) return;
-    const counts = Object.fromEntries(STATUSES.map((status, i) => [status, totals[i]]));
-    onState(!totals.includes(null));
-    if (!totals.includes(null)) {
-      onCounts(counts);
-      const now = JSON.stringify(counts);
-      if (now !== last) onEvent({ type: "changed" });
-      last = now;
-    }
-    await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+/** Tell of a job until `signal`: `onEvent(frame)`, `onProgress(progress)`, `onLines(rows)`, `onHead(seq)` with the seq of
+ *  the newest line, `onRolledBack()` when the service has lost what it had told before, `onState(isLive)`. */
+export function followJob(session, jobId, listeners, signal) {
+  const position = { after: null, logsAfter: null, epoch: null };
+  const onFrame = (frame) => jobFrame(frame, position, listeners);
+  const query = () => ({ ...position, logs: true });
+  return follow({ session, path: `/${jobId}`, query, onFrame, onState: listeners.onState }, signal);
+}
+
+function jobFrame(frame, position, { onEvent, onProgress, onLines, onHead, onRolledBack }) {
+  const { type, data, seq } = frame;
+  if (type === "init") {
+    Object.assign(position, { after: seq, logsAfter: frame.logSeq, epoch: frame.epoch });
+    if (frame.logSeq) onHead(frame.logSeq);
+    if (data) onProgress(data);
+  } else if (type === "logs") {
+    position.logsAfter = data.toSeq;
+    if (data.entries) onLines(data.entries);
+    else onHead(data.toSeq);
+  } else if (type === "progress") {
+    onProgress(data);
+  } else if (type === "gap") {
+    passGap(frame, position, { onEvent, onHead, onRolledBack });
+  } else {
+    position.after = seq;
+    onEvent(frame);
   }
 }
 
-/** Tell of a job until `signal`: `onEvent(frame)`, `onProgress(progress)`, `onLines(rows)`, `onState(isLive)`. */
-export async function followJob(session, jobId, { onEvent, onProgress, onLines, onState }, signal) {
-  let seq = null;
-  let lines = null;
-  while (!signal.aborted) {
-    try {
-      const job = await session.api.get(`/jobs/${jobId}`, {}, signal);
-      for (const event of job.events) if (seq !== null && event.seq > seq) onEvent(event);
-      seq = job.events.at(-1)?.seq ?? 0;
-      if (!ended(job.status)) onProgress((await session.api.get(`/jobs/${jobId}/progress`, {}, signal)).progress);
-      for (let more = true; more; ) {
-        const page = await session.api.get(`/jobs/${jobId}/logs`, lines === null ? { limit: 1 } : { after: lines, limit: 500 }, signal);
-        if (lines !== null && page.logs.length) onLines(page.logs);
-        more = lines !== null && page.cursor.hasMore;
-        lines = page.cursor.newestSeq ?? 0;
-      }
-      onState(true);
-    } catch {
-      onState(false);
-    }
-    await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+function passGap({ stream, to, reason, epoch }, position, { onEvent, onHead, onRolledBack }) {
+  if (reason === "rolled_back") {
+    position.epoch = epoch;
+    onRolledBack();
+  } else if (stream === "logs") {
+    position.logsAfter = to;
+    onHead(to);
+  } else {
+    position.after = to;
+    onEvent({ type: "gap" });
   }
 }

@@ -56,11 +56,10 @@ export class LogView {
 
   /** New lines, ascending. */
   lines(rows) {
-    this.head(rows.at(-1).seq);
-    if (!this.following || this.source.filtered || document.hidden) return;
-    this.queue.push(...rows);
+    if (this.following && !this.source.filtered && !document.hidden) this.queue.push(...rows);
     if (this.queue.length > QUEUE_MOST) this.queue = [];
-    this.frame ||= requestAnimationFrame(() => this.#flush());
+    if (this.queue.length) this.frame ||= requestAnimationFrame(() => this.#flush());
+    this.head(rows.at(-1).seq);
   }
 
   /** The newest line is now this one. */
@@ -69,7 +68,14 @@ export class LogView {
     this.newest = seq;
     this.window.hasNewer ||= !this.following;
     this.#statusSoon();
-    if (this.source.filtered) this.#more();
+    this.#more();
+  }
+
+  /** The log is not what it was: begin anew. */
+  reset() {
+    this.newest = 0;
+    this.window.clear();
+    return this.toTail();
   }
 
   #flush() {

@@ -1,7 +1,8 @@
 // A space: how many jobs stand where, how fast they come and go, and the list of them, live.
 
 import { createJob } from "./create_job.js";
-import { button, fill, h, setText } from "./dom.js";
+import { ask, field, notice } from "./dialog.js";
+import { button, h, setText } from "./dom.js";
 import { JobList } from "./job_list.js";
 import { followSpace } from "./live.js";
 import { Sparkline } from "./rates.js";
@@ -12,6 +13,7 @@ import { count } from "./time.js";
 const PAGE = 50;
 const AGAIN_MS = 1000;
 const REST = 10;
+const RETRIED = new Set(["dead", "killed"]);
 
 /** Show a space until `signal`. */
 export class SpaceView {
@@ -47,12 +49,13 @@ export class SpaceView {
   }
 
   #layout() {
+    const retry = RETRIED.has(this.status) && this.session.can("jobs:retry") && button("Retry all", () => this.#retryAll());
     const create = this.session.can("jobs:create") && button("Create job", () => this.#create(), { class: "primary" });
     return h(
       "main",
       { class: "space" },
       h("section", { class: "overview" }, h("nav", { class: "tiles", "aria-label": "Jobs by status" }, ...this.tiles.values()), this.sparkline.element),
-      h("section", { class: "list" }, h("header", {}, h("h2", {}, this.status ?? "All jobs"), this.place, this.newer, this.older, create), this.list.element),
+      h("section", { class: "list" }, h("header", {}, h("h2", {}, this.status ?? "All jobs"), this.place, this.newer, this.older, retry, create), this.list.element),
     );
   }
 
@@ -63,12 +66,24 @@ export class SpaceView {
   }
 
   #follow() {
-    const onCounts = (counts) => this.#count(counts);
-    const onState = (live) => this.shell.live(live);
-    followSpace(this.session, this.id, { onCounts, onState, onEvent: (event) => this.#event(event) }, this.signal);
+    const listeners = {
+      onCounts: (counts) => this.#countSoon(counts),
+      onEvent: (event) => this.#event(event),
+      onMissed: () => this.#touch(),
+      onState: (live) => this.shell.live(live),
+    };
+    followSpace(this.session, this.id, listeners, this.signal);
   }
 
-  #count(counts) {
+  /** Counts come with every event; they are shown once a frame. */
+  #countSoon(counts) {
+    if (!this.counts) requestAnimationFrame(() => this.#count());
+    this.counts = counts;
+  }
+
+  #count() {
+    const counts = this.counts;
+    this.counts = null;
     const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
     for (const [status, tile] of this.tiles) setText(tile.firstChild, count(status ? counts[status] : total));
   }
@@ -137,6 +152,17 @@ export class SpaceView {
 
   #turn(by) {
     go(spaceAddress(this.id, { status: this.status, offset: Math.max(0, this.offset + by) }));
+  }
+
+  #retryAll() {
+    const name = h("input", { maxlength: 200, placeholder: "any", autofocus: true });
+    const submit = async () => {
+      const body = { status: this.status, ...(name.value && { name: name.value }) };
+      const { retried } = await this.session.api.post(`/spaces/${this.id}/jobs/retry`, JSON.stringify(body));
+      notice(`${count(retried)} jobs run again.`);
+    };
+    const body = [h("p", {}, `The oldest ${this.status} jobs run again, up to a thousand at once.`), field("Only those named", name)];
+    return ask({ title: `Retry ${this.status} jobs?`, body, action: "Retry", submit });
   }
 
   #create() {

@@ -160,7 +160,7 @@ class Page:
             if time.monotonic() > deadline:
                 text = self.js("document.body.innerText")
                 raise AssertionError(
-                    f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:600]}"
+                    f"{expression} did not come true; complaints {self.complaints}; page:\n{text[:1500]}"
                 )
             time.sleep(0.02)
         return value
