@@ -356,7 +356,7 @@ def test_a_late_or_repeated_seal_changes_nothing() -> None:
         assert await put(room, job, one) == [b"ok", 1]
         assert await put(room, job, one) == [b"ok", 0]
         assert await put(room, job, more) == [b"ok", 0]
-        await room.logs.delete(job)
+        await room.logs.delete(room.space, job)
         assert await put(room, job, one) == [b"ok", 0]
         assert not await room.call("EXISTS", room.keys.log_blocks(job), room.keys.log_meta(job))
 
