@@ -195,11 +195,15 @@ class Logs:
     ) -> Followed:
         """Lines after a seq, none after `through`, as JSON arrays, ready for frames.
 
-        The limits count whole record batches and blocks, of which there is at least one.
+        The limits count whole record batches and blocks, bytes before compression; there is at least one.
         """
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
-        chunks = []
+        chunks: list[Chunk] = []
+        size_bytes = 0
         for run in reading.runs:
+            size_bytes += run.size_bytes
+            if chunks and size_bytes > limit_bytes:
+                break
             if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
                 rows = run.rows(job, seqs)
                 chunks.append(Chunk(seqs[0], seqs[-1], parse_ms(rows[-1].createdAt), array(rows)))
