@@ -67,7 +67,7 @@ class Deletion:
     async def _settle(self, space: str, job: str) -> None:
         status = await self._control.call("HGET", self._keys.job(space, job), "status")
         if status is None:
-            await self._logs.delete(job)
+            await self._logs.delete(space, job)
         elif status.decode() in ENDED:
             await self._logs.rest(job, self._retention_ms)
         else:
@@ -76,6 +76,6 @@ class Deletion:
     async def _remove_logs(self, space: str, jobs: Sequence[str]) -> None:
         if not jobs:
             return
-        await asyncio.gather(*(self._logs.delete(job) for job in jobs))
+        await asyncio.gather(*(self._logs.delete(space, job) for job in jobs))
         words: list[Word] = [*jobs]
         await self._control.call("ZREM", self._keys.log_work(space), *words)

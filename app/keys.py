@@ -64,6 +64,14 @@ class Keys:
         """Zset: ended job by the time of its end, ms."""
         return f"{self.prefix}:{{{space}}}:ended"
 
+    def logs(self, space: str) -> str:
+        """Zset: jobs with a log by the time of its newest lines, ms, if the space has a bound."""
+        return f"{self.prefix}:{{{space}}}:logs"
+
+    def log_bytes(self, space: str) -> str:
+        """Hash: job -> bytes that its log holds, and their total, if the space has a bound."""
+        return f"{self.prefix}:{{{space}}}:log_bytes"
+
     def log_work(self, space: str) -> str:
         """Zset: job whose log is to be looked at (it ended, runs again, or is gone), by when, ms."""
         return f"{self.prefix}:{{{space}}}:log_work"

@@ -31,7 +31,7 @@ LOWERED_TO_ASCII = ("\u0130".encode(), "\u212a".encode())
 
 
 class Row(Struct, gc=False):
-    """A line as the API answers it. The fields that a stored line has not are set by `rows_of`."""
+    """A line as the API answers it. The fields that a stored line has not are set by `Stored.rows`."""
 
     id: str = ""
     seq: int = 0

@@ -25,6 +25,7 @@ from app.keys import Keys
 from app.lines import Filter, Run, Stored, array, ndjson
 from app.link import Link, ScriptUnknown, Word
 from app.paging import Page, PageQuery, Reading, Scan
+from app.quota import Quota
 from app.scripts import SCRIPTS, Scripts
 from app.seal import Sealer
 from app.settings import Settings
@@ -100,11 +101,13 @@ class Logs:
         self._bulk_scripts = Scripts(bulk)
         self._headroom = Headroom(control)
         self._sealer = Sealer(bulk, keys, settings)
+        self._quota = Quota(control, keys, settings.space_log_bytes)
         self._bounds: tuple[int, int] = (settings.log_lines, settings.log_bytes)
 
     async def close(self) -> None:
-        """Stop sealing."""
+        """Stop sealing, and tell what is kept."""
         await self._sealer.close()
+        await self._quota.close()
 
     # Writing
 
@@ -131,15 +134,17 @@ class Logs:
         metrics.LOG_BYTES.inc(by=batch.bytes)
         if batch.truncated:
             metrics.LIMITS.inc("messageBytes", by=batch.truncated)
-        *_, mortal, hot_lines, hot_bytes = reply
+        *_, mortal, hot_lines, hot_bytes, kept_bytes = reply
+        self._quota.note(space, job, kept_bytes)
         if mortal and done.status not in ENDED:
             await self.expire(job, 0)
         await self._sealer.appended(job, batch.lines, batch.bytes, hot_lines, hot_bytes)
         return done
 
-    async def delete(self, job: str) -> None:
+    async def delete(self, space: str, job: str) -> None:
         """Remove a job's log. An append that is still under way finds no job. Atomic."""
         await self._scripts.run("log_delete", [*self._all_keys(job), self._keys.log_gone(job)], [])
+        await self._quota.forget(space, job)
 
     async def expire(self, job: str, ttl_ms: int) -> None:
         """Let a job's log live that long, should nobody delete it; 0 for ever, as when the job runs again. Atomic."""
@@ -190,11 +195,15 @@ class Logs:
     ) -> Followed:
         """Lines after a seq, none after `through`, as JSON arrays, ready for frames.
 
-        The limits count whole record batches and blocks, of which there is at least one.
+        The limits count whole record batches and blocks, bytes before compression; there is at least one.
         """
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
-        chunks = []
+        chunks: list[Chunk] = []
+        size_bytes = 0
         for run in reading.runs:
+            size_bytes += run.size_bytes
+            if chunks and size_bytes > limit_bytes:
+                break
             if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
                 rows = run.rows(job, seqs)
                 chunks.append(Chunk(seqs[0], seqs[-1], parse_ms(rows[-1].createdAt), array(rows)))

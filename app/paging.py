@@ -106,7 +106,7 @@ class Scan:
         oldest, newest = (min(self._examined), max(self._examined)) if self._examined else (None, None)
         if self.way == "after":
             newest = asked if newest is None else newest
-            more = newest < last
+            more = bool(self._examined) and newest < last
         else:
             oldest = asked if oldest is None and mode == "before" else oldest
             more = oldest is not None and last > 0 and oldest > first

@@ -75,6 +75,9 @@ class Settings:
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
     )
+    space_log_bytes: int = knob(
+        "JOBWIRE_SPACE_LOG_BYTES", 0, "Log bytes kept per space, before compression; 0 = no bound.", least=0
+    )
     log_hot_lines: int = knob(
         "JOBWIRE_LOG_HOT_LINES", 10_000, "Newest log lines per job that stay in the stream, uncompressed.", least=100
     )

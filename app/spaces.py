@@ -132,7 +132,7 @@ class Spaces:
             await self._control.call("DEL", keys.token(hashed.decode()))
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
         await self._clear(space)
-        await self._control.call("DEL", keys.space(space), keys.feed(space))
+        await self._control.call("DEL", keys.space(space), keys.feed(space), keys.logs(space), keys.log_bytes(space))
         await self._control.call("DEL", keys.callbacks(space))
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("ZREM", keys.due_callbacks, space)

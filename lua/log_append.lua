@@ -11,11 +11,12 @@
 -- ARGV[6] string bucket of the key, 000 to fff
 -- ARGV[7] int    parts
 -- ARGV[8..]      per part two: how many lines, and the JSON array of them
--- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0, lines and bytes that are not sealed} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
+-- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0, lines and bytes that are not sealed, bytes in all} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
 -- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
 -- Cost: one command for each part, and about 7; two for each block or batch that is dropped, up to 16 more than there are parts
 -- include: clock
 -- include: log_index
+-- include: log_drop
 -- include: log_keys
 local log, blocks, meta, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local known, channel = ARGV[1] == '1', ARGV[2]
@@ -48,29 +49,20 @@ end
 local ttl_ms = redis.call('PTTL', meta)
 if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
 if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end
-local index = nil
-for _ = 1, parts + 16 do
-  if last - first_kept < lines_most and bytes <= bytes_most then break end
-  index = index or redis.call('HGET', meta, 'index') or ''
-  if index ~= '' then
-    redis.call('LTRIM', blocks, 1, -1)
-    first_kept, bytes = last_of(index, 1) + 1, bytes - stored_of(index, 1)
-    index = string.sub(index, INDEX_RECORD + 1)
-  else
-    local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-    local oldest_last = oldest and tonumber(string.match(oldest[1], '^%d+'))
-    if not oldest or oldest_last == last then break end
-    redis.call('XDEL', log, oldest[1])
-    first_kept, bytes, hot = oldest_last + 1, bytes - #oldest[2][6], hot - #oldest[2][6]
-    sealed = oldest_last
-  end
-end
 redis.call('HSET', meta, 'lastSeq', last, 'firstSeq', first_kept, 'bytes', bytes, 'sealed', sealed, 'hot', hot)
-if index then redis.call('HSET', meta, 'index', index) end
+if last - first_kept >= lines_most or bytes > bytes_most then
+  local kept = { first = first_kept, bytes = bytes, sealed = sealed, hot = hot, index = redis.call('HGET', meta, 'index') or '' }
+  for _ = 1, parts + 16 do
+    if last - kept.first < lines_most and kept.bytes <= bytes_most then break end
+    if not drop_oldest(log, blocks, kept, last) then break end
+  end
+  bytes, sealed, hot = kept.bytes, kept.sealed, kept.hot
+  redis.call('HSET', meta, 'firstSeq', kept.first, 'bytes', bytes, 'sealed', sealed, 'hot', hot, 'index', kept.index)
+end
 
 if parts > 0 then
   local hint = string.format('%d %d %d', before + 1, last, now)
   if parts == 1 and #ARGV[9] <= SMALL_BYTES then hint = hint .. ' ' .. ARGV[9] end
   redis.call('PUBLISH', channel, hint)
 end
-return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0, last - sealed, hot }
+return { 'ok', before + 1, last, now, ttl_ms > 0 and 1 or 0, last - sealed, hot, bytes }

@@ -43,7 +43,7 @@ ROOMS = [
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival"},
-    {"seal", "epoch"},
+    {"seal", "quota", "epoch"},
     {"expiry", "relay", "redis_clock", "headroom", "lag"},
     {"scripts"},
     {"exposition"},

@@ -36,7 +36,7 @@ def test_after_a_deletion_a_late_append_finds_no_job_and_nothing_grows_back() ->
     async def work(room: Room) -> None:
         job = await room.new_job()
         await room.append(job, "a")
-        await room.logs.delete(job)
+        await room.logs.delete(room.space, job)
         assert (await refusal_of(room.append(job, "late"))).code == "job_not_found"
         assert messages((await room.page(job)).rows) == []
         assert await _keys_of(room, job) == [room.keys.log_gone(job).encode()]
@@ -119,7 +119,7 @@ def test_near_the_memory_limit_logs_are_refused_before_job_state_is() -> None:
         assert await room.call("HSET", room.keys.job(room.space, job), "more", "x" * 100_000) == 1
         rows = await room.every_line(job, 500)
         assert rows[-1].seq == len(rows)
-        await room.logs.delete(job)
+        await room.logs.delete(room.space, job)
         assert not await room.call("EXISTS", room.keys.log(job), room.keys.log_meta(job))
 
     with Valkey(maxmemory_bytes=64 << 20) as server:

@@ -207,6 +207,29 @@ def test_readers_see_no_seam_while_sealing_runs() -> None:
     with_room(work)
 
 
+def test_streams_read_sealed_lines_in_bounded_pages() -> None:
+    async def work(room: Room) -> None:
+        job = await room.new_job()
+        for i in range(20):
+            await room.append(job, *[f"{i} {k} {'x' * 1000}" for k in range(7)])
+        await seal_all(room, job, 70)
+        rows = await room.every_line(job)
+        lines: list[Any] = []
+        while len(lines) < 140:
+            chunks, first_kept, newest = await room.logs.read_after(job, len(lines), 10_000, 15_000, 130)
+            if not chunks:
+                break
+            assert (first_kept, newest) == (1, 140)
+            assert sum(len(chunk.entries) for chunk in chunks) < 25_000
+            for chunk in chunks:
+                lines += json.loads(chunk.entries)
+                assert (lines[-1]["seq"], len(lines)) == (chunk.last, chunk.last)
+        assert [line["id"] for line in lines] == [row.id for row in rows[:130]]
+        assert [line["message"] for line in lines] == messages(rows[:130])
+
+    with_room(work)
+
+
 def test_a_search_across_the_seam_is_what_a_plain_filter_finds() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
@@ -356,7 +379,7 @@ def test_a_late_or_repeated_seal_changes_nothing() -> None:
         assert await put(room, job, one) == [b"ok", 1]
         assert await put(room, job, one) == [b"ok", 0]
         assert await put(room, job, more) == [b"ok", 0]
-        await room.logs.delete(job)
+        await room.logs.delete(room.space, job)
         assert await put(room, job, one) == [b"ok", 0]
         assert not await room.call("EXISTS", room.keys.log_blocks(job), room.keys.log_meta(job))
 

@@ -154,6 +154,8 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "log_read": log(3, "after", 0, 10, 10_000, 0),
     "log_delete": log(4),
     "log_expire": log(3, 60_000),
+    "log_cut": log(3, 5, 10),
+    "log_note": lambda room: ([room.keys.logs(room.space), room.keys.log_bytes(room.space)], [10, 1, 1, "J", 5]),
     "log_oldest": oldest,
     "log_seal": seal,
     "log_settled": settled,
@@ -185,6 +187,15 @@ def test_when_redis_is_full_a_script_works_or_has_written_nothing(room: Room, sc
     elif not reply:
         assert room.snapshot() == before
     room.run(script, *CASES[script](room))
+
+
+def test_a_log_is_taken_from_its_spaces_account_when_redis_is_full(room: Room) -> None:
+    names = [room.keys.logs(room.space), room.keys.log_bytes(room.space)]
+    assert room.run("log_note", names, [100, 1, 1, "J", 5, "K", 6])[1] == 11
+    with room.at_maxmemory():
+        assert room.run("log_note", names, [100, 1, 0, "J", 0, "unknown", 0])[1] == 6
+        assert room.run("log_note", names, [100, 1, 0, "K", 0])[1] == 0
+    assert room.redis.exists(*names) == 0
 
 
 def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: Room) -> None:
