@@ -47,7 +47,8 @@ class Room:
 
     def __init__(self, server: Valkey, **settings: Any) -> None:
         settings.setdefault("prefix", f"t{secrets.token_hex(6)}")
-        self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, rate=0, **settings)
+        settings.setdefault("rate", 0)
+        self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, **settings)
         self.backend = Backend(self.settings)
         self.keys: Keys = self.backend.keys
         self.logs: Logs = self.backend.logs

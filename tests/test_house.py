@@ -21,6 +21,8 @@ ROOMS = [
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},
+    {"api.openapi"},
+    {"api.operations"},
     {
         "stream",
         "api.admin",
@@ -33,6 +35,7 @@ ROOMS = [
         "api.worker",
     },
     {"api.producer"},
+    {"api.shapes"},
     {"api.answers", "api.lane", "api.origins", "api.query", "api.requests"},
     {"api.http"},
     {"live"},

@@ -3,6 +3,7 @@
 from app.api.answers import space_answer, token_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import SPACE, TOKEN, TokenRequest, time_ms
+from app.api.shapes import WhoAmI
 from app.auth import ROOT
 from app.job import KIB
 from app.spaces import Spaces
@@ -52,14 +53,8 @@ class Admin:
         """GET /whoami"""
         identity = call.identity
         space = None if identity.space is None else await self._spaces.get(identity.space)
-        return answer(
-            {
-                "space": identity.space,
-                "spaceName": None if space is None else space.fields["name"].decode(),
-                "scopes": sorted(identity.scopes - {ROOT}),
-                "root": identity.is_root,
-            }
-        )
+        name = None if space is None else space.fields["name"].decode()
+        return answer(WhoAmI(identity.space, name, sorted(identity.scopes - {ROOT}), identity.is_root))
 
     async def revoke_token(self, call: Call) -> Answer:
         """DELETE /spaces/:spaceId/tokens/:tokenId"""

@@ -9,6 +9,7 @@ from app.address import Forbidden, check_url
 from app.api.answers import space_answer
 from app.api.http import Answer, Call, answer
 from app.api.requests import Name, check_headers, decode_or_default
+from app.api.shapes import Ended
 from app.error import invalid
 from app.hooks import SLACK_EVENTS, Push, Slack
 from app.job import KIB, POLL_NAMES, URL_CHARS
@@ -73,7 +74,7 @@ class CallbackHandlers:
     async def retry(self, call: Call) -> Answer:
         """POST /jobs/:jobId/callback/retry"""
         await call.ignored_body()
-        return answer({"success": True, "status": await self._store.retry_callback(call.space, call.job)})
+        return answer(Ended(await self._store.retry_callback(call.space, call.job)))
 
     async def patch_space(self, call: Call) -> Answer:
         """PATCH /spaces/:spaceId"""

@@ -1,6 +1,6 @@
 """Is the process alive, and can it do its work? For load balancers and people, without a key."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -32,6 +32,17 @@ class Probe:
             except Exception:
                 result = bug(scope)
         await result.send(send)
+
+
+class Document(Probe):
+    """A JSON document that does not change while the process runs."""
+
+    def __init__(self, content: Any) -> None:
+        super().__init__(self._same)
+        self._answer = answer(content)
+
+    async def _same(self) -> Answer:
+        return self._answer
 
 
 class Health:

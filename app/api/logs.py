@@ -9,6 +9,7 @@ from starlette.types import Send
 
 from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
 from app.api.query import Query
+from app.api.shapes import LogCursor, LogPage, LogsAppended
 from app.entries import Batch, decode
 from app.error import invalid
 from app.job import KIB, MIB
@@ -48,17 +49,8 @@ class LogHandlers:
         batch = await decoded(body, ndjson=NDJSON in call.header(b"content-type").lower())
         done = await self._logs.append(call.space, call.job, batch, await key(call.idempotency_key(), body))
         headers = ((b"idempotency-replayed", b"true"),) if done.replayed else ()
-        return answer(
-            {
-                "success": True,
-                "inserted": done.inserted,
-                "fromSeq": done.first,
-                "toSeq": done.last,
-                "truncated": done.truncated,
-                "status": done.status,
-            },
-            headers=headers,
-        )
+        shown = LogsAppended(done.inserted, done.first, done.last, done.truncated, done.status)
+        return answer(shown, headers=headers)
 
     async def read(self, call: Call) -> Answer | Streamed:
         """GET /jobs/:jobId/logs"""
@@ -70,14 +62,9 @@ class LogHandlers:
                 raise invalid("A download goes from `after` to the end.")
             return await self._download(call, page)
         found = await self._logs.page(call.space, call.job, page)
-        cursor = {
-            "mode": found.cursor.mode,
-            "oldestSeq": found.cursor.oldest,
-            "newestSeq": found.cursor.newest,
-            "hasMore": found.cursor.more,
-            "firstSeq": found.cursor.first_kept,
-        }
-        return answer({"logs": found.rows, "cursor": cursor})
+        at = found.cursor
+        cursor = LogCursor(at.mode, at.oldest, at.newest, at.more, at.first_kept)
+        return answer(LogPage(found.rows, cursor))
 
     async def _download(self, call: Call, page: PageQuery) -> Streamed:
         pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)

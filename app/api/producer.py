@@ -7,6 +7,7 @@ import msgspec
 from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import KILL, RETRY, RetryRequest, check_text, decode_jobs, decode_or_default
+from app.api.shapes import Ended, RetriedMany
 from app.deletion import Deletion
 from app.error import job_not_found
 from app.job import BATCH_BYTES, KIB, TEXT_BYTES
@@ -50,18 +51,18 @@ class Producer:
         check_text(request.reason, "reason")
         reason = msgspec.json.encode(request.reason)
         status = await self._store.kill(call.space, call.job, call.lease_token, reason)
-        return answer({"success": True, "status": status})
+        return answer(Ended(status))
 
     async def retry(self, call: Call) -> Answer:
         """POST /jobs/:jobId/retry"""
         await call.ignored_body()
-        return answer({"success": True, "status": await self._store.retry(call.space, call.job, call.lease_token)})
+        return answer(Ended(await self._store.retry(call.space, call.job, call.lease_token)))
 
     async def retry_many(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/retry"""
         request: RetryRequest = decode(RETRY, await call.body(8 * KIB))
         done = await self._revival.walk(call.space, request.selection(), request.limit)
-        return answer({"success": True, "retried": done.jobs, "more": done.more})
+        return answer(RetriedMany(done.jobs, done.more))
 
     async def delete(self, call: Call) -> Answer:
         """DELETE /jobs/:jobId"""

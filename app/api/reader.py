@@ -6,6 +6,7 @@ from msgspec import UNSET, Raw
 from app.api.answers import NULL, JobAnswer, JobDetails, event_answer, job_fields, when
 from app.api.http import Answer, Call, answer
 from app.api.query import Query
+from app.api.shapes import EventCursor, EventPage, ProgressShown
 from app.job import EVENTS_ANSWERED, Status
 from app.settings import Settings
 from app.store import Fields, Store
@@ -50,15 +51,14 @@ class Reader:
         limit = query.integer("limit", 200, 1, EVENTS_ANSWERED)
         page = await self._store.events(call.space, call.job, after, limit)
         last = page.events[-1].seq if page.events else after
-        cursor = {"firstSeq": page.first_kept, "newestSeq": last, "hasMore": last < page.newest}
         found = [event_answer(call.space, call.job, event) for event in page.events]
-        return answer({"events": found, "cursor": cursor})
+        return answer(EventPage(found, EventCursor(page.first_kept, last, last < page.newest)))
 
     async def progress(self, call: Call) -> Answer:
         """GET /jobs/:jobId/progress"""
         progress, at_ms = await self._store.fields(call.space, call.job, "progress", "progressAt")
         shown = NULL if progress is None else Raw(progress)
-        return answer({"jobId": call.job, "progress": shown, "timestamp": when(at_ms)})
+        return answer(ProgressShown(call.job, shown, when(at_ms)))
 
     def _callback_headers(self, call: Call, fields: Fields) -> dict[str, str] | None:
         if "callbackHeaders" not in fields:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from app.api.http import check_nesting, decode
 from app.auth import SCOPES, SHORTHANDS
@@ -57,7 +57,7 @@ class JobRequest(Struct, rename="camel"):
     """One job to create."""
 
     name: Name
-    payload: Raw = _NULL
+    payload: Raw = field(default_factory=lambda: _NULL)
     max_retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] = 3
     timeout_seconds: Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] = 300
     scheduled_for: str | None = None

@@ -8,11 +8,12 @@ from starlette.types import Receive, Scope, Send
 from app import metrics
 from app.api.admin import Admin
 from app.api.callbacks import CallbackHandlers
-from app.api.health import Health
+from app.api.health import Document, Health
 from app.api.http import Action, Gate, Resource, not_found
 from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
 from app.api.metrics import Metrics
+from app.api.openapi import document
 from app.api.pages import static_files
 from app.api.producer import Producer
 from app.api.reader import Reader
@@ -105,6 +106,7 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
     app.router.routes.append(Route("/metrics", handlers.metrics))
+    app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), BASE))))
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
     app.router.routes.append(Route("/static/{name}", files))

@@ -10,6 +10,7 @@ from app.api.answers import delivered_answer
 from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
 from app.api.producer import TEXT_BODY_BYTES
 from app.api.requests import FAIL, POLL, PROGRESS, PollRequest, check_text, decode_or_default
+from app.api.shapes import Ended, Failed, Polled
 from app.clock import rfc3339
 from app.error import Refusal, invalid
 from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, PROGRESS_BYTES, RESULT_BYTES
@@ -37,7 +38,7 @@ class Worker:
         jobs = await self._store.poll(call.space, request.count, names)
         if not jobs and request.wait_seconds:
             jobs = await self._wait(call, request.count, names, request.wait_seconds)
-        return answer({"jobs": [delivered_answer(job) for job in jobs]})
+        return answer(Polled([delivered_answer(job) for job in jobs]))
 
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
         """Park until a job comes, the time is over, or the caller goes: then nothing is taken."""
@@ -102,7 +103,7 @@ class Worker:
         body = (await call.body(RESULT_BYTES)).strip(b" \t\r\n") or b"null"
         check_json(body)
         status = await self._store.complete(call.space, call.job, call.lease_token, body)
-        return answer({"success": True, "status": status})
+        return answer(Ended(status))
 
     async def fail(self, call: Call) -> Answer:
         """POST /jobs/:jobId/fail"""
@@ -110,14 +111,7 @@ class Worker:
         check_text(request.error, "error")
         error = msgspec.json.encode(request.error)
         done = await self._store.fail(call.space, call.job, call.lease_token, error, may_retry=request.retry)
-        return answer(
-            {
-                "success": True,
-                "status": done.status,
-                "willRetry": done.will_retry,
-                "attemptNumber": done.attempt,
-            }
-        )
+        return answer(Failed(done.status, done.will_retry, done.attempt))
 
     async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
         """Poll again; while Redis is away there is nothing to take, and its return wakes everybody.

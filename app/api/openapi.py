@@ -1,0 +1,165 @@
+"""GET /openapi.json: the API for machines, as OpenAPI 3.1. Made once, of the structs that decode and encode.
+
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from app.api.http import JSON, Action
+from app.api.operations import OPERATIONS, Operation, Parameter
+from app.api.shapes import Problem
+from app.auth import ANY, ROOT
+from app.error import KINDS
+from jobwire.version import __version__
+
+REFERENCE = "#/components/schemas/{name}"
+ALWAYS = ("unauthorized", "unavailable", "outcome_unknown", "internal")
+LOCATED = {"space_id": ("wrong_space", "space_not_found"), "job_id": ("wrong_space",), "token_id": ()}
+MEANINGS = {"space_id": "A space.", "job_id": "A job.", "token_id": "A key's id, not the key."}
+RETRY_AFTER = {"schema": {"type": "string"}, "description": "Seconds to wait."}
+HEADERS = {
+    429: {"Retry-After": RETRY_AFTER},
+    503: {"Retry-After": RETRY_AFTER},
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "How to send a key."}},
+}
+TAGS = {
+    "producer": "For those who make jobs, and end them from outside.",
+    "worker": "For those who do them.",
+    "reader": "For those who look.",
+    "operator": "For the root key.",
+}
+
+Json = dict[str, Any]
+
+
+def document(table: Mapping[str, Mapping[str, Action]], base: str) -> Json:
+    """The whole document for a table of routes."""
+    types = [
+        kind for operation in OPERATIONS.values() for kind in (operation.answer, operation.body) if kind is not None
+    ]
+    kinds = [*types, *(p.kind for operation in OPERATIONS.values() for p in operation.parameters), Problem]
+    found, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
+    schemas = Schemas(zip(kinds, found, strict=True))
+    components["Problem"]["properties"]["code"]["enum"] = list(KINDS)
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "jobwire",
+            "version": __version__,
+            "description": "Jobs, their progress, events and logs. Members that are not described are ignored.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": base}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "security": [{"key": []}, {"bearer": []}],
+        "paths": {path: item(path, actions, schemas) for path, actions in table.items()},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+class Schemas:
+    """The JSON Schema of each type that the operations name."""
+
+    def __init__(self, pairs: Iterable[tuple[Any, Json]]) -> None:
+        self._pairs = list(pairs)
+
+    def of(self, kind: Any) -> Json:
+        """The schema of a type. KeyError."""
+        for known, schema in self._pairs:
+            if known is kind or known == kind:
+                return schema
+        raise KeyError(kind)
+
+
+def item(path: str, actions: Mapping[str, Action], schemas: Schemas) -> Json:
+    """One path: its methods, and the parameters that stand in it."""
+    names = re.findall(r"\{(\w+)\}", path)
+    made: Json = {method.lower(): method_of(path, method, action, schemas) for method, action in actions.items()}
+    if names:
+        made["parameters"] = [
+            {"name": name, "in": "path", "required": True, "description": MEANINGS[name], "schema": {"type": "string"}}
+            for name in names
+        ]
+    return made
+
+
+def method_of(path: str, method: str, action: Action, schemas: Schemas) -> Json:
+    """One method of one path."""
+    operation = OPERATIONS[method, path]
+    made: Json = {
+        "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "description": scope_text(action.scope),
+        "parameters": [parameter(each, schemas) for each in operation.parameters],
+        "responses": responses(path, action, operation, schemas),
+    }
+    if operation.body is not None:
+        made["requestBody"] = body(operation, schemas)
+    return made
+
+
+def scope_text(scope: str) -> str:
+    """Which key may call."""
+    if scope == ROOT:
+        return "Needs the root key."
+    return "Any key will do." if scope == ANY else f"Needs the scope `{scope}`."
+
+
+def parameter(each: Parameter, schemas: Schemas) -> Json:
+    """A member of the query, or a header."""
+    return {"name": each.name, "in": each.place, "description": each.meaning, "schema": schemas.of(each.kind)}
+
+
+def body(operation: Operation, schemas: Schemas) -> Json:
+    """What is sent."""
+    content: Json = {JSON: {"schema": schemas.of(operation.body)}}
+    if operation.example is not None:
+        content[JSON]["example"] = operation.example
+    for kind in operation.also:
+        content[kind] = {"schema": {"type": "string", "description": "One JSON value a line."}}
+    return {"required": operation.body_needed, "content": content}
+
+
+def responses(path: str, action: Action, operation: Operation, schemas: Schemas) -> Json:
+    """The answer, and every error by its status."""
+    good: Json = {"description": operation.summary}
+    if operation.answer is not None:
+        good["content"] = {JSON: {"schema": schemas.of(operation.answer)}}
+        if operation.body is None:
+            good["content"] |= {kind: {"schema": {"type": "string"}} for kind in operation.also}
+    by_status: dict[int, list[str]] = {}
+    for code in codes(path, action, operation):
+        by_status.setdefault(KINDS[code].status, []).append(code)
+    errors = {str(status): refusal(status, codes_, schemas) for status, codes_ in sorted(by_status.items())}
+    return {str(operation.status): good} | errors
+
+
+def codes(path: str, action: Action, operation: Operation) -> list[str]:
+    """Every code that the operation may be refused with."""
+    located = [code for name in re.findall(r"\{(\w+)\}", path) for code in LOCATED[name]]
+    if action.scope == ROOT:
+        located = [code for code in located if code != "wrong_space"]
+    limited = () if action.scope == ROOT else ("rate_limited",)
+    scoped = () if action.scope == ANY else ("missing_scope",)
+    return list(dict.fromkeys((*ALWAYS, *scoped, *limited, *located, *operation.errors)))
+
+
+def refusal(status: int, codes_: list[str], schemas: Schemas) -> Json:
+    """One status of errors."""
+    example = {"error": "A sentence for a person.", "code": codes_[0]}
+    made: Json = {
+        "description": f"Refused: {', '.join(f'`{code}`' for code in codes_)}.",
+        "content": {JSON: {"schema": schemas.of(Problem), "example": example}},
+    }
+    return made | ({"headers": HEADERS[status]} if status in HEADERS else {})

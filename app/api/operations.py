@@ -1,0 +1,251 @@
+"""What each route of the API takes and answers: the table from which /openapi.json is made.
+
+Owns: for each method of each path of app/api/routes.py, the types of body and answer, the query, and which errors
+there are besides those that every call has. A test holds both tables to each other, and a live run to the service.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
+
+from app.api.answers import DeliveredAnswer, JobAnswer, JobDetails, SpaceAnswer, TokenAnswer
+from app.api.callbacks import SpacePatch
+from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
+from app.api.requests import (
+    FailRequest,
+    JobRequest,
+    KillRequest,
+    PollRequest,
+    ProgressRequest,
+    RetryRequest,
+    SpaceRequest,
+    TokenRequest,
+)
+from app.api.shapes import (
+    Ended,
+    Entries,
+    EntriesObject,
+    EventPage,
+    Failed,
+    LogPageShown,
+    LogsAppended,
+    Polled,
+    ProgressShown,
+    Renewed,
+    RetriedMany,
+    WhoAmI,
+)
+from app.job import BATCH_JOBS, EVENTS_ANSWERED
+
+NDJSON = "application/x-ndjson"
+STATUS = Literal["scheduled", "pending", "delivered", "running", "completed", "dead", "killed"]
+SEQ = Annotated[int, Meta(ge=0, le=SEQ_MOST)]
+
+BODY = ("unsupported_media_type", "too_large", "invalid_json")
+CHECKED = (*BODY, "invalid_request")
+LEASED = ("job_not_found", "lease_lost", "invalid_state")
+IDEMPOTENT = ("idempotency_mismatch",)
+
+RESIZE = {"name": "resize", "payload": {"image": 7}, "maxRetries": 2}
+PROGRESS = {"percent": 40, "message": "scaling", "subProgress": {"upload": {"percent": 10}}}
+LINES = ["opened image 7", {"message": "no alpha channel", "level": "warn", "metadata": {"image": 7}}]
+
+
+class Parameter(NamedTuple):
+    """A member of the query, or a header."""
+
+    name: str
+    kind: Any
+    meaning: str
+    place: str = "query"
+
+
+class Operation(NamedTuple):
+    """One method of one path. `body` is the type of the JSON that it takes (None: nothing), `answer` what it gives."""
+
+    summary: str
+    tag: str
+    answer: Any = None
+    body: Any = None
+    status: int = 200
+    errors: Sequence[str] = ()
+    parameters: Sequence[Parameter] = ()
+    body_needed: bool = True
+    example: Any = None
+    also: Sequence[str] = ()
+    """Further media types of the body, or, of a GET, of the answer."""
+
+
+TOKEN = Parameter(
+    "x-lease-token", str, "The lease that the caller holds; another than the job's latest is 409.", "header"
+)
+KEY = Parameter(
+    "idempotency-key",
+    Annotated[str, Meta(min_length=1, max_length=128, pattern="^[ -~]+$")],
+    "The same request with the same key is done once and answered like the first.",
+    "header",
+)
+LIST = (
+    Parameter("status", STATUS, "Only jobs of this status."),
+    Parameter("limit", Annotated[int, Meta(ge=1, le=100)], "How many; 50."),
+    Parameter("offset", SEQ, "How many of the newest to skip; 0."),
+)
+EVENTS = (
+    Parameter("after", SEQ, "Only events after this seq; 0."),
+    Parameter("limit", Annotated[int, Meta(ge=1, le=EVENTS_ANSWERED)], "How many; 200."),
+)
+LOGS = (
+    Parameter("after", SEQ, "Only lines after this seq; not together with before."),
+    Parameter("before", Annotated[int, Meta(ge=1, le=SEQ_MOST)], "Only lines before this seq."),
+    Parameter("limit", Annotated[int, Meta(ge=1, le=LIMIT_MOST)], f"How many; {LIMIT}."),
+    Parameter("level", str, "Only these levels, comma-separated or repeated."),
+    Parameter("q", str, 'Words that must all occur, without regard to case; "a phrase" in quotes.'),
+)
+
+Jobs = Annotated[list[JobRequest], Meta(min_length=1, max_length=BATCH_JOBS)]
+AnyObject = dict[str, Any]
+
+
+def worker(
+    summary: str, body: Any = None, answer: Any = Renewed, *errors: str, needed: bool = False, example: Any = None
+) -> Operation:
+    """A call about one job, with its lease token."""
+    found = (*BODY, *errors, *LEASED)
+    return Operation(summary, "worker", answer, body, 200, found, (TOKEN,), needed, example)
+
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/spaces/{space_id}/jobs"): Operation(
+        "Create one job, or an array of them: all or none.",
+        "producer",
+        JobAnswer | list[JobAnswer],
+        JobRequest | Jobs,
+        201,
+        (*CHECKED, *IDEMPOTENT),
+        (KEY,),
+        example=RESIZE,
+    ),
+    ("GET", "/spaces/{space_id}/jobs"): Operation(
+        "Jobs, newest created first; the header x-total-count says how many there are.",
+        "reader",
+        list[JobAnswer],
+        errors=("invalid_request",),
+        parameters=LIST,
+    ),
+    ("POST", "/spaces/{space_id}/jobs/poll"): Operation(
+        "Take the oldest pending jobs, of some names or of any; with waitSeconds, as soon as there is one.",
+        "worker",
+        Polled,
+        PollRequest,
+        errors=CHECKED,
+        body_needed=False,
+        example={"count": 1, "names": ["resize"], "waitSeconds": 0},
+    ),
+    ("POST", "/spaces/{space_id}/jobs/retry"): Operation(
+        "Let many dead or killed jobs run again, oldest created first.",
+        "producer",
+        RetriedMany,
+        RetryRequest,
+        errors=CHECKED,
+        example={"status": "dead", "name": "resize", "limit": 100},
+    ),
+    ("GET", "/jobs/{job_id}"): Operation(
+        "One job with its newest events.", "reader", JobDetails, errors=("job_not_found",)
+    ),
+    ("DELETE", "/jobs/{job_id}"): Operation(
+        "Remove an ended job and all that is its own.",
+        "operator",
+        status=204,
+        errors=("job_not_found", "invalid_state"),
+    ),
+    ("GET", "/jobs/{job_id}/events"): Operation(
+        "A page of events, oldest first.",
+        "reader",
+        EventPage,
+        errors=("invalid_request", "job_not_found"),
+        parameters=EVENTS,
+    ),
+    ("GET", "/jobs/{job_id}/progress"): Operation(
+        "The latest progress.", "reader", ProgressShown, errors=("job_not_found",)
+    ),
+    ("GET", "/jobs/{job_id}/logs"): Operation(
+        "Lines of the log: after a seq, before one, or the newest. As NDJSON, every line from `after` to the end.",
+        "reader",
+        LogPageShown,
+        errors=("invalid_request", "job_not_found"),
+        parameters=LOGS,
+        also=(NDJSON,),
+    ),
+    ("POST", "/jobs/{job_id}/logs"): Operation(
+        "Append lines to the log, in one piece.",
+        "worker",
+        LogsAppended,
+        Entries | EntriesObject,
+        errors=(*CHECKED, "invalid_entry", "job_not_found", *IDEMPOTENT),
+        parameters=(KEY,),
+        example=LINES,
+        also=(NDJSON,),
+    ),
+    ("POST", "/jobs/{job_id}/claim"): worker("Take this pending job.", None, DeliveredAnswer),
+    ("POST", "/jobs/{job_id}/ack"): worker("Begin."),
+    ("POST", "/jobs/{job_id}/keepalive"): worker("The worker lives: the lease anew."),
+    ("POST", "/jobs/{job_id}/progress"): worker(
+        "Say how far it is.", ProgressRequest, Renewed, "invalid_request", needed=True, example=PROGRESS
+    ),
+    ("POST", "/jobs/{job_id}/checkpoint"): worker(
+        "Keep what the next attempt shall know.",
+        AnyObject,
+        Renewed,
+        "invalid_request",
+        needed=True,
+        example={"page": 7},
+    ),
+    ("POST", "/jobs/{job_id}/event"): worker("Add an event of one's own.", Any, example={"found": 3}),
+    ("POST", "/jobs/{job_id}/complete"): worker("Done; the body is the result.", Any, Ended, example={"width": 640}),
+    ("POST", "/jobs/{job_id}/fail"): worker(
+        "This attempt failed.", FailRequest, Failed, "invalid_request", example={"error": "out of memory"}
+    ),
+    ("POST", "/jobs/{job_id}/kill"): worker(
+        "End it from outside.", KillRequest, Ended, "invalid_request", example={"reason": "not needed any more"}
+    )._replace(tag="producer"),
+    ("POST", "/jobs/{job_id}/retry"): worker("Let a dead or killed job run again.", None, Ended)._replace(
+        tag="producer"
+    ),
+    ("POST", "/jobs/{job_id}/callback/retry"): Operation(
+        "Send the callback of an ended job once more.",
+        "producer",
+        Ended,
+        errors=(*CHECKED, "job_not_found", "invalid_state"),
+    ),
+    ("POST", "/spaces"): Operation(
+        "Make a space.", "operator", SpaceAnswer, SpaceRequest, 201, CHECKED, example={"name": "builds"}
+    ),
+    ("GET", "/spaces"): Operation("All spaces, oldest first.", "operator", list[SpaceAnswer]),
+    ("GET", "/spaces/{space_id}"): Operation("One space with its jobs by status.", "operator", SpaceAnswer),
+    ("PATCH", "/spaces/{space_id}"): Operation(
+        "Change its name, its secrets, where pushes and Slack messages go.",
+        "operator",
+        SpaceAnswer,
+        SpacePatch,
+        errors=CHECKED,
+        body_needed=False,
+        example={"name": "builds of the night"},
+    ),
+    ("DELETE", "/spaces/{space_id}"): Operation("Remove a space and everything in it.", "operator", status=204),
+    ("POST", "/spaces/{space_id}/tokens"): Operation(
+        "Make a key; it is shown this once.",
+        "operator",
+        TokenAnswer,
+        TokenRequest,
+        201,
+        CHECKED,
+        example={"name": "builder", "scopes": ["jobs:worker"]},
+    ),
+    ("GET", "/spaces/{space_id}/tokens"): Operation("The keys of a space that work.", "operator", list[TokenAnswer]),
+    ("DELETE", "/spaces/{space_id}/tokens/{token_id}"): Operation(
+        "Revoke a key.", "operator", status=204, errors=("token_not_found",)
+    ),
+    ("GET", "/whoami"): Operation("What this key may do.", "reader", WhoAmI),
+}
+"""By method and path below the base."""
