@@ -77,6 +77,7 @@ class Topic(ABC):
         self.suspended = False
         self._groups: dict[tuple[Audience, Wrap], Group] = {}
         self._filled: list[Viewer] = []
+        self._sending = False
 
     # Viewers
 
@@ -96,12 +97,15 @@ class Topic(ABC):
         return group is not None and viewer in group.members
 
     def filled(self, viewer: Viewer) -> None:
-        """Its connection takes no more; noted while frames are written, acted upon after."""
-        self._filled.append(viewer)
+        """Its connection takes no more: from the frame on that is being written, it is behind."""
+        if self._sending:
+            self._filled.append(viewer)
+        else:
+            self._retire(viewer)
 
     def feed(self, viewer: Viewer) -> Need | None:
         """Write to a viewer that is behind, until it is full, or live, or needs a page."""
-        while viewer in self.viewers and not viewer.outlet.full and not self.suspended:
+        while viewer in self.viewers and not (viewer.outlet.full or self.suspended or self.is_live(viewer)):
             step = self._step(viewer)
             if isinstance(step, Need):
                 return step
@@ -136,12 +140,14 @@ class Topic(ABC):
 
     def _send(self, frame: Frame) -> None:
         """Write a frame to everybody who is live; whoever became full by it is behind from now on."""
+        self._sending = True
         for group in self._groups.values():
             text = frame.text(group.audience)
             if text is not None:
                 data = group.wrap(text, self.position(group.audience))
                 for write in group.members.values():
                     write(data)
+        self._sending = False
         while self._filled:
             self._retire(self._filled.pop())
 

@@ -1,0 +1,318 @@
+"""The hub by its promise: whatever happens to hints, every viewer gets the same gapless stream, once and in order."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.event import Audience, JobEvent, LogLines, Message, Progress, SpaceEvent, Stream
+from app.hub import Need, Viewer
+from app.topics import JobTopic, SpaceTopic
+from app.track import Page, Track
+
+JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+EPOCH = "e"
+
+
+def plain(text: bytes, _: str) -> bytes:
+    return text
+
+
+class FakeOutlet:
+    """An outlet that keeps what it was written, and is full when its test says so."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.frames: list[dict[str, Any]] = []
+        self.closed: int | None = None
+
+    def _write(self, text: bytes) -> None:
+        assert self.closed is None, "nothing is written after the close"
+        self.frames.append(json.loads(text))
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        return self._write
+
+    @property
+    def wrap(self) -> Callable[[bytes, str], bytes]:
+        return plain
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code
+
+
+def event(seq: int, *, ends: bool = False) -> JobEvent:
+    return JobEvent(JOB, seq, "killed" if ends else "event", at_ms=seq, data=b"null", status="running")
+
+
+def lines(first: int, last: int) -> LogLines:
+    entries = msgspec.json.encode([{"seq": seq} for seq in range(first, last + 1)])
+    return LogLines(JOB, "running", first, last, at_ms=first, entries=entries)
+
+
+class JobStore:
+    """What the store holds of one job: events, some of them ends, each with the lines before it; batches of lines."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.ends: dict[int, int] = {}
+        self.batches: list[tuple[int, int]] = []
+        self.events = 0
+        self.hints: list[tuple[str, int, int]] = []
+        for step in steps:
+            if step == "lines":
+                first = self.newest_line + 1
+                last = first + len(self.hints) % 3
+                self.batches.append((first, last))
+                self.hints.append(("lines", first, last))
+            else:
+                self.events += 1
+                if step == "end":
+                    self.ends[self.events] = self.newest_line
+                self.hints.append(("event", self.events, self.events))
+
+    @property
+    def newest_line(self) -> int:
+        return self.batches[-1][1] if self.batches else 0
+
+    def event(self, seq: int) -> JobEvent:
+        return event(seq, ends=seq in self.ends)
+
+    def events_after(self, after: int, count: int) -> Page[JobEvent]:
+        return Page([self.event(seq) for seq in range(after + 1, self.events + 1)][:count], 1, self.events)
+
+    def lines_after(self, after: int, count: int, through: int) -> Page[LogLines]:
+        found = [
+            lines(max(first, after + 1), min(last, through))
+            for first, last in self.batches
+            if last > after and max(first, after + 1) <= through
+        ]
+        return Page(found[:count], 1, self.newest_line)
+
+
+class Driver:
+    """Does for a topic what app/job_watch.py does, without time."""
+
+    def __init__(self, store: JobStore, chance: random.Random) -> None:
+        self.store = store
+        self.chance = chance
+        self.topic = JobTopic(JOB, EPOCH, "running", seq=0, first_kept=1)
+        self.topic.open_logs(0, 1)
+
+    def hear(self, kind: str, first: int, last: int) -> None:
+        if kind == "event":
+            self.topic.events.hear(self.store.event(first))
+        else:
+            whole = lines(first, last).entries if self.chance.random() < 0.5 else None
+            self.topic.hear_logs(first, last, first, whole)
+
+    def pump(self, *, reads: bool) -> None:
+        """Advance; with `reads`, until nothing is missing."""
+        needs = self.topic.advance()
+        while reads and (needs or self.topic.end_waits):
+            for need in needs:
+                self.read(need)
+            if self.topic.end_waits:
+                self.topic.pass_end(self.topic.end_waits, self.store.newest_line)
+            needs = self.topic.advance()
+        if self.chance.random() < 0.3:
+            self.topic.events.trim(500)
+            if self.topic.logs:
+                self.topic.logs.trim(500)
+
+    def read(self, need: Need) -> None:
+        count = self.chance.randint(1, 4)
+        if need.stream is Stream.EVENTS:
+            self.topic.take_events(self.store.events_after(need.after, count))
+        else:
+            through = self.topic.log_head if need.after < self.topic.log_head else 10**9
+            self.topic.take_lines(self.store.lines_after(need.after, count, through))
+
+    def feed(self, viewer: Viewer) -> None:
+        need = self.topic.feed(viewer)
+        while need is not None:
+            self.read(need)
+            self.pump(reads=False)
+            need = self.topic.feed(viewer)
+
+
+def check(viewer: Viewer, store: JobStore, start: tuple[int, int]) -> None:
+    """That one viewer got what the store holds, once and in order, and each end after its lines."""
+    outlet = viewer.outlet
+    assert isinstance(outlet, FakeOutlet)
+    seqs = [frame["seq"] for frame in outlet.frames if frame["type"] not in ("logs", "gap")]
+    assert seqs == list(range(start[0] + 1, store.events + 1))
+    at = start[1]
+    for frame in outlet.frames:
+        if frame["type"] == "logs":
+            assert frame["data"]["fromSeq"] == at + 1
+            at = frame["data"]["toSeq"]
+            if viewer.audience is Audience.LINES:
+                got = [line["seq"] for line in frame["data"]["entries"]]
+                assert got == list(range(frame["data"]["fromSeq"], at + 1))
+        elif frame["type"] == "killed":
+            assert at >= store.ends[frame["seq"]]
+    assert at == store.newest_line
+
+
+steps = st.lists(st.sampled_from(["event", "event", "lines", "lines", "end"]), max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps, st.randoms(use_true_random=False))
+def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
+    story: list[str], chance: random.Random
+) -> None:
+    store = JobStore(story)
+    driver = Driver(store, chance)
+    hints = [hint for hint in store.hints for _ in range(chance.choice([0, 1, 1, 2]))]
+    if chance.random() < 0.7:
+        chance.shuffle(hints)
+    viewers: list[tuple[Viewer, tuple[int, int]]] = []
+
+    def act() -> None:
+        if chance.random() < 0.4 or not viewers:
+            audience = chance.choice([Audience.FULL, Audience.LINES])
+            viewer = Viewer(audience)
+            viewer.outlet = FakeOutlet()
+            viewer.seq = chance.randint(0, driver.topic.events.head)
+            viewer.log_seq = chance.randint(0, driver.topic.log_head)
+            viewers.append((viewer, (viewer.seq, viewer.log_seq)))
+            driver.topic.join(viewer)
+            driver.feed(viewer)
+            return
+        viewer, _ = chance.choice(viewers)
+        outlet = viewer.outlet
+        assert isinstance(outlet, FakeOutlet)
+        outlet.full = not outlet.full
+        if outlet.full:
+            driver.topic.filled(viewer)
+        else:
+            driver.feed(viewer)
+
+    for hint in hints:
+        driver.hear(*hint)
+        driver.pump(reads=chance.random() < 0.3)
+        if chance.random() < 0.5:
+            act()
+    act()
+    driver.topic.events.newest = max(driver.topic.events.newest, store.events)
+    driver.topic.hear_logs(driver.topic.log_head + 1, store.newest_line, 0, None)
+    driver.pump(reads=True)
+    for viewer, _ in viewers:
+        outlet = viewer.outlet
+        assert isinstance(outlet, FakeOutlet)
+        outlet.full = False
+        driver.feed(viewer)
+        assert driver.topic.is_live(viewer)
+    for viewer, start in viewers:
+        check(viewer, store, start)
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.integers(0, 30))
+def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept: int, stood: int) -> None:
+    kept, stood = min(kept, events), min(stood, events)
+    store = JobStore(["event"] * events)
+    driver = Driver(store, random.Random(0))
+    live, behind = Viewer(Audience.FULL), Viewer(Audience.FULL)
+    for viewer in (live, behind):
+        viewer.outlet = FakeOutlet()
+    driver.topic.join(live)
+    for hint in store.hints:
+        driver.hear(*hint)
+    driver.pump(reads=True)
+    behind.seq = stood
+    behind.outlet.full = True
+    driver.topic.join(behind)
+    driver.topic.suspended = True
+    driver.topic.roll_back(Stream.EVENTS, kept)
+    driver.topic.suspended = False
+    behind.outlet.full = False
+    driver.feed(behind)
+    store.events = events + 3
+    driver.topic.events.newest = store.events
+    driver.pump(reads=True)
+    for viewer, position in ((live, events), (behind, stood)):
+        assert isinstance(viewer.outlet, FakeOutlet)
+        gaps = [(frame["from"], frame["to"]) for frame in viewer.outlet.frames if frame["type"] == "gap"]
+        assert gaps == ([(kept + 1, position)] if position > kept else [])
+        seqs = [frame["seq"] for frame in viewer.outlet.frames if frame["type"] == "event"]
+        assert seqs[-3 - (events - min(kept, position)) :] == list(range(min(kept, position) + 1, events + 4))
+
+
+def test_progress_leaves_after_the_event_that_it_follows() -> None:
+    topic = JobTopic(JOB, EPOCH, "running", seq=0, first_kept=1)
+    viewer = Viewer(Audience.FULL)
+    outlet = viewer.outlet = FakeOutlet()
+    topic.join(viewer)
+    topic.hear_progress(Progress(JOB, 2, "running", 5, b'{"percent":1}'))
+    topic.events.hear(event(2))
+    assert topic.advance() == [Need(Stream.EVENTS, 0)]
+    assert outlet.frames == []
+    topic.events.hear(event(1))
+    topic.advance()
+    assert [(frame["type"], frame["seq"]) for frame in outlet.frames] == [("event", 1), ("event", 2), ("progress", 2)]
+
+
+def test_progress_that_is_older_or_a_twin_is_dropped() -> None:
+    topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
+    viewer = Viewer(Audience.FULL)
+    viewer.seq = 1
+    outlet = viewer.outlet = FakeOutlet()
+    topic.join(viewer)
+    for at_ms, data in ((5, b"1"), (5, b"1"), (4, b"0"), (5, b"2"), (6, b"3")):
+        topic.hear_progress(Progress(JOB, 1, "running", at_ms, data))
+        topic.advance()
+    assert [frame["data"] for frame in outlet.frames] == [1, 2, 3]
+
+
+def test_a_full_viewer_gets_the_newest_progress_when_it_is_live_again() -> None:
+    topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
+    viewer = Viewer(Audience.NARROW)
+    outlet = viewer.outlet = FakeOutlet()
+    topic.join(viewer)
+    outlet.full = True
+    topic.filled(viewer)
+    for percent in range(1, 5):
+        topic.hear_progress(Progress(JOB, 1, "running", percent, b"%d" % percent))
+        topic.advance()
+    outlet.full = False
+    topic.feed(viewer)
+    assert [frame["data"] for frame in outlet.frames] == [4]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 40), st.randoms(use_true_random=False))
+def test_a_space_viewer_gets_the_feed_without_holes(count: int, chance: random.Random) -> None:
+    def entry(seq: int) -> SpaceEvent:
+        null = msgspec.Raw(b"null")
+        return SpaceEvent(Message("event", JOB, msgspec.Raw(b'"n"'), "running", seq, seq, seq, null, null))
+
+    topic = SpaceTopic("instance", EPOCH, 0, 1, b"{}")
+    viewer = Viewer(Audience.SPACE)
+    outlet = viewer.outlet = FakeOutlet()
+    topic.join(viewer)
+    hints = [seq for seq in range(1, count + 1) for _ in range(chance.choice([0, 1, 2]))]
+    chance.shuffle(hints)
+    for seq in [*hints, count]:
+        if seq:
+            topic.events.hear(entry(seq))
+        while (needs := topic.advance()) and (chance.random() < 0.3 or seq == count):
+            for need in needs:
+                page = [entry(found) for found in range(need.after + 1, count + 1)][: chance.randint(1, 5)]
+                topic.take_events(Page(page, 1, count))
+    assert [frame["seq"] for frame in outlet.frames] == list(range(1, count + 1))
+
+
+def test_a_shelf_keeps_what_came_last_and_always_one() -> None:
+    track: Track[JobEvent] = Track(0)
+    for seq in range(1, 11):
+        track.leave(event(seq))
+    track.trim(3 * event(10).size_bytes)
+    assert [track.find(seq) is not None for seq in range(1, 11)] == [False] * 7 + [True] * 3
+    track.trim(0)
+    assert track.find(10) is not None
