@@ -94,7 +94,7 @@ def none_delivered(rig: Rig, jobs: list[str]) -> bool:
 def ended_at(rig: Rig, job: str) -> float:
     """When the job went back to pending, in ms."""
     item = rig.service.redis.lindex(f"jw:{{{rig.service.space}}}:job:{job}:events", -1)
-    kind, at_ms, _ = msgspec.json.decode(item)
+    kind, at_ms, *_ = msgspec.json.decode(item)
     if kind != "delivery_timeout":
         raise RuntimeError(f"the newest event is {kind}")
     return float(at_ms)

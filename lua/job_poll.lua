@@ -33,7 +33,8 @@ else
 end
 
 local reply = { 'ok' }
-for i = 1, math.min(n, #oldest) do
+for i = 1, #oldest do
+  if #reply > n then break end
   local id = oldest[i].id
   local job = read_job(space .. 'job:' .. id)
   if job and job.status == 'pending' then reply[#reply + 1] = deliver(space, id, job, ARGV[#reply + 2], now) end

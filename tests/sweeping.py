@@ -84,7 +84,7 @@ async def is_in(room: Room, job: str, status: str) -> bool:
 async def events(room: Room, job: str) -> list[tuple[str, Any]]:
     """The job's events as (type, data)."""
     items = await room.call("LRANGE", room.keys.events(room.space, job), 0, -1)
-    return [(kind, data) for kind, _, data in map(msgspec.json.decode, items)]
+    return [(kind, data) for kind, _, data, *_ in map(msgspec.json.decode, items)]
 
 
 async def lapse(room: Room, *jobs: str) -> None:

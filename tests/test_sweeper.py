@@ -353,3 +353,11 @@ def test_retention_never_takes_a_job_that_was_let_run_again() -> None:
         return room.backend.clock.now_ms() - int(heads[1]) > 1000
 
     with_room(work, retention_s=1)
+
+
+def test_a_poll_that_names_a_kind_twice_gets_as_many_jobs_as_one_that_names_it_once() -> None:
+    async def work(room: Room) -> None:
+        jobs = await make_many(room, 3, name="a")
+        assert [job.id for job in await room.backend.store.poll(room.space, 2, ("a", "a"))] == jobs[:2]
+
+    with_room(work)
