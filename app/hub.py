@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from app import metrics
 from app.event import Audience, Frame, Stream
 
 Wrap = Callable[[bytes, str], bytes]
@@ -120,6 +121,7 @@ class Topic(ABC):
         self._move(viewer, frame)
         text = frame.text(viewer.audience)
         if text is not None:
+            metrics.FRAMES.inc()
             viewer.outlet.write(viewer.outlet.wrap(text, self.position_of(viewer)))
 
     def _enlist(self, viewer: Viewer) -> None:
@@ -145,6 +147,7 @@ class Topic(ABC):
             text = frame.text(group.audience)
             if text is not None:
                 data = group.wrap(text, self.position(group.audience))
+                metrics.FRAMES.inc(by=len(group.members))
                 for write in group.members.values():
                     write(data)
         self._sending = False

@@ -33,6 +33,7 @@ class JobWatch(Watch):
     """One job. `open` before use; the log is followed from the first viewer on that may see it."""
 
     topic: JobTopic
+    kind = "job"
 
     def __init__(self, around: Surroundings, on_gone: Callable[[Watch], None], space: str, job: str) -> None:
         super().__init__(around, on_gone)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from app import metrics
 from app.auth import Identity, Keyring
 from app.error import Refusal, unavailable
 from app.hub import Viewer
@@ -132,9 +133,11 @@ class Live:
         self._pings[slot].add(outlet)
         if identity is not None and not identity.is_root:
             self._keys.setdefault(identity, set()).add(outlet)
+        metrics.STREAMS.add(1, watch.kind)
         watch.join(viewer)
 
     def filled(self, outlet: Outlet) -> None:
+        metrics.SLOW_READERS.inc()
         viewer, watch, _ = outlet.viewer
         watch.topic.filled(viewer)
         self._still[outlet] = (outlet.buffered_bytes, asyncio.get_running_loop().time())
@@ -152,6 +155,7 @@ class Live:
 
     def lost(self, outlet: Outlet) -> None:
         viewer, watch, identity = outlet.viewer
+        metrics.STREAMS.add(-1, watch.kind)
         watch.topic.leave(viewer)
         self._pings[self._ping_of.pop(outlet)].discard(outlet)
         self._still.pop(outlet, None)

@@ -147,6 +147,11 @@ LOG_BYTES = Counter("log_bytes", "Bytes of log lines stored, before compression.
 SEALED_LINES = Counter("sealed_lines", "Log lines that went into compressed blocks.")
 SEALED_BYTES = Counter("sealed_bytes", "Bytes that were sealed, by form: stored before, packed after.", "form")
 CALLBACKS = Counter("callback_tries", "Callbacks tried, by outcome: sent, failed (tried again), given_up.", "outcome")
+STREAMS = Gauge("streams_open", "Viewers of jobs and of spaces.", "kind")
+FRAMES = Counter("stream_frames", "Frames written to viewers.")
+SLOW_READERS = Counter("slow_readers", "Times that a viewer read more slowly than frames came, and was set aside.")
+HOLES = Counter("holes_repaired", "Times that hints were missing and the store was read instead.")
+HINT_LAG = Histogram("hint_lag_seconds", "From a PUBLISH to its message, once a second.", bounds_s=SHORT_S)
 ROUND_TRIP = Histogram("redis_round_trip_seconds", "A TIME to Redis and back, once a second.", bounds_s=SHORT_S)
 LOOP_LAG = Histogram("event_loop_lag_seconds", "How late a timer of the event loop fired.", bounds_s=SHORT_S)
 

@@ -8,9 +8,11 @@ https://redis.io/docs/latest/develop/pubsub/
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from app import metrics
 from app.connect import Connector
 from app.error import Refusal
 from app.link import Link, RedisFault, Word
@@ -78,6 +80,8 @@ class Relay:
         self._confirmed: dict[bytes, asyncio.Event] = {}
         self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message, greet=greet)
         self._missed = MISSES
+        self._name = secrets.token_hex(4).encode()
+        self._probed_s = 0.0
         self._prober: asyncio.Task[None] | None = None
 
     @property
@@ -87,7 +91,7 @@ class Relay:
 
     def start(self) -> None:
         """Connect, and probe from now on."""
-        self._listeners[self._probe.encode()] = []
+        self._listeners[self._probe.encode()] = [self._hear_probe]
         self._confirmed[self._probe.encode()] = asyncio.Event()
         self._link.start()
         self._prober = asyncio.create_task(self._probe_forever(), name="relay-probe")
@@ -146,6 +150,11 @@ class Relay:
         for listener in tuple(self._listeners.get(channel, ())):
             listener(payload)
 
+    def _hear_probe(self, payload: bytes | None) -> None:
+        """Other processes probe on the same channel."""
+        if payload == self._name:
+            metrics.HINT_LAG.observe(asyncio.get_running_loop().time() - self._probed_s)
+
     async def _probe_forever(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
@@ -154,6 +163,7 @@ class Relay:
                 self._link.reconnect()
             self._missed += 1
             try:
-                await self._control.call("PUBLISH", self._probe, "probe")
+                self._probed_s = asyncio.get_running_loop().time()
+                await self._control.call("PUBLISH", self._probe, self._name)
             except (Refusal, RedisFault):
                 self._missed -= 1

@@ -13,6 +13,7 @@ class SpaceWatch(Watch):
     """One space. `open` before use."""
 
     topic: SpaceTopic
+    kind = "space"
 
     def __init__(self, around: Surroundings, on_gone: Callable[[Watch], None], space: str) -> None:
         super().__init__(around, on_gone)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
+from app import metrics
 from app.api.http import Action, Answer, Call, ClientGone, Gate, bug, refused
 from app.api.query import Query
 from app.error import Refusal, invalid, job_not_found
@@ -206,6 +207,7 @@ class Endpoint:
                 raise Refusal("method_not_allowed", "This path allows GET.", headers={"allow": "GET"})
             return await self._handler(call, take)
         except Refusal as refusal:
+            metrics.refused(refusal.code, refusal.more.get("limit", ()))
             return refused(refusal)
         except ClientGone:
             raise

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from app import metrics
 from app.epoch import Epoch
 from app.error import Refusal, unavailable
 from app.event import Stream
@@ -45,6 +46,8 @@ class Watch(ABC):
     """What is common to jobs and spaces. `on_gone` is called when the subject has been deleted."""
 
     topic: Topic
+    kind: str
+    """What is watched, in one word."""
 
     def __init__(self, around: Surroundings, on_gone: Callable[["Watch"], None]) -> None:
         self.around = around
@@ -116,6 +119,8 @@ class Watch(ABC):
         waiting = self._reads.get(need)
         if waiting is None:
             waiting = self._reads[need] = set()
+            if viewer is None:
+                metrics.HOLES.inc()
             self._spawn(self._fetch(need, waiting))
         if viewer is not None:
             waiting.add(viewer)

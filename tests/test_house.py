@@ -50,8 +50,6 @@ ROOMS = [
     {"expiry", "relay", "redis_clock", "headroom", "lag"},
     {"scripts"},
     {"exposition"},
-    {"metrics"},
-    {"tally"},
     {"link"},
     {"blocks", "paging"},
     {"connect"},
@@ -64,6 +62,8 @@ ROOMS = [
     {"embedded", "guard"},
     {"folder"},
     {"settings"},
+    {"metrics"},
+    {"tally"},
     {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""

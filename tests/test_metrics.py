@@ -11,11 +11,13 @@ import httpx
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from app.api.routes import table
 from app.exposition import _PROCESS
 from app.metrics import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histogram, Measure
 from app.scripts import SCRIPTS
+from tests.faults.service import Service
 from tests.log_room import Room, with_room
 from tests.test_house import DOCS, _NoHandlers
 from tests.test_processes import ROOT_KEY, answers, environment, free_port, running
@@ -174,7 +176,9 @@ def test_the_sums_over_all_spaces_are_shown() -> None:
                 await client.post(await new_space(room, client), json=[{"name": "a"}] * 2)
             (job, *_) = (await client.post(f"/spaces/{room.space}/jobs/poll", json={})).json()["jobs"]
             await client.post(f"/jobs/{job['id']}/kill")
-        samples = await scrape(room)
+        deadline = time.monotonic() + 10
+        while not value(samples := await scrape(room), "spaces"):
+            assert time.monotonic() < deadline
         shown = {status: value(samples, "jobs", status=status) for status in ("pending", "killed", "running")}
         assert shown == {"pending": 5, "killed": 1, "running": 0}
         assert value(samples, "spaces") == 3
@@ -185,6 +189,25 @@ def test_the_sums_over_all_spaces_are_shown() -> None:
         assert value(samples, "event_loop_lag_seconds_count") >= 0
 
     with_room(work)
+
+
+def test_streams_are_counted_while_they_are_open() -> None:
+    with Service() as service:
+        job = service.create(claim=True)["id"]
+
+        def shown(name: str, **labels: str) -> float:
+            return value(parsed(httpx.get(f"{service.url}/metrics").text), name, **labels)
+
+        address = f"{service.url.replace('http', 'ws')}/api/v1/realtime/{job}"
+        with connect(address, additional_headers={"x-api-key": service.root_key}) as viewer:
+            viewer.recv(10)
+            until(lambda: shown("streams_open", kind="job") == 1)
+            before = shown("stream_frames_total")
+            service.call("POST", f"/jobs/{job}/progress", {"percent": 1, "message": "x"})
+            viewer.recv(10)
+            assert shown("stream_frames_total") > before
+        until(lambda: shown("streams_open", kind="job") == 0)
+        until(lambda: shown("hint_lag_seconds_count") > 0)
 
 
 def test_while_redis_is_away_metrics_answer_at_once_and_say_so() -> None:
