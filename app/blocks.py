@@ -86,12 +86,19 @@ def seal(batches: Sequence[Stored]) -> Sealed:
     times = [batch.at_ms for batch in batches]
     begun_ms = min(times)
     counts = [number for batch in batches for number in (batch.last + 1 - batch.first, batch.at_ms - begun_ms)]
-    columns = Columns(bytes(map(_NUMBER.__getitem__, levels)), counts, *_sources(rows), *_extras(rows))
+    columns = Columns(_numbers(levels), counts, *_sources(rows), *_extras(rows))
     said, rest = _compressor.compress(_joined([row.message for row in rows])), _compressor.compress(_pack(columns))
     first, last, bits = batches[0].first, batches[-1].last, level_bits(frozenset(levels))
     stored_bytes = sum(batch.size_bytes for batch in batches)
     header = _HEADER.pack(VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(said))
     return Sealed(first, last, stored_bytes, bits, header + said + rest)
+
+
+def _numbers(levels: list[str]) -> bytes:
+    """The places of the levels in LEVELS. Most blocks have one level only."""
+    if levels.count(levels[0]) == len(levels):
+        return bytes([_NUMBER[levels[0]]]) * len(levels)
+    return bytes(map(_NUMBER.__getitem__, levels))
 
 
 def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:

@@ -126,7 +126,7 @@ def memory(rig: Rig) -> list[Figure]:
     raw = sum(len(msgspec.json.encode({"level": "info", "message": text, "source": "stdout"})) for text in lines)
     hot = _bytes_of(rig, lines, 4, sealed=False) / raw / 4
     sealed = _bytes_of(rig, lines, 4, sealed=True) / raw / 4
-    count = 200 if rig.quick else 2000
+    count = 200 if rig.quick else 1000
     short = _bytes_of(rig, lines[:10], count, sealed=True) / count
     return [
         Figure("memory of real logs, hot", hot, "of raw", None, Target(1.2, at_least=False)),

@@ -69,7 +69,7 @@ local function read_blocks(from, to, step)
     else
       if passed then take(passed[1], passed[2], 0, '') end
       passed = nil
-      if full or not take(first, last, 0, redis.call('LINDEX', blocks, n - 1)) or full then return end
+      if full or not take(first, last, 0, redis.call('LINDEX', blocks, n - 1) or '') or full then return end
     end
   end
   if passed then take(passed[1], passed[2], 0, '') end
