@@ -1,6 +1,7 @@
 """The server's commands: up, web, sweeper, callbacks. What a person types, and what they read when it does not work."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -19,8 +20,8 @@ from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
 from app.exposition import listen as listen_for_metrics
-from app.main import Backend, call_back, count_together, sweep
-from app.serve import OPTIONS
+from app.main import Backend, call_back, count_together, sweep, web_from_environment
+from app.serve import OPTIONS, listen, serve
 from app.settings import BadSetting, Settings, read
 from app.up import until_signal, up
 from jobwire.jobs import Jobs, job_path
@@ -100,7 +101,24 @@ def web_command(host: str, port: int, workers: int) -> None:
     with TemporaryDirectory(prefix="jobwire-metrics-") as folder:
         if workers > 1 and not settings.metrics_folder:
             os.environ["JOBWIRE_METRICS_FOLDER"] = folder
-        uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
+        if workers > 1:
+            uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
+        else:
+            run(serve_alone(host, port))
+
+
+async def serve_alone(host: str, port: int) -> None:
+    """Serve from this process."""
+
+    async def ready() -> None:
+        click.echo(f"jobwire serves http://{host}:{port}", err=True)
+
+    try:
+        sock = listen(host, port)
+    except OSError as error:
+        fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
+    with contextlib.closing(sock):
+        await serve(web_from_environment(), sock, ready)
 
 
 metrics_option = click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", help="Answer /metrics there.")

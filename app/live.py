@@ -37,6 +37,9 @@ WAVE_S = 0.05
 WAVES = 20
 DRAIN_S = 10.0
 
+DRAIN = "drain"
+"""The name, in the state of the lifespan, of the function that the server calls before it shuts down."""
+
 W = TypeVar("W", bound=Watch)
 
 
@@ -54,6 +57,7 @@ class Live:
         self._still: dict[Outlet, tuple[int, float]] = {}
         self._ending: dict[Outlet, float] = {}
         self._clock: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
         self.draining = False
 
@@ -69,9 +73,10 @@ class Live:
 
     async def close(self) -> None:
         """Watch nothing any more."""
-        if self._clock is not None:
-            self._clock.cancel()
-            await asyncio.gather(self._clock, return_exceptions=True)
+        for task in (self._clock, self._leaving):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         for watch in self._watches.values():
             watch.close()
         for outlet in tuple(self._ping_of):
@@ -242,8 +247,16 @@ class Live:
 
     # The end
 
+    def leave(self) -> None:
+        self._leaving = self._leaving or asyncio.create_task(self._drain())
+
     async def drain(self) -> None:
         """Send everybody away, in waves, and return when what was sent has been taken, or was not for long."""
+        self.leave()
+        assert self._leaving is not None
+        await asyncio.shield(self._leaving)
+
+    async def _drain(self) -> None:
         self.draining = True
         outlets = list(self._ping_of)
         random.shuffle(outlets)

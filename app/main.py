@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,7 +25,7 @@ from app.hosts import Hosts
 from app.keys import Keys
 from app.lag import LoopLag
 from app.link import Link
-from app.live import Live
+from app.live import DRAIN, Live
 from app.logs import Logs
 from app.outbox import Outbox
 from app.outgoing import Outgoing
@@ -103,11 +104,11 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
     settings = backend.settings
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         await backend.start()
         tasks = [asyncio.create_task(work()) for work in beside]
         try:
-            yield
+            yield {DRAIN: backend.live.drain}
         finally:
             for task in tasks:
                 task.cancel()

@@ -51,6 +51,9 @@ class Watcher(Protocol):
     def lost(self, outlet: "Outlet") -> None:
         """It has gone."""
 
+    def leave(self) -> None:
+        """The server ends: send everybody away."""
+
 
 class Outlet(asyncio.Protocol):
     """What a WebSocket and an event stream have in common. While it lives it is one of the server's `connections`."""
@@ -109,8 +112,11 @@ class Outlet(asyncio.Protocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server ends; those who drain before it leave nothing to do here."""
-        self.close(1012, "")
+        """The server ends, and nobody has drained before it."""
+        if self.watcher is not None:
+            self.watcher.leave()
+        else:
+            self.close(1012, "")
 
     @property
     @abstractmethod
@@ -173,6 +179,7 @@ class WebSocketOutlet(Outlet):
                 message, self._message = b"".join(self._message), []
                 if self._kind is Opcode.TEXT and not is_utf8(message):
                     self.close(1007, "text that is not UTF-8")
+                    self.transport.write_eof()
                     return True
         return False
 

@@ -14,6 +14,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.live import DRAIN
+
 OPTIONS: dict[str, Any] = {
     "http": "app.handover:HttpProtocol",
     "ws": "app.handover:WebSocketProtocol",
@@ -27,6 +29,8 @@ OPTIONS: dict[str, Any] = {
     "backlog": 4096,
 }
 """uvicorn's settings for us: uvloop and httptools, WebSockets without compression and without its own pings."""
+
+POLL_S = 0.05
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -49,6 +53,15 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain before uvicorn does anything: it would close the listening socket, then every connection at once."""
+        drain = self.lifespan.state.get(DRAIN)
+        if drain is not None:
+            draining = asyncio.ensure_future(drain())
+            while not draining.done() and not self.force_exit:
+                await asyncio.wait([draining], timeout=POLL_S)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

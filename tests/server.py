@@ -140,6 +140,11 @@ class Server:
                 body = response.read()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, body
 
+    def kill(self) -> None:
+        """SIGKILL; returns when it has gone."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """Stop it. Its keys stay in Redis, which goes with the test session."""
         self._http.close()

@@ -62,7 +62,11 @@ class Health:
 
     async def ready(self) -> Answer:
         """Ready, or 503 with every problem that there is."""
-        problems = [problem for problem in (await self._script(), self._relay(), await self._policy()) if problem]
+        problems = [
+            problem
+            for problem in (await self._script(), self._relay(), await self._policy(), self._leaving())
+            if problem
+        ]
         if not problems:
             return answer({"status": "ready"})
         return refused(Refusal("unavailable", " ".join(problems), headers={"retry-after": "1"}, problems=problems))
@@ -73,6 +77,9 @@ class Health:
         except (Refusal, RedisFault) as error:
             return f"A script could not run: {error}"
         return ""
+
+    def _leaving(self) -> str:
+        return "The process is shutting down." if self._backend.live.draining else ""
 
     def _relay(self) -> str:
         return "" if self._backend.relay.live else "Live delivery does not work: no message comes back from Redis."

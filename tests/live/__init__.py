@@ -1,0 +1,1 @@
+"""Live delivery under faults: an independent checker compares what viewers got with what Redis holds."""

@@ -1,0 +1,122 @@
+"""A WebSocket by hand: every byte that goes out is the test's, every frame that comes in is seen as it is.
+
+https://www.rfc-editor.org/rfc/rfc6455
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tests.server import Server
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+WAIT_S = 10.0
+
+
+class RawFrame(NamedTuple):
+    """One frame as it came."""
+
+    first: int
+    payload: bytes
+
+    @property
+    def opcode(self) -> int:
+        """What it is."""
+        return self.first & 0x0F
+
+    @property
+    def code(self) -> int:
+        """The code of a close; 1005 without one."""
+        return int.from_bytes(self.payload[:2]) if len(self.payload) >= 2 else 1005
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True, rsv: int = 0) -> bytes:
+    """A frame as a client sends it, unless told to do it wrong."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    mask = os.urandom(4) if masked else b""
+    size, bit = len(payload), 0x80 if masked else 0
+    if size < 126:
+        head = bytes((first, bit | size))
+    elif size < 65_536:
+        head = bytes((first, bit | 126)) + size.to_bytes(2)
+    else:
+        head = bytes((first, bit | 127)) + size.to_bytes(8)
+    body = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if masked else payload
+    return head + mask + body
+
+
+class RawSocket:
+    """A connection after its handshake. `receive_bytes` bounds what the kernel takes in for it."""
+
+    def __init__(self, server: Server, path: str, key: str | None = None, receive_bytes: int = 0) -> None:
+        self.sock = socket.socket()
+        if receive_bytes:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.sock.settimeout(WAIT_S)
+        self.sock.connect(("127.0.0.1", server.port))
+        lines = [
+            f"GET /api/v1{path} HTTP/1.1",
+            "Host: test",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+            "Sec-WebSocket-Version: 13",
+            *([] if key is None else [f"x-api-key: {key}"]),
+        ]
+        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._in = b""
+        while b"\r\n\r\n" not in self._in:
+            self._fill()
+        self.head, _, self._in = self._in.partition(b"\r\n\r\n")
+        assert b" 101 " in self.head, self.head
+
+    def _fill(self) -> None:
+        data = self.sock.recv(65_536)
+        if not data:
+            raise EOFError
+        self._in += data
+
+    def send(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self.sock.sendall(data)
+
+    def read(self) -> RawFrame:
+        """The next frame; EOFError when there is none any more."""
+        while len(self._in) < 2:
+            self._fill()
+        first, size, start = self._in[0], self._in[1], 2
+        assert not size & 0x80, "a server masks nothing"
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            while len(self._in) < start:
+                self._fill()
+            size = int.from_bytes(self._in[2:start])
+        while len(self._in) < start + size:
+            self._fill()
+        payload, self._in = self._in[start : start + size], self._in[start + size :]
+        return RawFrame(first, payload)
+
+    def until(self, opcode: int) -> RawFrame:
+        """The next frame of this kind."""
+        while (got := self.read()).opcode != opcode:
+            pass
+        return got
+
+    def closes(self) -> int:
+        """The code with which the server closes; then nothing more may come."""
+        code = self.until(CLOSE).code
+        try:
+            self.read()
+        except (EOFError, ConnectionError):
+            return code
+        raise AssertionError("a frame came after the close")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.sock.close()
