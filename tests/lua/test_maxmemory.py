@@ -17,7 +17,17 @@ from tests.lua.room import KEEP_MS, LATE, Room
 
 Call = tuple[list[str], list[Any]]
 
-READS = {"job_read", "job_events", "space_read", "space_due", "log_read", "log_oldest"}
+READS = {
+    "feed_read",
+    "job_events",
+    "job_read",
+    "job_watch",
+    "log_oldest",
+    "log_read",
+    "space_due",
+    "space_read",
+    "space_stats",
+}
 
 
 def on(status: str, *args: Any, **more: Any) -> Callable[[Room], Call]:
@@ -141,12 +151,16 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_retire": ended(10, 1000),
     "job_retry": on("dead"),
     "jobs_retry": dead_ones,
+    "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
+    "feed_read": lambda room: ([room.hash], [0, 10]),
+    "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10]),
     "ready_probe": lambda room: ([room.keys.probe], []),
     "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),
     "space_due": lambda room: ([room.hash], [KEEP_MS]),
     "space_patch": lambda room: ([room.hash], ["secret", 0]),
     "space_read": lambda room: ([room.hash], []),
+    "space_stats": lambda room: ([room.hash], []),
     "sweeper_hold": owned,
     "token_create": lambda room: ([room.keys.token("x")], ["", "space", "s"]),
     "token_read": token,
