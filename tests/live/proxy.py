@@ -50,6 +50,7 @@ class Proxy:
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, RuntimeError):
             self._loop.run_until_complete(self._serve())
+        self._loop.run_until_complete(asyncio.sleep(0.05))
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -67,9 +68,14 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, there[1]}
-        await asyncio.gather(self._pass_on(reader, there[1]), self._pass_on(there[0], writer))
-        self._writers -= {writer, there[1]}
+        both = {writer, there[1]}
+        self._writers |= both
+        try:
+            await asyncio.gather(self._pass_on(reader, there[1]), self._pass_on(there[0], writer))
+        finally:
+            for end in both:
+                end.transport.abort()
+            self._writers -= both
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         swallowed = False
