@@ -13,7 +13,7 @@ class Proxy:
     """From a port of 127.0.0.1 to another address: `host:port`, or the path of a unix socket."""
 
     def __init__(self, target: str) -> None:
-        self._target = target
+        self.target = target
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._flowing = asyncio.Event()
@@ -60,10 +60,10 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._target.startswith("/"):
-                there = await asyncio.open_unix_connection(self._target)
+            if self.target.startswith("/"):
+                there = await asyncio.open_unix_connection(self.target)
             else:
-                host, _, port = self._target.rpartition(":")
+                host, _, port = self.target.rpartition(":")
                 there = await asyncio.open_connection(host, int(port))
         except OSError:
             writer.transport.abort()
