@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from .backoff import Backoff
-from .errors import Outage
+from .errors import AccessDenied, NotDone, Outage, Refused
 from .jobs import Jobs
 from .record import Job, LogLine, LogPage
+from .stream import ENDS, NoStream, frames
 
 _Answered = TypeVar("_Answered")
 
@@ -57,7 +58,8 @@ def all_lines(
 class Follow:
     """Iterates over batches of lines until the job has ended and everything was read; `job` is the ended job then.
 
-    Outages are waited out; `on_outage` is told when one begins (True) and ends (False).
+    Lines come by the job's stream, by pages where there is none. Outages are waited out; `on_outage` is told when one
+    begins (True) and ends (False).
     """
 
     def __init__(
@@ -73,12 +75,53 @@ class Follow:
         self._job_id = job_id
         self._after = after
         self._level = level
+        self._levels = frozenset(word.strip().lower() for word in (level or "").split(",") if word.strip())
+        self._epoch = ""
         self._on_outage = on_outage
         self._backoff = Backoff()
         self._is_away = False
         self.job: Job | None = None
 
     def __iter__(self) -> Iterator[list[LogLine]]:
+        while self.job is None:
+            try:
+                yield from self._streamed()
+            except (NoStream, Refused) as refused:
+                if isinstance(refused, AccessDenied) or getattr(refused, "code", "") == "job_not_found":
+                    raise
+                break
+            except Outage as outage:
+                self._note(away=True)
+                time.sleep(self._backoff.pause_s(outage))
+        if self.job is None:
+            yield from self._polled()
+
+    def _streamed(self) -> Iterator[list[LogLine]]:
+        """Batches from one connection to the job's stream; when it ends, `job` is set if the job has ended."""
+        path = f"/realtime/{self._job_id}"
+        for frame in frames(self._jobs.http, path, logs_after=self._after, epoch=self._epoch):
+            if frame.type == "init":
+                self._note(away=False)
+                self._backoff.reset()
+                self._epoch = frame.epoch
+                if frame.status in ENDS:
+                    raise NoStream
+            elif frame.type == "logs":
+                said = frame.lines()
+                self._after = said.to_seq
+                lines = [line for line in said.entries if not self._levels or line.level in self._levels]
+                if lines:
+                    yield lines
+            elif frame.type == "gap" and frame.stream == "logs":
+                self._epoch = frame.epoch
+                self._after = frame.last if frame.reason == "trimmed" else frame.first - 1
+            elif frame.is_end:
+                self._look_for_the_end()
+                return
+        raise NotDone("The stream ended.")
+
+    def _polled(self) -> Iterator[list[LogLine]]:
+        """Batches by pages: of a job that has ended, or of a service without streams."""
         pause_s = _SHORTEST_PAUSE_S
         while True:
             page = self._insist(self._next_page)

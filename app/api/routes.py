@@ -109,6 +109,7 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), BASE))))
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
+    app.router.routes.append(Route("/jobwire.js", files.page("jobwire.js")))
     app.router.routes.append(Route("/static/{name}", files))
 
 

@@ -157,7 +157,9 @@ class Crowd:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop following. Doing it again does nothing."""
+        if self._loop.is_closed():
+            return
 
         def stop() -> None:
             for task in self._tasks:

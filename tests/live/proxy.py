@@ -13,7 +13,7 @@ class Proxy:
     """From a port of 127.0.0.1 to another address: `host:port`, or the path of a unix socket."""
 
     def __init__(self, target: str) -> None:
-        self._target = target
+        self.target = target
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._flowing = asyncio.Event()
@@ -50,6 +50,7 @@ class Proxy:
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError, RuntimeError):
             self._loop.run_until_complete(self._serve())
+        self._loop.run_until_complete(asyncio.sleep(0.05))
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -59,17 +60,22 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._target.startswith("/"):
-                there = await asyncio.open_unix_connection(self._target)
+            if self.target.startswith("/"):
+                there = await asyncio.open_unix_connection(self.target)
             else:
-                host, _, port = self._target.rpartition(":")
+                host, _, port = self.target.rpartition(":")
                 there = await asyncio.open_connection(host, int(port))
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, there[1]}
-        await asyncio.gather(self._pass_on(reader, there[1]), self._pass_on(there[0], writer))
-        self._writers -= {writer, there[1]}
+        both = {writer, there[1]}
+        self._writers |= both
+        try:
+            await asyncio.gather(self._pass_on(reader, there[1]), self._pass_on(there[0], writer))
+        finally:
+            for end in both:
+                end.transport.abort()
+            self._writers -= both
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         swallowed = False

@@ -85,7 +85,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 def test_nothing_goes_wrong(stage: Stage) -> None:
     stage.begin()
-    stage.go_on()
+    stage.go_on(500)
     truth = stage.end()
     assert truth.event_seq > 20
     assert all(not follower.events.gaps and not follower.lines.gaps for follower in stage.crowd.followers)
