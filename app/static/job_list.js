@@ -94,7 +94,7 @@ class Row {
     this.element.dataset.status = job.status;
     setText(this.attempt, `${job.attemptNumber + 1} of ${job.maxRetries + 1}`);
     this.attempt.classList.toggle("again", job.attemptNumber > 0);
-    if (job.status === "completed") this.progress({ percent: 100, message: "" });
+    if (job.status === "completed") this.#said("");
     else if (job.status === "pending" || job.status === "scheduled") this.#waiting(job);
     else if (job.status === "dead" || job.status === "killed") this.#said(job.result?.error ?? job.result?.reason ?? "");
     this.tick();

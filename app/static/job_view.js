@@ -18,6 +18,9 @@ import { Timeline, attemptsTable, callbackTable } from "./timeline.js";
 
 const AGAIN_MS = 300;
 
+/** Sections that are open even where the log stands below them. */
+const SHORT = new Set(["Attempts"]);
+
 /** Show a job until `signal`. */
 export class JobView {
   constructor(session, shell, { id, seq }, signal) {
@@ -212,7 +215,8 @@ export class JobView {
 
 function section(name) {
   const body = h("div", { class: "body" });
-  const element = h("details", { class: "section", hidden: true, open: true }, h("summary", {}, name), body);
+  const open = SHORT.has(name) || !matchMedia("(max-width: 900px)").matches;
+  const element = h("details", { class: "section", hidden: true, open }, h("summary", {}, name), body);
   return { element, body };
 }
 

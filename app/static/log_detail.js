@@ -22,6 +22,7 @@ export class LineDetail {
       this.element.hidden = false;
       if (row?.seq === seq) fill(this.element, ...this.#content(row));
       else fill(this.element, h("p", {}, `Line ${count(seq)} is not there.`), this.#close());
+      this.view.pages.line(seq)?.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (error.name !== "AbortError") fill(this.element, h("p", { class: "problem" }, error.message), this.#close());
     }

@@ -18,7 +18,8 @@ const HELD_LINES = 3000;
 const AHEAD_PX = 1500;
 const END_PX = 24;
 const QUEUE_MOST = 4000;
-const FRAME_LINES = 100;
+const FLUSH_LINES = 250;
+const FLUSH_MS = 40;
 const CATCH_UP_MS = 250;
 const HALF = 250;
 
@@ -35,6 +36,7 @@ export class LogView {
     this.first = 1;
     this.newest = 0;
     this.queue = [];
+    this.flushed_ms = 0;
     this.following = true;
     this.element = h(
       "section",
@@ -78,9 +80,15 @@ export class LogView {
     return this.toTail();
   }
 
+  /** Show lines that came: often enough to look smooth, seldom enough to leave most frames to the reader. */
   #flush() {
     this.frame = 0;
-    const rows = this.queue.splice(0, FRAME_LINES);
+    if (performance.now() - this.flushed_ms < FLUSH_MS) {
+      this.frame = requestAnimationFrame(() => this.#flush());
+      return;
+    }
+    this.flushed_ms = performance.now();
+    const rows = this.queue.splice(0, FLUSH_LINES);
     if (this.queue.length) this.frame = requestAnimationFrame(() => this.#flush());
     const fresh = this.loading || this.source.filtered ? null : this.window.next(rows);
     if (fresh?.length && this.following) {

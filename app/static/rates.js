@@ -24,17 +24,17 @@ export class Rates {
     while (this.buckets.length < this.seconds) this.buckets.push(0);
   }
 
-  /** Events a second over the last `span` whole seconds. */
+  /** Events a second over the last `span` whole seconds; 0 when that is none. */
   mean(span) {
     const whole = this.buckets.slice(-1 - span, -1);
-    return whole.reduce((sum, number) => sum + number, 0) / span;
+    return whole.reduce((sum, number) => sum + number, 0) / Math.max(1, span);
   }
 }
 
-/** The points of a line through numbers in a box, highest number at the top. Pure. */
-export function points(numbers, width, height, most) {
-  const step = width / (numbers.length - 1);
-  return numbers.map((number, i) => `${(i * step).toFixed(1)},${(height - (number / most) * height).toFixed(1)}`).join(" ");
+/** The points of a line through numbers, the newest one at the right edge of a box, the highest at its top. Pure. */
+export function points(numbers, { width, height, step, most }) {
+  const left = width - (numbers.length - 1) * step;
+  return numbers.map((number, i) => `${(left + i * step).toFixed(1)},${(height - (number / most) * height).toFixed(1)}`).join(" ");
 }
 
 const WIDTH = 240;
@@ -42,10 +42,11 @@ const HEIGHT = 40;
 const SECONDS = 120;
 const MEAN_S = 10;
 
-/** Two lines over the last two minutes: jobs created and jobs ended. */
+/** Two lines over the last two minutes, or since the page was opened: jobs created and jobs ended. */
 export class Sparkline {
   constructor() {
     const now_s = Math.floor(Date.now() / 1000);
+    this.opened_s = now_s;
     this.created = new Rates(SECONDS, now_s);
     this.ended = new Rates(SECONDS, now_s);
     this.createdLine = svg("polyline", { class: "created" });
@@ -74,15 +75,17 @@ export class Sparkline {
     const now_s = Math.floor(Date.now() / 1000);
     this.created.advance(now_s);
     this.ended.advance(now_s);
-    const created = this.created.buckets.slice(0, -1);
-    const finished = this.ended.buckets.slice(0, -1);
-    const most = Math.max(1, ...created, ...finished);
-    const line = points(finished, WIDTH, HEIGHT, most);
-    this.createdLine.setAttribute("points", points(created, WIDTH, HEIGHT, most));
+    const seen = Math.min(SECONDS - 1, now_s - this.opened_s);
+    const created = this.created.buckets.slice(-1 - seen, -1);
+    const finished = this.ended.buckets.slice(-1 - seen, -1);
+    const box = { width: WIDTH, height: HEIGHT, step: WIDTH / (SECONDS - 2), most: Math.max(1, ...created, ...finished) };
+    const line = points(finished, box);
+    const left = WIDTH - (finished.length - 1) * box.step;
+    this.createdLine.setAttribute("points", points(created, box));
     this.endedLine.setAttribute("points", line);
-    this.endedArea.setAttribute("points", `0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}`);
-    setText(this.createdText, rounded(this.created.mean(MEAN_S)));
-    setText(this.endedText, rounded(this.ended.mean(MEAN_S)));
+    this.endedArea.setAttribute("points", finished.length ? `${left},${HEIGHT} ${line} ${WIDTH},${HEIGHT}` : "");
+    setText(this.createdText, rounded(this.created.mean(Math.min(MEAN_S, seen))));
+    setText(this.endedText, rounded(this.ended.mean(Math.min(MEAN_S, seen))));
   }
 }
 

@@ -59,7 +59,9 @@ class Chromium:
             stderr=subprocess.DEVNULL,
         )
         self._open = contextlib.ExitStack()
-        self._socket = self._open.enter_context(connect(self._address(), max_size=None))
+        self._socket = self._open.enter_context(
+            connect(self._address(), max_size=None, max_queue=None, ping_interval=None)
+        )
         self._numbers = itertools.count(1)
         self.pages: dict[str, Page] = {}
 

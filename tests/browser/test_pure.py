@@ -78,7 +78,7 @@ CASES = [
     ("router", "m.route(m.jobAddress('a/b?c', 7)).id", "a/b?c"),
     ("rates", RATES % "r.add(1, 13)", [0, 3, 0, 1]),
     ("rates", RATES % "r.advance(99)", [0, 0, 0, 0]),
-    ("rates", "m.points([0, 4, 2], 10, 8, 4)", "0.0,8.0 5.0,0.0 10.0,4.0"),
+    ("rates", "m.points([0, 4, 2], {width: 12, height: 8, step: 5, most: 4})", "2.0,8.0 7.0,0.0 12.0,4.0"),
     ("log_window", "m.thumb(1, 1000, 1, 100)", {"height": 0.1, "travelled": 0}),
     ("log_window", "m.thumb(1, 1000, 901, 1000)", {"height": 0.1, "travelled": 1}),
     ("log_window", "m.thumb(1, 5, 1, 5)", {"height": 1, "travelled": 1}),
