@@ -11,7 +11,7 @@ column that nobody asks for: a search opens the messages, and the rest only wher
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,14 +20,11 @@ import zstandard
 from msgspec import Raw
 
 from app.clock import rfc3339
-from app.lines import LEVELS, NULL, Filter, Row, Run, Stored, Texts, id_of
+from app.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
 
 BLOCK_LINES = 1000
 BLOCK_BYTES = 1 << 20
 """A block is closed when it has this many lines, or bytes of them, at the end of a record batch."""
-
-OPEN_BYTES = 4 << 20
-"""Messages that are opened in one go, by the bytes of their lines as they were stored."""
 
 VERSION = 1
 _HEADER = struct.Struct(">BBQQQQII")
@@ -138,15 +135,6 @@ class Block:
         """Of its lines as they were stored before."""
         self._text = text
 
-    @property
-    def messages_frame(self) -> bytes:
-        """The compressed messages."""
-        return self._frames[0]
-
-    def opened(self, messages: bytes) -> None:
-        """Take the messages, which somebody else decompressed."""
-        self.__dict__["_messages"] = texts_of(messages)
-
     def matching(self, wanted: Filter, seqs: range) -> Sequence[int]:
         """Those of `seqs`, lines of this block, that a reader wants. Ascending."""
         if not self._text:
@@ -194,7 +182,8 @@ class Block:
 
     @cached_property
     def _messages(self) -> Texts:
-        return texts_of(_decompressor.decompress(self._frames[0]))
+        messages = _decompressor.decompress(self._frames[0])
+        return Texts(messages[:-1], _FF) if _FF in messages else Texts(messages, b"\n")
 
     @cached_property
     def _columns(self) -> Columns:
@@ -217,24 +206,3 @@ class Block:
     @cached_property
     def _logged(self) -> list[str]:
         return self._columns.logged.split("\n") if self._columns.logged else []
-
-
-def texts_of(messages: bytes) -> Texts:
-    """The messages of a block."""
-    return Texts(messages[:-1], _FF) if _FF in messages else Texts(messages, b"\n")
-
-
-def opening(runs: list[Run]) -> Iterator[Run]:
-    """The runs one by one, the messages of several blocks decompressed at once, on all cores. Empties the list."""
-    while runs:
-        group, size_bytes = [], 0
-        while runs and size_bytes < OPEN_BYTES:
-            group.append(runs.pop(0))
-            size_bytes += group[-1].size_bytes
-        blocks = [run for run in group if isinstance(run, Block) and run.size_bytes]
-        if len(blocks) > 1:
-            frames: list[bytes | bytearray | memoryview] = [block.messages_frame for block in blocks]
-            opened = _decompressor.multi_decompress_to_buffer(frames, threads=-1)
-            for place, block in enumerate(blocks):
-                block.opened(opened[place].tobytes())
-        yield from group

@@ -30,6 +30,10 @@ LOWERED_TO_ASCII = ("\u0130".encode(), "\u212a".encode())
 """The only characters beyond ASCII whose lower case has a letter of ASCII."""
 
 
+PART_LETTERS = 4
+"""Of how many letters `may_occur` makes sure."""
+
+
 class Row(Struct, gc=False):
     """A line as the API answers it. The fields that a stored line has not are set by `Stored.rows`."""
 
@@ -124,22 +128,40 @@ class Texts:
     def matching(self, needles: Sequence[str], places: Sequence[int]) -> Sequence[int]:
         """Those of `places` whose message has all needles, which are lower-case. Ascending."""
         wanted = [needle.encode() for needle in needles]
-        whole = self._lowered(all(map(str.isascii, needles)))
+        plain = all(map(str.isascii, needles)) and lowers_like_ascii(self._text)
+        if plain and not all(may_occur(needle, self._text) for needle in wanted):
+            return ()
+        whole = self._text.lower() if plain else self._fully_lowered()
         if not all(needle in whole for needle in wanted):
             return ()
         messages = whole.split(self._separator)
         return [place for place in places if all(needle in messages[place] for needle in wanted)]
 
-    def _lowered(self, for_ascii: bool) -> bytes:
-        """The text in lower case; `for_ascii`, only as far as needles of ASCII can tell."""
-        if for_ascii and lowers_like_ascii(self._text):
-            return self._text.lower()
+    def _fully_lowered(self) -> bytes:
         return self._separator.join([message.lower().encode() for message in self.split])
+
+
+def may_occur(needle: bytes, text: bytes) -> bool:
+    """False if a needle of ASCII cannot occur in the lower case of a text; cheaper than to lower the text.
+
+    It looks for a part of the needle as it is, of letters whose capitals the text has not. To look for one byte costs a
+    tenth of what it costs to look for more.
+    """
+    part = b""
+    for byte in needle:
+        has_capital = ord("a") <= byte <= ord("z") and byte - 32 in text
+        part = b"" if has_capital else part + bytes([byte])
+        if len(part) == PART_LETTERS:
+            break
+    return part in text
 
 
 def lowers_like_ascii(text: bytes) -> bool:
     """Whether a needle of ASCII occurs in the text's lower case exactly if it does when only A to Z are lowered."""
-    return text.isascii() or not any(char in text for char in LOWERED_TO_ASCII)
+    if text.isascii():
+        return True
+    # Looking for one byte is many times faster than for several, and these bytes are rare.
+    return not any(char[-1] in text and char in text for char in LOWERED_TO_ASCII)
 
 
 def id_of(job: str, at_ms: int, seq: int) -> str:

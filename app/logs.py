@@ -263,6 +263,7 @@ class Logs:
         if not scan.examined or not end:
             return None
         ahead = asyncio.create_task(self._read_for(job, scan, end))
+        ahead.add_done_callback(seen)
         await asyncio.sleep(0)  # the task has made its call
         await asyncio.sleep(0)  # the link has sent it
         return ahead
@@ -278,6 +279,12 @@ class Logs:
                 after = run.last
                 if found := run.matching(wanted, seqs):
                     yield ndjson(run.rows(job, found))
+
+
+def seen(task: asyncio.Task[Reading]) -> None:
+    """Take note of how a task ended: what nobody waits for any more may fail in silence."""
+    if not task.cancelled():
+        task.exception()
 
 
 def run_of(first: int, last: int, at_ms: int, text: bytes) -> Run:

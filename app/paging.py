@@ -6,7 +6,6 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
-from app.blocks import opening
 from app.job import MIB
 from app.lines import Filter, Row, Run
 
@@ -90,14 +89,13 @@ class Scan:
         return bool(self._examined)
 
     def take(self, reading: Reading) -> None:
-        """Examine what was read, in the order of travel. A search empties the reading."""
+        """Examine what was read, in the order of travel."""
         first, last = self._kept = (reading.first_kept, reading.newest)
-        nothing = not reading.runs
-        for run in opening(reading.runs) if self.wanted.needles else reading.runs:
+        for run in reading.runs:
             self._examine(run)
             if self.full:
                 return
-        if nothing or (self.position >= last if self.way == "after" else self.position <= first):
+        if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
             self.full = True
 
     def page(self) -> Page:

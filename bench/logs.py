@@ -237,15 +237,20 @@ class Log:
         ]
 
     def _search(self, name: str, most_ms: float, *, first: bool = False, **asked: Any) -> Figure:
-        times = []
+        times, cpu = [], []
         for _ in range(3 if self._rig.quick else 9):
+            before = self._rig.service.cpu()
             total_ms, pages = 0.0, self._backwards(asked)
             for took_ms in pages:
                 total_ms += took_ms
                 if first:
                     break
             times.append(total_ms)
-        return Figure(name, median(times), "ms", None, Target(most_ms, at_least=False))
+            after = self._rig.service.cpu()
+            cpu.append((after.web_s - before.web_s, after.valkey_s - before.valkey_s))
+        web_s, valkey_s = map(median, zip(*cpu, strict=True))
+        detail = {"web_us": web_s * 1e6, "valkey_us": valkey_s * 1e6}
+        return Figure(name, median(times), "ms", None, Target(most_ms, at_least=False), detail)
 
     def _backwards(self, asked: dict[str, Any]) -> Iterator[float]:
         """From the newest line to the oldest: the time of each page."""

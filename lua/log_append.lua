@@ -11,9 +11,11 @@
 -- ARGV[6] string bucket of the key, 000 to fff
 -- ARGV[7] int    parts
 -- ARGV[8..]      per part two: how many lines, and the JSON array of them
--- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0, lines and bytes that are not sealed, bytes in all} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
+-- Replies: {'ok', first seq, last seq, time in ms, 1 if the log has a time to live else 0, lines and bytes
+--   that are not sealed, bytes in all} | {'again', record} | {'mismatch'} | {'new'} | {'no_job'}
 -- Events: on the channel, 'first last ms', and ' <JSON array>' when it is one part of at most 4 KiB
--- Cost: one command for each part, and about 7; two for each block or batch that is dropped, up to 16 more than there are parts
+-- Cost: one command for each part, and about 7; two for each block or batch that is dropped, up to 16 more than
+--   there are parts
 -- include: clock
 -- include: log_index
 -- include: log_drop
@@ -51,7 +53,8 @@ if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
 if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end
 redis.call('HSET', meta, 'lastSeq', last, 'firstSeq', first_kept, 'bytes', bytes, 'sealed', sealed, 'hot', hot)
 if last - first_kept >= lines_most or bytes > bytes_most then
-  local kept = { first = first_kept, bytes = bytes, sealed = sealed, hot = hot, index = redis.call('HGET', meta, 'index') or '' }
+  local index = redis.call('HGET', meta, 'index') or ''
+  local kept = { first = first_kept, bytes = bytes, sealed = sealed, hot = hot, index = index }
   for _ = 1, parts + 16 do
     if last - kept.first < lines_most and kept.bytes <= bytes_most then break end
     if not drop_oldest(log, blocks, kept, last) then break end

@@ -15,9 +15,11 @@ local wanted, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local field = redis.call('HMGET', meta, 'firstSeq', 'bytes', 'sealed', 'hot', 'index')
 if not field[1] then return { 'ok', 0, 0 } end
 local before = tonumber(field[2])
-local kept = { first = tonumber(field[1]), bytes = before, sealed = tonumber(field[3]), hot = tonumber(field[4]), index = field[5] or '' }
+local kept = { first = tonumber(field[1]), bytes = before, sealed = tonumber(field[3]), hot = tonumber(field[4]) }
+kept.index = field[5] or ''
 for _ = 1, most do
   if before - kept.bytes >= wanted or not drop_oldest(log, blocks, kept, nil) then break end
 end
-redis.call('HSET', meta, 'firstSeq', kept.first, 'bytes', kept.bytes, 'sealed', kept.sealed, 'hot', kept.hot, 'index', kept.index)
+redis.call('HSET', meta, 'firstSeq', kept.first, 'bytes', kept.bytes, 'sealed', kept.sealed, 'hot', kept.hot,
+  'index', kept.index)
 return { 'ok', before - kept.bytes, kept.bytes }

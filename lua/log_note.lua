@@ -1,4 +1,5 @@
--- How much some logs of a space hold now, as the processes that appended to them tell it; and which to cut, if it is too much.
+-- How much some logs of a space hold now, as the processes that appended to them tell it; and which to cut, if that is
+-- too much.
 -- KEYS[1] zset   jw:{S}:logs
 -- KEYS[2] hash   jw:{S}:log_bytes
 -- ARGV[1] bytes  that the logs of the space may hold, before compression

@@ -7,7 +7,8 @@
 -- ARGV[4] bytes  of lines up to which they are spared
 -- ARGV[5] int    lines that are wanted, in whole batches
 -- ARGV[6] bytes  that are wanted; there is at least one batch
--- Replies: {'ok', {first, last, ms, lines, ...}, 1 if they are all that shall be sealed now else 0} | {'none'} without anything to seal | {'spared'}
+-- Replies: {'ok', {first, last, ms, lines, ...}, 1 if they are all that shall be sealed now else 0}
+--   | {'none'} without anything to seal | {'spared'}
 -- Events: none
 -- Cost: one command for each 8 batches, two for each consumer group, and about 3
 -- include: log_groups

@@ -7,7 +7,8 @@
 -- ARGV[3] int    lines at most, counted in whole batches and blocks
 -- ARGV[4] bytes  at most, but at least one batch or block; and never more than 512 of them
 -- ARGV[5] int    levels that are wanted, a bit each, 0 for all: blocks without them are passed over
--- Replies: {'ok', firstSeq, lastSeq, {first, last, ms, lines, ...}} in the order of travel, a block with 0 instead of ms, one that was passed over with '' as lines | {'none'} without a log
+-- Replies: {'ok', firstSeq, lastSeq, {first, last, ms, lines, ...}} in the order of travel, a block with 0 instead of ms, blocks
+--   that were passed over with '' as lines | {'none'} without a log
 -- Events: none
 -- Cost: one command for each block and each 8 batches, and about 3
 -- include: log_index

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from app.blocks import Block, level_bits, seal
-from app.lines import LEVELS, LOWERED_TO_ASCII, Filter, Stored
+from app.lines import LEVELS, LOWERED_TO_ASCII, Filter, Stored, may_occur
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -96,3 +96,11 @@ def test_only_two_characters_beyond_ascii_become_ascii_in_lower_case() -> None:
     beyond = (chr(code) for code in range(128, 0x110000) if not 0xD800 <= code < 0xE000)
     found = [char for char in beyond if any(each.isascii() for each in char.lower())]
     assert tuple(char.encode() for char in found) == LOWERED_TO_ASCII
+
+
+@given(st.text("aAbBcC1 "), st.text("abc1 ", min_size=1, max_size=6))
+def test_what_may_not_occur_does_not(text: str, needle: str) -> None:
+    if needle in text.lower():
+        assert may_occur(needle.encode(), text.encode())
+    if not may_occur(needle.encode(), text.encode()):
+        assert needle not in text.lower()
