@@ -21,7 +21,7 @@ ROOMS = [
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},
-    {"api.openapi"},
+    {"api.openapi", "api.asyncapi"},
     {"api.operations"},
     {
         "stream",

@@ -28,7 +28,7 @@ from app.api.shapes import (
     EntriesObject,
     EventPage,
     Failed,
-    LogPageShown,
+    LogPage,
     LogsAppended,
     Polled,
     ProgressShown,
@@ -172,7 +172,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/jobs/{job_id}/logs"): Operation(
         "Lines of the log: after a seq, before one, or the newest. As NDJSON, every line from `after` to the end.",
         "reader",
-        LogPageShown,
+        LogPage,
         errors=("invalid_request", "job_not_found"),
         parameters=LOGS,
         also=(NDJSON,),
