@@ -83,7 +83,12 @@ def run(main: Coroutine[None, None, None]) -> None:
 @log_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url and keys when ready, no more.")
 def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
-    """Serve everything from one process, on an embedded Valkey or on REDIS_URL."""
+    """Serve everything from one process, on an embedded Valkey or on REDIS_URL.
+
+    \b
+    jobwire up
+    jobwire up --port 0 --json --data ./data
+    """
     settings = settings_or_exit()
 
     def announce(credentials: Credentials) -> None:
@@ -113,7 +118,11 @@ def describe(credentials: Credentials) -> str:
 @log_option
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes.")
 def web_command(host: str, port: int, workers: int) -> None:
-    """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run."""
+    """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run.
+
+    \b
+    REDIS_URL=redis://127.0.0.1 jobwire web --host 0.0.0.0 --workers 4 --log json
+    """
     settings = settings_or_exit()
     needs_redis(settings)
     factory = "app.main:web_from_environment"
@@ -157,7 +166,11 @@ def show_metrics(settings: Settings, place: str | None) -> None:
 @metrics_option
 @log_option
 def sweeper_command(metrics_at: str | None) -> None:
-    """Act on what is due: leases, schedules, retention. Several may run; one works."""
+    """Act on what is due: leases, schedules, retention. Several may run; one works.
+
+    \b
+    REDIS_URL=redis://127.0.0.1 jobwire sweeper --metrics 9100
+    """
     settings = settings_or_exit()
     needs_redis(settings)
     show_metrics(settings, metrics_at)
@@ -195,7 +208,11 @@ def callbacks_command(ctx: click.Context, metrics_at: str | None) -> None:
 @callbacks_command.command("retry")
 @click.argument("job")
 def callback_retry(job: str) -> None:
-    """Send the callback of JOB, which has ended, once more: now, and on the whole schedule if that fails."""
+    """Send the callback of JOB, which has ended, once more: now, and on the whole schedule if that fails.
+
+    \b
+    jobwire callbacks retry JOB
+    """
     Jobs.from_env("root").http.call("POST", job_path(job, "callback/retry"))
     click.echo(f"The callback of {job} is due now.")
 
@@ -207,6 +224,10 @@ def callback_secret(space: str, drop_old: bool) -> None:
     """Print a new secret that signs what is sent for SPACE; it is shown this once.
 
     The one before it goes on signing, too, until --drop-old: give the receivers the new one in between.
+
+    \b
+    jobwire callbacks secret SPACE
+    jobwire callbacks secret SPACE --drop-old
     """
     change = {"dropOldWebhookSecret": True} if drop_old else {"rotateWebhookSecret": True}
     path = "/spaces/" + quote(space, safe="")
