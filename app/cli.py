@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Coroutine
@@ -22,6 +21,7 @@ from app.error import Refusal
 from app.exposition import listen as listen_for_metrics
 from app.main import Backend, call_back, count_together, sweep, web_from_environment
 from app.serve import OPTIONS, listen, serve
+from app.service_log import FORMS, configure
 from app.settings import BadSetting, Settings, read
 from app.up import until_signal, up
 from jobwire.jobs import Jobs, job_path
@@ -40,11 +40,28 @@ def fail(text: object, code: int) -> NoReturn:
 
 def settings_or_exit() -> Settings:
     """The settings of the environment; a wrong one ends the program."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure("text")
     try:
-        return read()
+        settings = read()
     except BadSetting as error:
         fail(error, EX_CONFIG)
+    configure(settings.log)
+    return settings
+
+
+def set_log(ctx: click.Context, option: click.Parameter, form: str | None) -> None:
+    """`--log` is the variable JOBWIRE_LOG for this process and those that it starts."""
+    if form:
+        os.environ["JOBWIRE_LOG"] = form
+
+
+log_option = click.option(
+    "--log",
+    type=click.Choice(FORMS),
+    expose_value=False,
+    callback=set_log,
+    help="Form of the log on stderr; json has a line for each request, too.",
+)
 
 
 def needs_redis(settings: Settings) -> None:
@@ -63,9 +80,15 @@ def run(main: Coroutine[None, None, None]) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the data and the keys.")
+@log_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url and keys when ready, no more.")
 def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
-    """Serve everything from one process, on an embedded Valkey or on REDIS_URL."""
+    """Serve everything from one process, on an embedded Valkey or on REDIS_URL.
+
+    \b
+    jobwire up
+    jobwire up --port 0 --json --data ./data
+    """
     settings = settings_or_exit()
 
     def announce(credentials: Credentials) -> None:
@@ -92,9 +115,14 @@ def describe(credentials: Credentials) -> str:
 @click.command("web")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@log_option
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes.")
 def web_command(host: str, port: int, workers: int) -> None:
-    """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run."""
+    """Serve HTTP, on the Redis of REDIS_URL. Any number of these may run.
+
+    \b
+    REDIS_URL=redis://127.0.0.1 jobwire web --host 0.0.0.0 --workers 4 --log json
+    """
     settings = settings_or_exit()
     needs_redis(settings)
     factory = "app.main:web_from_environment"
@@ -136,8 +164,13 @@ def show_metrics(settings: Settings, place: str | None) -> None:
 
 @click.command("sweeper")
 @metrics_option
+@log_option
 def sweeper_command(metrics_at: str | None) -> None:
-    """Act on what is due: leases, schedules, retention. Several may run; one works."""
+    """Act on what is due: leases, schedules, retention. Several may run; one works.
+
+    \b
+    REDIS_URL=redis://127.0.0.1 jobwire sweeper --metrics 9100
+    """
     settings = settings_or_exit()
     needs_redis(settings)
     show_metrics(settings, metrics_at)
@@ -155,6 +188,7 @@ def sweeper_command(metrics_at: str | None) -> None:
 
 @click.group("callbacks", invoke_without_command=True)
 @metrics_option
+@log_option
 @click.pass_context
 def callbacks_command(ctx: click.Context, metrics_at: str | None) -> None:
     """Send callbacks, pushes and Slack messages. Several may run. Subcommands ask the API instead.
@@ -174,7 +208,11 @@ def callbacks_command(ctx: click.Context, metrics_at: str | None) -> None:
 @callbacks_command.command("retry")
 @click.argument("job")
 def callback_retry(job: str) -> None:
-    """Send the callback of JOB, which has ended, once more: now, and on the whole schedule if that fails."""
+    """Send the callback of JOB, which has ended, once more: now, and on the whole schedule if that fails.
+
+    \b
+    jobwire callbacks retry JOB
+    """
     Jobs.from_env("root").http.call("POST", job_path(job, "callback/retry"))
     click.echo(f"The callback of {job} is due now.")
 
@@ -186,6 +224,10 @@ def callback_secret(space: str, drop_old: bool) -> None:
     """Print a new secret that signs what is sent for SPACE; it is shown this once.
 
     The one before it goes on signing, too, until --drop-old: give the receivers the new one in between.
+
+    \b
+    jobwire callbacks secret SPACE
+    jobwire callbacks secret SPACE --drop-old
     """
     change = {"dropOldWebhookSecret": True} if drop_old else {"rotateWebhookSecret": True}
     path = "/spaces/" + quote(space, safe="")

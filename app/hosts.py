@@ -163,7 +163,8 @@ class Hosts:
         """Return when an errand is over, at the latest after `most_s`."""
         self._freed.clear()
         try:
-            await asyncio.wait_for(self._freed.wait(), most_s)
+            async with asyncio.timeout(most_s):
+                await self._freed.wait()
         except TimeoutError:
             pass
 

@@ -35,6 +35,7 @@ from app.redis_clock import RedisClock
 from app.relay import Relay
 from app.revival import Revival
 from app.scripts import GREETING
+from app.service_log import RequestLines, configure
 from app.settings import Settings, read
 from app.spaces import Spaces
 from app.store import Store
@@ -114,6 +115,8 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await backend.close()
+            if app.request_lines is not None:
+                app.request_lines.flush()
 
     cors = Middleware(
         Origins,
@@ -123,6 +126,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
     )
     app = Application(middleware=[cors], lifespan=lifespan)
+    app.request_lines = RequestLines() if settings.log == "json" else None
     rate = Rate(backend.control, backend.keys, settings)
     add_routes(app, Handlers(backend, backend.keyring, rate))
     return app
@@ -131,6 +135,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
 def web_from_environment() -> Starlette:
     """What a worker process of `jobwire web` serves."""
     settings = read()
+    configure(settings.log)
     count_together(settings)
     return web(Backend(settings))
 

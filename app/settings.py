@@ -65,6 +65,7 @@ class Settings:
     callback_connections: int = knob(
         "JOBWIRE_CALLBACK_CONNECTIONS", 512, "Callbacks that are sent at once by one process.", least=1
     )
+    log: str = knob("JOBWIRE_LOG", "text", "Form of the service's own log: text, or json with a line for each request.")
     metrics_folder: str = knob(
         "JOBWIRE_METRICS_FOLDER", "", "Folder in which processes of one machine add up their metrics."
     )
@@ -95,6 +96,8 @@ class Settings:
     def __post_init__(self) -> None:
         for knob_ in fields(self):
             check(knob_, getattr(self, knob_.name))
+        if self.log not in ("text", "json"):
+            raise BadSetting(f"JOBWIRE_LOG is text or json, not {self.log!r}.")
         if self.appendfsync not in ("always", "everysec"):
             raise BadSetting(f"JOBWIRE_APPENDFSYNC is always or everysec, not {self.appendfsync!r}.")
         if not self.prefix or any(c in self.prefix for c in "{}* ?[]"):

@@ -66,6 +66,7 @@ class Delivered(NamedTuple):
     attempt: int
     created_ms: int
     checkpoint: bytes | None
+    trace: bytes | None
 
 
 class Renewed(NamedTuple):
@@ -134,8 +135,12 @@ class Store:
 
     # Producers
 
-    async def create(self, space: str, jobs: Sequence[NewJob], *, idem_key: str = "", digest: str = "") -> Created:
+    async def create(
+        self, space: str, jobs: Sequence[NewJob], *, idem_key: str = "", digest: str = "", trace: str = ""
+    ) -> Created:
         """Create jobs, all or none. With `idem_key`, the same `digest` again is answered like the first.
+
+        `trace` is the traceparent that they belong to.
 
         Refusals: space_not_found, idempotency_mismatch, invalid_request for a scheduledFor that has passed.
         """
@@ -146,6 +151,8 @@ class Store:
             due = "" if job.scheduled_ms is None else job.scheduled_ms
             args += (id_, job.name, job.payload, job.max_retries, job.timeout_s, due)
             args += (job.callback_url, job.callback_headers, job.retry_delay, token)
+        if trace:
+            args.append(trace)
         space_key = self._keys.space(space)
         idem = self._keys.idem(space, idem_key) if digest else space_key
         reply = await self._scripts.raw("job_create", [space_key, idem], args)
@@ -348,7 +355,7 @@ def _first_due_ms(job: NewJob, now_ms: int) -> int:
 
 
 def _delivered(item: Sequence[Any]) -> Delivered:
-    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint = item
+    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint, trace = item
     return Delivered(
         id_.decode(),
         token.decode(),
@@ -359,4 +366,5 @@ def _delivered(item: Sequence[Any]) -> Delivered:
         int(attempt),
         int(created_ms),
         checkpoint,
+        trace,
     )

@@ -1,8 +1,8 @@
 """Where the service is and which key to use.
 
-Owns the reading of JOBWIRE_URL, JOBWIRE_KEY, JOBWIRE_SPACE and of the credentials file that the local `jobwire up`
-leaves in its data folder. Always: a key from that file is sent to the address in that file only, never to another
-one.
+Owns the order in which they are looked for: JOBWIRE_URL, JOBWIRE_KEY, JOBWIRE_SPACE, then the configuration file, then
+the credentials file that the local `jobwire up` leaves in its data folder. Always: a key from a file is sent to the
+address in that file only, never to another one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from .config import config_path, read_config
 from .errors import NotConfigured
 
 ROLES = ("root", "producer", "worker", "reader")
@@ -42,19 +43,29 @@ class Credentials(msgspec.Struct, rename="camel"):
 def load(environ: Mapping[str, str], role: str) -> Settings:
     """The settings for a role (root, producer, worker, reader). Raises `NotConfigured` with what to do about it."""
     url, key, space = (environ.get(f"JOBWIRE_{name}", "").strip() or None for name in ("URL", "KEY", "SPACE"))
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise NotConfigured("JOBWIRE_KEY holds characters that no key has.")
+    _checked(key)
     if url is not None and key is not None:
         return Settings(url, key, space)
+    config = read_config(environ)
+    if config.url is not None and url in (None, config.url):
+        if key or config.key:
+            return Settings(config.url, _checked(key or config.key), space or config.space)
+        raise NotConfigured(f"{config_path(environ)} names a server but no key: add one, or set JOBWIRE_KEY.")
     local = local_credentials(environ)
     if local is not None and url in (None, local.url):
         return Settings(local.url, key or local.key(role), space or local.space_id)
     if url is not None:
         raise NotConfigured("JOBWIRE_URL is set, but JOBWIRE_KEY is not: set the key for that server.")
     raise NotConfigured(
-        f"No jobwire server is known here: set JOBWIRE_URL and JOBWIRE_KEY, or start one with `jobwire up` "
-        f"(it leaves its keys in {data_folder(environ)})."
+        f"No jobwire server is known here: set JOBWIRE_URL and JOBWIRE_KEY, write {config_path(environ)}, or start one "
+        f"with `jobwire up` (it leaves its keys in {data_folder(environ)})."
     )
+
+
+def _checked(key: str | None) -> str | None:
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise NotConfigured("JOBWIRE_KEY holds characters that no key has.")
+    return key
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:

@@ -5,7 +5,8 @@
 -- ARGV[2] hex    SHA-256 of the request's body, or '' without an Idempotency-Key
 -- ARGV[3] ms     how long the Idempotency-Key is kept
 -- ARGV[4..]      per job ten: id, name, payload (JSON), maxRetries, timeoutSeconds, scheduledFor (ms or ''),
---                callbackUrl (or ''), callbackHeaders (JSON or ''), retryDelay (or ''), lease token of a claim (or '')
+--                callbackUrl (or ''), callbackHeaders (JSON or ''), retryDelay (or ''), lease token of a claim (or '');
+--                after the last job, perhaps, the traceparent that all of them belong to
 -- Replies: {'ok', createdAt} | {'replay', createdAt, 'id:token,...'} | {'no_space'} | {'mismatch'} | {'past', index}
 -- Events: created; delivered for a claimed job
 -- Cost: 5 commands a job, about 15 more for a claimed one, and 12 in all
@@ -17,6 +18,7 @@
 -- include: deliver
 local space_key, idem_key = KEYS[1], KEYS[2]
 local n, digest, idem_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local trace = ARGV[4 + n * 10]
 local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
@@ -71,6 +73,7 @@ for i = 1, n do
   if url ~= '' then also(field, 'callbackUrl', url) end
   if headers ~= '' then also(field, 'callbackHeaders', headers) end
   if delay ~= '' then also(field, 'retryDelay', delay) end
+  if trace then also(field, 'traceparent', trace) end
   if digest ~= '' and i == 1 then also(field, 'idem', idem_key) end
   redis.call('HSET', job.key, unpack(field))
   index('jobs', feed, id)

@@ -21,7 +21,7 @@ ROOMS = [
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},
-    {"api.openapi"},
+    {"api.openapi", "api.asyncapi"},
     {"api.operations"},
     {
         "stream",
@@ -38,6 +38,7 @@ ROOMS = [
     {"api.shapes"},
     {"api.answers", "api.lane", "api.origins", "api.query", "api.requests"},
     {"api.http"},
+    {"api.trail"},
     {"live"},
     {"job_watch", "space_watch"},
     {"watch"},
@@ -62,7 +63,7 @@ ROOMS = [
     {"embedded", "guard"},
     {"folder"},
     {"settings"},
-    {"metrics"},
+    {"metrics", "service_log"},
     {"tally"},
     {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks"},
 ]

@@ -33,6 +33,7 @@ class JobAnswer(Struct, rename="camel"):
     result: Raw
     created_at: str
     updated_at: str
+    traceparent: str | UnsetType = UNSET
     realtime_url: str | UnsetType = UNSET
     lease_token: str | UnsetType = UNSET
 
@@ -71,6 +72,7 @@ class DeliveredAnswer(Struct, rename="camel"):
     created_at: str
     lease_token: str
     checkpoint: Raw
+    traceparent: str | UnsetType = UNSET
 
 
 class SpaceAnswer(Struct, rename="camel"):
@@ -120,10 +122,13 @@ def job_fields(space: str, job: str, fields: Fields) -> dict[str, Any]:
         "result": Raw(fields["result"]) if "result" in fields else NULL,
         "created_at": rfc3339(int(fields["createdAt"])),
         "updated_at": rfc3339(int(fields["updatedAt"])),
+        "traceparent": fields["traceparent"].decode() if "traceparent" in fields else UNSET,
     }
 
 
-def created_answer(space: str, job: NewJob, id_: str, token: str, *, at_ms: int, realtime_url: str) -> JobAnswer:
+def created_answer(
+    space: str, job: NewJob, id_: str, token: str, *, at_ms: int, realtime_url: str, trace: str
+) -> JobAnswer:
     """The job object of a job as it was when it was created."""
     at = rfc3339(at_ms)
     status = "delivered" if token else "pending" if job.scheduled_ms is None else "scheduled"
@@ -143,6 +148,7 @@ def created_answer(space: str, job: NewJob, id_: str, token: str, *, at_ms: int,
         result=NULL,
         created_at=at,
         updated_at=at,
+        traceparent=trace or UNSET,
         realtime_url=realtime_url,
         lease_token=token or UNSET,
     )
@@ -173,6 +179,7 @@ def delivered_answer(job: Delivered) -> DeliveredAnswer:
         created_at=rfc3339(job.created_ms),
         lease_token=job.token,
         checkpoint=NULL if job.checkpoint is None else Raw(job.checkpoint),
+        traceparent=UNSET if job.trace is None else job.trace.decode(),
     )
 
 

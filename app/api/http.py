@@ -15,6 +15,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from app import metrics
+from app.api.trail import REQUEST_ID
 from app.auth import Identity, Keyring, Rate
 from app.error import Refusal, invalid, space_not_found, too_large
 from app.inflate import ENCODINGS, inflate_aside
@@ -319,6 +320,7 @@ def refuse_method(allow: str) -> Answer:
 def bug(scope: Scope) -> Answer:
     """The answer when our own code failed: told to the log, with an id that the client is told, too."""
     metrics.BUGS.inc()
-    request_id = secrets.token_hex(8)
+    known: bytes = scope.get(REQUEST_ID) or secrets.token_hex(8).encode()
+    request_id = known.decode()
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
     return refused(Refusal("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))

@@ -12,6 +12,8 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from app.api.http import Resource
+from app.api.trail import Trail
+from app.service_log import RequestLines
 
 
 class Lane(NamedTuple):
@@ -26,9 +28,22 @@ class Application(Starlette):
 
     base = ""
     lanes: Mapping[tuple[str, str], Lane] = {}
+    request_lines: RequestLines | None = None
+    """Where each request is logged, if it is."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] != "http":
+            await self._answer(scope, receive, send)
+            return
+        trail = Trail(scope, send)
+        try:
+            await self._answer(scope, receive, trail)
+        finally:
+            if self.request_lines is not None:
+                trail.write(scope, self.request_lines)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and b"%" in scope["raw_path"] and is_trick(scope):
             await self.router.default(scope, receive, send)
             return

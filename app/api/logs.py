@@ -9,7 +9,7 @@ from starlette.types import Send
 
 from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
 from app.api.query import Query
-from app.api.shapes import LogCursor, LogPage, LogsAppended
+from app.api.shapes import LogCursor, LogsAppended, RowPage
 from app.entries import Batch, decode
 from app.error import invalid
 from app.job import KIB, MIB
@@ -64,7 +64,7 @@ class LogHandlers:
         found = await self._logs.page(call.space, call.job, page)
         at = found.cursor
         cursor = LogCursor(at.mode, at.oldest, at.newest, at.more, at.first_kept)
-        return answer(LogPage(found.rows, cursor))
+        return answer(RowPage(found.rows, cursor))
 
     async def _download(self, call: Call, page: PageQuery) -> Streamed:
         pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)

@@ -28,7 +28,7 @@ from app.api.shapes import (
     EntriesObject,
     EventPage,
     Failed,
-    LogPageShown,
+    LogPage,
     LogsAppended,
     Polled,
     ProgressShown,
@@ -86,6 +86,9 @@ KEY = Parameter(
     "The same request with the same key is done once and answered like the first.",
     "header",
 )
+TRACE = Parameter(
+    "traceparent", str, "The trace that the jobs belong to, as W3C Trace Context; kept and shown.", "header"
+)
 LIST = (
     Parameter("status", STATUS, "Only jobs of this status."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=100)], "How many; 50."),
@@ -123,7 +126,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         JobRequest | Jobs,
         201,
         (*CHECKED, *IDEMPOTENT),
-        (KEY,),
+        (KEY, TRACE),
         example=RESIZE,
     ),
     ("GET", "/spaces/{space_id}/jobs"): Operation(
@@ -172,7 +175,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/jobs/{job_id}/logs"): Operation(
         "Lines of the log: after a seq, before one, or the newest. As NDJSON, every line from `after` to the end.",
         "reader",
-        LogPageShown,
+        LogPage,
         errors=("invalid_request", "job_not_found"),
         parameters=LOGS,
         also=(NDJSON,),

@@ -8,6 +8,7 @@ from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import KILL, RETRY, RetryRequest, check_text, decode_jobs, decode_or_default
 from app.api.shapes import Ended, RetriedMany
+from app.api.trail import traceparent_of
 from app.deletion import Deletion
 from app.error import job_not_found
 from app.job import BATCH_BYTES, KIB, TEXT_BYTES
@@ -37,10 +38,11 @@ class Producer:
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")
         digest = hashlib.sha256(body).hexdigest() if idem_key else ""
-        made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest)
+        trace = traceparent_of(call.scope)
+        made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
         base = self._realtime(call)
         answers = [
-            created_answer(call.space, job, id_, token, at_ms=made.at_ms, realtime_url=base + id_)
+            created_answer(call.space, job, id_, token, at_ms=made.at_ms, realtime_url=base + id_, trace=trace)
             for job, id_, token in zip(jobs, made.ids, made.tokens, strict=True)
         ]
         return answer(answers if many else answers[0], 201, (REPLAYED,) if made.replayed else ())

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import metrics
 from app.api.admin import Admin
+from app.api.asyncapi import document as streams
 from app.api.callbacks import CallbackHandlers
 from app.api.health import Document, Health
 from app.api.http import Action, Gate, Resource, not_found
@@ -107,9 +108,11 @@ def add_routes(app: Application, handlers: Handlers) -> None:
         app.router.routes.append(Route(path, endpoint))
     app.router.routes.append(Route("/metrics", handlers.metrics))
     app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), BASE))))
+    app.router.routes.append(Route("/asyncapi.json", Document(streams(BASE))))
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
     app.router.routes.append(Route("/jobwire.js", files.page("jobwire.js")))
+    app.router.routes.append(Route("/docs", files.page("docs.html")))
     app.router.routes.append(Route("/static/{name}", files))
 
 

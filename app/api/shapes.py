@@ -95,14 +95,14 @@ class LogLine(Struct, rename="camel"):
     created_at: str
 
 
-class LogPage(Struct):
+class RowPage(Struct):
     """Lines of a job's log, ascending: Rows, which are LogLines in other words."""
 
     logs: list[Row]
     cursor: LogCursor
 
 
-class LogPageShown(Struct):
+class LogPage(Struct):
     """Lines of a job's log, ascending."""
 
     logs: list[LogLine]

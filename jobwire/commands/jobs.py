@@ -19,7 +19,12 @@ _SHOWN_EVENTS = 20
 
 @click.group()
 def jobs() -> None:
-    """List, show, create, kill and retry jobs."""
+    """List, show, create, kill and retry jobs.
+
+    \b
+    jobwire jobs list --status running
+    jobwire jobs show JOB
+    """
 
 
 @jobs.command("list")
@@ -28,7 +33,12 @@ def jobs() -> None:
 @click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many of the newest to skip.")
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
 def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
-    """The newest jobs first."""
+    """The newest jobs first.
+
+    \b
+    jobwire jobs list --status dead --limit 20
+    jobwire jobs list --json | jq -r '.[].id'
+    """
     api = Jobs.from_env("reader")
     if as_json:
         query = {"status": status, "limit": limit, "offset": offset}
@@ -46,7 +56,12 @@ def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
 @click.argument("job")
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def show(job: str, as_json: bool) -> None:
-    """One job with its newest events."""
+    """One job with its newest events.
+
+    \b
+    jobwire jobs show JOB
+    jobwire jobs show JOB --json | jq .result
+    """
     api = Jobs.from_env("reader")
     if as_json:
         print_json(api.http.call("GET", job_path(job)).body)
@@ -80,7 +95,12 @@ def create(
     callback_url: str | None,
     as_json: bool,
 ) -> None:
-    """Create a job for some worker, and print its id."""
+    """Create a job for some worker, and print its id.
+
+    \b
+    jobwire jobs create resize --payload '{"image": 7}'
+    jobwire jobs create report --at 2030-01-01T06:00:00Z --payload @report.json
+    """
     fields = {
         "name": name,
         "payload": None if payload is None else _json_argument(payload),
@@ -102,7 +122,11 @@ def create(
 @click.argument("job", nargs=-1, required=True)
 @click.option("--reason", help="Kept as the job's result.")
 def kill(job: tuple[str, ...], reason: str | None) -> None:
-    """End jobs from outside; their workers learn it and stop."""
+    """End jobs from outside; their workers learn it and stop.
+
+    \b
+    jobwire jobs kill JOB --reason "not needed any more"
+    """
     api = Jobs.from_env("producer")
     for job_id in job:
         click.echo(f"{job_id} {api.kill(job_id, reason).status}")

@@ -44,7 +44,11 @@ def create(name: str, quiet: bool, as_json: bool) -> None:
 @spaces.command("list")
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
 def list_(as_json: bool) -> None:
-    """All spaces, oldest first, with their jobs by status."""
+    """All spaces, oldest first, with their jobs by status.
+
+    \b
+    jobwire spaces list
+    """
     admin = Admin.from_env()
     if as_json:
         print_json(admin.http.call("GET", "/spaces").body)
@@ -59,7 +63,11 @@ def list_(as_json: bool) -> None:
 @click.argument("space", required=False)
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def show(space: str | None, as_json: bool) -> None:
-    """One space; without SPACE the one of JOBWIRE_SPACE or of the local server."""
+    """One space; without SPACE the one of JOBWIRE_SPACE or of the local server.
+
+    \b
+    jobwire spaces show --json | jq .counts
+    """
     admin = Admin.from_env()
     if as_json:
         print_json(admin.http.call("GET", admin.path(space)).body)
@@ -73,7 +81,11 @@ def show(space: str | None, as_json: bool) -> None:
 @click.argument("space")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(space: str, yes: bool) -> None:
-    """Remove a space with its keys, its jobs and their logs. Nothing of it comes back."""
+    """Remove a space with its keys, its jobs and their logs. Nothing of it comes back.
+
+    \b
+    jobwire spaces delete SPACE --yes
+    """
     admin = Admin.from_env()
     found = admin.space(space)
     if not yes:

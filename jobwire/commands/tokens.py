@@ -52,7 +52,11 @@ def create(
 @in_space
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
 def list_(space: str | None, as_json: bool) -> None:
-    """The keys of a space that work, oldest first; not the keys themselves."""
+    """The keys of a space that work, oldest first; not the keys themselves.
+
+    \b
+    jobwire tokens list --space SPACE
+    """
     admin = Admin.from_env()
     if as_json:
         print_json(admin.http.call("GET", admin.path(space, "/tokens")).body)
@@ -68,7 +72,11 @@ def list_(space: str | None, as_json: bool) -> None:
 @click.argument("token", nargs=-1, required=True)
 @in_space
 def revoke(token: tuple[str, ...], space: str | None) -> None:
-    """Let keys work no more, by their ids; on every process within one second."""
+    """Let keys work no more, by their ids; on every process within one second.
+
+    \b
+    jobwire tokens revoke TOKEN
+    """
     admin = Admin.from_env()
     for token_id in token:
         admin.revoke_token(token_id, space)

@@ -1,5 +1,5 @@
 -- deliver(...): pending -> delivered, and what a worker gets: {id, token, name, payload, timeoutSeconds, maxRetries,
--- attemptNumber, createdAt, checkpoint}. Needs job, emit, lease, queue.
+-- attemptNumber, createdAt, checkpoint, traceparent}. Needs job, emit, lease, queue.
 local function deliver(space, id, job, token, now)
   dequeue(space, id, job)
   grant(space, id, token, job.timeout_ms, now)
@@ -7,6 +7,7 @@ local function deliver(space, id, job, token, now)
   emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts(space))
   redis.call('HSET', job.key, 'status', job.status, 'deliveredAt', now, 'updatedAt', now, 'leaseToken', token,
     'deliveries', job.deliveries + 1, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
-  local field = redis.call('HMGET', job.key, 'payload', 'createdAt', 'checkpoint')
-  return { id, token, job.name, field[1], job.timeout_ms / 1000, tonumber(job.max_retries), job.attempt, field[2], field[3] }
+  local field = redis.call('HMGET', job.key, 'payload', 'createdAt', 'checkpoint', 'traceparent')
+  return { id, token, job.name, field[1], job.timeout_ms / 1000, tonumber(job.max_retries), job.attempt, field[2], field[3],
+    field[4] }
 end

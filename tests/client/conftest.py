@@ -37,7 +37,8 @@ def environ(service: FakeService, tmp_path: Path) -> dict[str, str]:
     """An environment in which the commands find the fake service and nothing of the machine's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
     ours = {"JOBWIRE_URL": service.url, "JOBWIRE_KEY": "emit_test", "JOBWIRE_SPACE": "space"}
-    return {**kept, **ours, "XDG_STATE_HOME": str(tmp_path / "state")}
+    homes = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    return {**kept, **ours, **homes}
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ class Up:
         command = [sys.executable, "-m", "jobwire", "up", "--json", "--port", self._port, "--data", str(self._data)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
         kept.pop("REDIS_URL", None)
+        kept["XDG_CONFIG_HOME"] = str(self._data.parent / "config")
         self._process = subprocess.Popen(
             command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +54,36 @@ def test_every_exit_code_stands_in_the_page() -> None:
 
 def test_the_server_half_is_there() -> None:
     assert find_server_half().trouble == ""
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*found, id=found[0]) for found in commands(cli)])
+def test_every_commands_help_has_an_example(path: str, command: click.Command) -> None:
+    if path != "jobwire demo":
+        assert re.search(
+            rf"^ *(?:\S+=\S+ |[\w-]+ \| |\S+=\$\(|export \S+=\$\()?{path}\b", command.help or "", re.MULTILINE
+        ), path
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "wanted"),
+    [
+        ("jobwire jo", 1, "jobs"),
+        ("jobwire jobs list --status de", 4, "dead"),
+        ("jobwire tokens create x --sc", 4, "--scope"),
+        ("jobwire up --lo", 2, "--log"),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(words: str, at: int, wanted: str) -> None:
+    asked = {"_JOBWIRE_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+    command = [sys.executable, "-m", "jobwire"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=30, check=False)
+    assert wanted in done.stdout.split("\n")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_line_for_the_shells_start_file_gives_a_script(shell: str) -> None:
+    assert f"_JOBWIRE_COMPLETE={shell}_source jobwire" in PAGE
+    asked = os.environ | {"_JOBWIRE_COMPLETE": f"{shell}_source"}
+    command = [sys.executable, "-m", "jobwire"]
+    done = subprocess.run(command, env=asked, capture_output=True, text=True, timeout=30, check=False)
+    assert f"{shell}_complete" in done.stdout

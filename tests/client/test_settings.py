@@ -21,7 +21,16 @@ LOCAL = {
 @pytest.fixture
 def local(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "credentials.json").write_text(json.dumps(LOCAL))
-    return {"JOBWIRE_DATA": str(tmp_path)}
+    return {"JOBWIRE_DATA": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+def configured(environ: dict[str, str], text: str, mode: int = 0o600) -> dict[str, str]:
+    """The same environment with a configuration file."""
+    path = Path(environ["XDG_CONFIG_HOME"]) / "jobwire" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return environ
 
 
 def test_the_environment_is_enough_by_itself() -> None:
@@ -72,3 +81,43 @@ def test_the_folder_is_where_up_puts_it() -> None:
     assert data_folder({"XDG_STATE_HOME": "/state"}) == Path("/state/jobwire")
     assert data_folder({}) == Path.home() / ".local/state/jobwire"
     assert data_folder({"JOBWIRE_DATA": "/d", "XDG_STATE_HOME": "/state"}) == Path("/d")
+
+
+CONFIG = 'url = "http://host"\nkey = "emit_c"\nspace = "c"\n'
+
+
+def test_the_configuration_file_goes_before_the_local_server(local: dict[str, str]) -> None:
+    assert load(configured(local, CONFIG), "reader") == ("http://host", "emit_c", "c")
+
+
+def test_the_environment_goes_before_the_configuration_file(local: dict[str, str]) -> None:
+    environ = configured(local, CONFIG)
+    assert load({**environ, "JOBWIRE_KEY": "emit_e", "JOBWIRE_SPACE": "e"}, "root") == ("http://host", "emit_e", "e")
+    assert load({**environ, "JOBWIRE_URL": "http://e", "JOBWIRE_KEY": "emit_e"}, "root") == ("http://e", "emit_e", None)
+
+
+def test_a_configured_key_is_never_sent_to_another_address(local: dict[str, str]) -> None:
+    with pytest.raises(NotConfigured, match="JOBWIRE_KEY"):
+        load({**configured(local, CONFIG), "JOBWIRE_URL": "http://elsewhere"}, "root")
+    assert load({**local, "JOBWIRE_URL": "http://127.0.0.1:7000"}, "root").key == "emit_root"
+
+
+def test_a_configuration_file_that_others_may_read_holds_no_key(local: dict[str, str]) -> None:
+    with pytest.raises(NotConfigured, match="chmod 600"):
+        load(configured(local, CONFIG, 0o644), "root")
+    environ = configured(local, 'url = "http://host"', 0o644)
+    assert load({**environ, "JOBWIRE_KEY": "emit_e"}, "root").url == "http://host"
+    with pytest.raises(NotConfigured, match="no key"):
+        load(environ, "root")
+
+
+@pytest.mark.parametrize("text", ["url =", "urls = 'x'", "url = 7", "key = 'emit_\xe9'\nurl = 'http://host'"])
+def test_a_configuration_file_that_cannot_be_used_is_named(local: dict[str, str], text: str) -> None:
+    with pytest.raises(NotConfigured, match=r"config\.toml|characters"):
+        load(configured(local, text), "root")
+
+
+def test_the_file_may_lie_elsewhere(local: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(CONFIG)
+    (tmp_path / "mine.toml").chmod(0o600)
+    assert load({**local, "JOBWIRE_CONFIG": str(tmp_path / "mine.toml")}, "root").space == "c"
