@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -13,6 +14,8 @@ from app.embedded import EmbeddedServer
 from app.main import Backend, call_back, sweep, web
 from app.serve import address, listen, serve
 from app.settings import Settings
+
+log = logging.getLogger("jobwire.up")
 
 READY_S = 30.0
 
@@ -44,12 +47,20 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
 
         background.append(call_back(settings, forever))
         tasks = [asyncio.create_task(work) for work in background]
+        for task in tasks:
+            task.add_done_callback(tell)
         try:
             await serve(web(backend, partial(sweep, backend, forever)), sock, ready)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def tell(task: "asyncio.Task[None]") -> None:
+    """Let no part of the program end in silence."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of jobwire has ended: start it again", exc_info=error)
 
 
 async def forever() -> None:
