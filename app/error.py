@@ -20,6 +20,7 @@ KINDS: dict[str, Kind] = {
     "unauthorized": Kind(401, 1008),
     "missing_scope": Kind(403, 1008),
     "wrong_space": Kind(403, 1008),
+    "origin_not_allowed": Kind(403, 1008),
     "space_not_found": Kind(404, 1008),
     "token_not_found": Kind(404, 1008),
     "rate_limited": Kind(429, 1013),

@@ -77,10 +77,19 @@ class Streams:
             "/realtime/spaces/{space_id}": Endpoint(self.space),
         }
 
+    def _check_origin(self, call: StreamCall) -> None:
+        """A browser lets any page open a WebSocket: RFC 6455, 10.2. Refusal `origin_not_allowed`."""
+        origin, allowed = call.header(b"origin"), self._settings.origins
+        if not call.is_socket or not origin or "*" in allowed or origin in allowed:
+            return
+        if origin.partition("://")[2] != call.header(b"host"):
+            raise Refusal("origin_not_allowed", f"Pages of {origin[:200]} may not call.")
+
     # A job
 
     async def job(self, call: StreamCall, take: "Take") -> Answer | None:
         """GET /realtime/:jobId"""
+        self._check_origin(call)
         full = await self._admit_to_job(call)
         query = Query(call)
         lines = query.word("logs", ("true", "false")) == "true"
@@ -151,6 +160,7 @@ class Streams:
 
     async def space(self, call: StreamCall, take: "Take") -> Answer | None:
         """GET /realtime/spaces/:spaceId"""
+        self._check_origin(call)
         await self._gate.admit(call, Action("jobs:read", nothing))
         query = Query(call)
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))

@@ -1,0 +1,160 @@
+"""Streams under settings and numbers that the shared server of the contract tests does not have."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.factories import Space
+from tests.live.raw import TEXT, RawSocket
+from tests.server import Server
+from tests.valkey import Valkey, until
+from tests.viewers import EventViewer, SocketViewer, refusal
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def space(valkey: Valkey) -> Iterator[Space]:
+    with Server(valkey.url, JOBWIRE_ORIGINS="https://page.example", JOBWIRE_ANONYMOUS_PROGRESS="0") as server:
+        yield Space(server)
+
+
+@pytest.fixture(scope="module")
+def open_space(valkey: Valkey) -> Iterator[Space]:
+    with Server(valkey.url) as server:
+        yield Space(server)
+
+
+def test_anonymous_progress_may_be_forbidden(space: Space) -> None:
+    path = f"/realtime/{space.create()['id']}"
+    status, body = refusal(space.server, path)
+    assert (status, body["code"]) == (401, "unauthorized")
+    assert space.server.caller(None).get(path).status_code == 401
+    with SocketViewer(space.server, path, space.public.key) as viewer:
+        assert viewer.until(lambda frame: frame["type"] == "init")
+
+
+def test_pages_of_other_origins_are_refused(space: Space) -> None:
+    path = f"/realtime/{space.create()['id']}?token={space.all.key}"
+    status, body = refusal(space.server, path, origin="https://evil.example")
+    assert (status, body["code"]) == (403, "origin_not_allowed")
+    for origin in ("https://page.example", space.server.url):
+        with pytest.raises(AssertionError, match="accepted"):
+            refusal(space.server, path, origin=origin)
+
+
+def test_the_rate_of_a_key_counts_for_streams(valkey: Valkey) -> None:
+    with Server(valkey.url, JOBWIRE_RATE="5") as server:
+        space = Space(server)
+        path = f"/realtime/{space.create()['id']}"
+        found = set()
+        for _ in range(30):
+            found.add(space.caller("jobs:read").get("/nowhere").status_code)
+            answers = [refusal(server, path + "?after=x", space.all.key)[0] for _ in range(10)]
+            found |= set(answers)
+            if 429 in found:
+                break
+        assert 429 in found
+
+
+def test_two_thousand_events_and_ten_viewers_of_each_kind_agree(open_space: Space) -> None:
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    path = f"/realtime/{job['id']}?after=0&logs=true&logsAfter=0"
+    viewers = [SocketViewer(space.server, path, key) for _ in range(10)]
+    viewers += [EventViewer(space.server, path, key) for _ in range(10)]  # type: ignore[list-item]  # both are viewers
+    for number in range(400):
+        space.do(job, "event", number)
+        if number % 4 == 0:
+            space.do(job, "logs", [f"{number}"] * (number % 7))
+    space.do(job, "complete")
+    for viewer in viewers:
+        viewer.until(lambda frame: frame["type"] == "completed", 30)
+        viewer.__exit__(None, None, None)
+    assert {tuple(viewer.seqs()) for viewer in viewers} == {tuple(range(1, 404))}
+    newest = space.all.get(f"/jobs/{job['id']}/logs").json()["cursor"]["newestSeq"]
+    assert {tuple(viewer.lines()) for viewer in viewers} == {tuple(range(1, newest + 1))}
+
+
+def test_a_slow_reader_gets_everything_at_its_own_pace_in_bounded_memory(open_space: Space) -> None:
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    with (
+        RawSocket(space.server, f"/realtime/{job['id']}?after=0", key, receive_bytes=4096) as slow,
+        SocketViewer(space.server, f"/realtime/{job['id']}", key) as quick,
+    ):
+        quick.until(lambda frame: frame["type"] == "init")
+        before = space.server.rss_bytes()
+        for number in range(150):
+            space.do(job, "event", {"number": number, "filling": "x" * 100_000})
+        quick.until_seq(152)
+        assert space.server.rss_bytes() - before < 20_000_000
+        seqs = []
+        while not seqs or seqs[-1] < 152:
+            frame = slow.read()
+            if frame.opcode == TEXT:
+                said = json.loads(frame.payload)
+                if said["type"] != "init":
+                    seqs.append(said["seq"])
+        assert seqs == list(range(1, 153))
+
+
+def test_a_hint_that_is_lost_is_repaired_within_two_seconds(valkey: Valkey, open_space: Space) -> None:
+    """What a publish tells is taken from Redis directly, behind the server's back: nothing is published."""
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    item = json.dumps(["event", int(time.time() * 1000), "silent", "delivered"], separators=(",", ":"))
+    hash_key = f"{space.server.prefix}:{{{space.id}}}:job:{job['id']}"
+    with (
+        SocketViewer(space.server, f"/realtime/{job['id']}", key) as viewer,
+        redis.Redis.from_url(valkey.url) as client,
+    ):
+        viewer.until(lambda frame: frame["type"] == "init")
+        with client.pipeline() as pipe:
+            pipe.rpush(f"{hash_key}:events", item)
+            pipe.hincrby(hash_key, "eventSeq", 1)
+            pipe.execute()
+        begun = time.monotonic()
+        assert viewer.until_seq(3, 5)["data"] == "silent"
+        assert time.monotonic() - begun < 2.2
+        progress = json.dumps({"percent": 7, "message": "silent"})
+        client.hset(hash_key, mapping={"progress": progress, "progressAt": int(time.time() * 1000)})
+        begun = time.monotonic()
+        assert viewer.until(lambda frame: frame["type"] == "progress", 5)["data"]["percent"] == 7
+        assert time.monotonic() - begun < 2.2
+
+
+def test_many_viewers_of_one_job_cost_few_reads(valkey: Valkey, open_space: Space) -> None:
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    for number in range(100):
+        space.do(job, "event", number)
+    before = valkey.cli("INFO", "commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]
+    path = f"/realtime/{job['id']}?after=50"
+    viewers = [SocketViewer(space.server, path, key) for _ in range(100)]
+    for viewer in viewers:
+        viewer.until_seq(102)
+        viewer.__exit__(None, None, None)
+    reads = valkey.cli("INFO", "commandstats")["cmdstat_lrange"]["calls"] - before
+    assert reads <= 3
+
+
+def test_connections_that_end_leave_nothing_behind(open_space: Space) -> None:
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    files = f"/proc/{space.server.pid}/fd"
+    before = len(os.listdir(files))
+    for _ in range(30):
+        with RawSocket(space.server, f"/realtime/{job['id']}", key) as socket:
+            socket.read()
+        with EventViewer(space.server, f"/realtime/{job['id']}", key) as viewer:
+            viewer.until(lambda frame: frame["type"] == "init")
+    until(lambda: len(os.listdir(files)) <= before + 4)
