@@ -13,6 +13,7 @@ from app.agenda import Agenda
 from app.api.lane import Application
 from app.api.origins import Origins
 from app.api.routes import Handlers, add_routes
+from app.api.trail import RequestLines
 from app.auth import Keyring, Rate
 from app.callbacks import Callbacks
 from app.connect import connector
@@ -35,7 +36,7 @@ from app.redis_clock import RedisClock
 from app.relay import Relay
 from app.revival import Revival
 from app.scripts import GREETING
-from app.service_log import RequestLines, configure
+from app.service_log import configure
 from app.settings import Settings, read
 from app.spaces import Spaces
 from app.store import Store

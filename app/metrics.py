@@ -190,8 +190,10 @@ class Route:
         if places is None:
             request = REQUEST.at((self._path, method))
             places = self._places[method, status] = (REQUESTS.at((self._path, method, str(status))), request)
-        TALLY.cells[places[0]] += 1.0
-        REQUEST.note(places[1], seconds)
+        at, cells = places[1], TALLY.cells
+        cells[places[0]] += 1.0
+        cells[at + bisect_left(REQUEST_S, seconds)] += 1.0
+        cells[at + REQUEST.slots - 1] += seconds
 
 
 # What the answers of scripts tell of jobs

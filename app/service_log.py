@@ -1,15 +1,12 @@
 """What the service says about itself, on stderr: lines for a person, or one JSON object a line for a machine.
 
 Owns: the two forms (JOBWIRE_LOG, `--log`), and that no key is in either: whatever looks like one is masked, wherever it
-comes from. With `json`, each request is a line, too; those are written together, some times a second.
+comes from. With `json`, each request is a line, too: see app/api/trail.py.
 """
 
-import asyncio
 import logging
-import os
 import re
 import sys
-from typing import Any
 
 import msgspec
 
@@ -17,9 +14,6 @@ from app.clock import rfc3339
 
 FORMS = ("text", "json")
 SECRET = re.compile(r"\b(emit|whsec)_[A-Za-z0-9+/_=-]{8,}")
-FLUSH_S = 0.1
-HELD_LINES = 1000
-"""Requests that may wait to be written; then they are written at once."""
 
 
 def masked(text: str) -> str:
@@ -55,29 +49,3 @@ def configure(form: str) -> None:
     text = TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-class RequestLines:
-    """One line for each request, written some times a second."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-        self._encode = msgspec.json.Encoder().encode
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Write it soon."""
-        if not self._held:
-            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
-        self._held.append(self._encode(line))
-        if len(self._held) >= HELD_LINES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is held."""
-        held, self._held = self._held, []
-        text = memoryview(b"\n".join([*held, b""]))
-        try:
-            while text:
-                text = text[os.write(2, text) :]
-        except OSError:
-            pass

@@ -15,7 +15,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from app import metrics
-from app.api.trail import REQUEST_ID
+from app.api.trail import HEADERS, REQUEST_ID
 from app.auth import Identity, Keyring, Rate
 from app.error import Refusal, invalid, space_not_found, too_large
 from app.inflate import ENCODINGS, inflate_aside
@@ -42,10 +42,10 @@ class Answer(NamedTuple):
     body: bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
 
-    async def send(self, send: Send) -> None:
-        """Send it."""
+    async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
+        """Send it, with `more` headers."""
         length = (b"content-length", b"%d" % len(self.body))
-        headers = [JSON_HEADER, length, *self.headers] if self.body else [length, *self.headers]
+        headers = [JSON_HEADER, length, *self.headers, *more] if self.body else [length, *self.headers, *more]
         start: Message = {"type": "http.response.start", "status": self.status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": self.body})
@@ -57,8 +57,8 @@ class Streamed(NamedTuple):
     run: Callable[[Send], Awaitable[None]]
     status: int = 200
 
-    async def send(self, send: Send) -> None:
-        """Send it."""
+    async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
+        """Send it; what it begins with is its own, so that `more` headers are not for it."""
         await self.run(send)
 
 
@@ -85,7 +85,7 @@ class Call:
         self.scope = scope
         self.receive = receive
         self.params: Mapping[str, str] = scope.get("path_params", {})
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
         self.identity: Identity
         self.space = ""
 
@@ -284,6 +284,10 @@ class Resource:
         self.allow = ", ".join(sorted(self._actions))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.answer(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, *more: tuple[bytes, bytes]) -> int:
+        """Answer a request, with `more` headers; the status, 0 when the client has gone."""
         begun_s = perf_counter()
         try:
             result = await self._result(scope, receive)
@@ -291,12 +295,13 @@ class Resource:
             metrics.refused(refusal.code, refusal.more.get("limit", ()))
             result = refused(refusal)
         except ClientGone:
-            return
+            return 0
         except Exception:
             result = bug(scope)
         if scope["method"] in self._actions:
             self._route.count(scope["method"], result.status, perf_counter() - begun_s)
-        await result.send(send)
+        await result.send(send, *more)
+        return result.status
 
     async def _result(self, scope: Scope, receive: Receive) -> Answer | Streamed:
         action = self._actions.get(scope["method"])

@@ -6,14 +6,14 @@ Starlette as usual: the same resources answer there.
 """
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import NamedTuple
 
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http import Resource
-from app.api.trail import Trail
-from app.service_log import RequestLines
+from app.api.trail import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
 
 
 class Lane(NamedTuple):
@@ -33,25 +33,30 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
-            await self._answer(scope, receive, send)
-            return
-        trail = Trail(scope, send)
-        try:
-            await self._answer(scope, receive, trail)
-        finally:
-            if self.request_lines is not None:
-                trail.write(scope, self.request_lines)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and b"%" in scope["raw_path"] and is_trick(scope):
-            await self.router.default(scope, receive, send)
+            await self._long_way(self.router.default, scope, receive, send)
             return
         lane = self._lane(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
         if lane is None:
-            await super().__call__(scope, receive, send)
-        else:
-            await lane.resource(scope, receive, send)
+            await self._long_way(super().__call__, scope, receive, send)
+            return
+        begun_s = perf_counter()
+        status = await lane.resource.answer(scope, receive, send, (b"x-request-id", scope[REQUEST_ID]))
+        if self.request_lines is not None:
+            self.request_lines.add(scope, status, perf_counter() - begun_s)
+
+    async def _long_way(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        scope[HEADERS] = headers = dict(scope["headers"])
+        scope[REQUEST_ID] = id_of(headers)
+        begun_s, trail = perf_counter(), Trail(scope, send)
+        try:
+            await app(scope, receive, trail)
+        finally:
+            if self.request_lines is not None:
+                self.request_lines.add(scope, trail.status, perf_counter() - begun_s)
 
     def _lane(self, scope: Scope) -> Lane | None:
         """The lane of this path, with its parameter put into the scope; None for the long way."""
@@ -61,9 +66,14 @@ class Application(Starlette):
         stem, _, rest = path[len(self.base) :].partition("/")
         parameter, _, tail = rest.partition("/")
         lane = self.lanes.get((stem, tail))
-        if lane is None or not parameter or b"origin" in dict(scope["headers"]):
+        if lane is None or not parameter:
+            return None
+        headers = dict(scope["headers"])
+        if b"origin" in headers:
             return None
         scope["path_params"] = {lane.parameter: parameter}
+        scope[HEADERS] = headers
+        scope[REQUEST_ID] = id_of(headers)
         return lane
 
 

@@ -8,7 +8,7 @@ from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import KILL, RETRY, RetryRequest, check_text, decode_jobs, decode_or_default
 from app.api.shapes import Ended, RetriedMany
-from app.api.trail import traceparent_of
+from app.api.trail import trace_of
 from app.deletion import Deletion
 from app.error import job_not_found
 from app.job import BATCH_BYTES, KIB, TEXT_BYTES
@@ -38,7 +38,7 @@ class Producer:
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")
         digest = hashlib.sha256(body).hexdigest() if idem_key else ""
-        trace = traceparent_of(call.scope)
+        trace = trace_of(call.headers)
         made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
         base = self._realtime(call)
         answers = [

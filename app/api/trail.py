@@ -4,74 +4,105 @@ Owns: `x-request-id` on every answer, and what of a request is logged: never its
 these may hold keys.
 """
 
+import asyncio
+import os
 import re
 import secrets
+from collections.abc import Mapping
 from itertools import count
-from time import perf_counter, time
+from time import time
 
+import msgspec
 from starlette.types import Message, Scope, Send
 
 from app.clock import rfc3339
-from app.service_log import RequestLines, masked
+from app.service_log import masked
 
+HEADERS = "jobwire.headers"
 REQUEST_ID = "jobwire.request_id"
+"""Where a scope keeps its headers by their name, and the id of the request."""
+
 ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 
-_PROCESS = secrets.token_hex(6)
+TRACE = ',"traceparent":"%s"'
+FLUSH_S = 0.1
+HELD_LINES = 200
+"""Requests that may wait to be written; then they are written at once."""
+
+_PROCESS = b"%b-%%x" % secrets.token_hex(6).encode()
 _NUMBERS = count(1)
 
 
 class Trail:
-    """Stands in for `send`."""
+    """Stands in for `send` where an answer is made by others: sets the id on it, and keeps its status."""
 
-    __slots__ = ("_begun_s", "_id", "_send", "status")
+    __slots__ = ("_id", "_send", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        self._begun_s = perf_counter()
         self._send = send
-        self._id = scope[REQUEST_ID] = id_of(scope)
+        self._id = scope[REQUEST_ID]
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = (b"x-request-id", self._id)
-            message = {**message, "headers": [*message["headers"], own]}
+            message = {**message, "headers": [*message["headers"], (b"x-request-id", self._id)]}
         await self._send(message)
 
-    def write(self, scope: Scope, lines: RequestLines) -> None:
-        """One line; status 0 when there was no answer, for the client had gone."""
-        line = {
-            "at": rfc3339(int(time() * 1000)),
-            "level": "error" if self.status >= 500 else "info",
-            "logger": "jobwire.request",
-            "requestId": self._id.decode(),
-            "method": scope["method"],
-            "path": masked(scope["path"]),
-            "status": self.status,
-            "ms": round((perf_counter() - self._begun_s) * 1000, 3),
-            "client": (scope.get("client") or [""])[0],
-        }
-        trace = traceparent_of(scope)
-        if trace:
-            line["traceparent"] = trace
-        lines.add(line)
 
-
-def id_of(scope: Scope) -> bytes:
+def id_of(headers: Mapping[bytes, bytes]) -> bytes:
     """The id that the client gave, or a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and ID.fullmatch(value):
-            given: bytes = value
-            return given
-    return b"%b-%x" % (_PROCESS.encode(), next(_NUMBERS))
+    given = headers.get(b"x-request-id")
+    return given if given is not None and ID.fullmatch(given) else _PROCESS % next(_NUMBERS)
 
 
-def traceparent_of(scope: Scope) -> str:
+def trace_of(headers: Mapping[bytes, bytes]) -> str:
     """The trace that the request is part of, or "". What is no traceparent is ignored, as the specification says."""
-    for name, value in scope["headers"]:
-        if name == b"traceparent" and TRACEPARENT.fullmatch(value):
-            return str(value.decode())
-    return ""
+    given = headers.get(b"traceparent")
+    return given.decode() if given is not None and TRACEPARENT.fullmatch(given) else ""
+
+
+class RequestLines:
+    """One line of JSON for each request, made and written some times a second."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[float, Scope, int, float]] = []
+        self._at_ms = 0
+        self._at = ""
+
+    def add(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request was answered; status 0 when it was not, for the client had gone."""
+        if not self._held:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        self._held.append((time(), scope, status, seconds))
+        if len(self._held) >= HELD_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        held, self._held = self._held, []
+        text = memoryview("".join([self._line(*request) for request in held]).encode())
+        try:
+            while text:
+                text = text[os.write(2, text) :]
+        except OSError:
+            pass
+
+    def _line(self, at_s: float, scope: Scope, status: int, seconds: float) -> str:
+        at_ms = int(at_s * 1000)
+        if at_ms != self._at_ms:
+            self._at_ms, self._at = at_ms, rfc3339(at_ms)
+        path: str = scope["path"]
+        trace = trace_of(scope[HEADERS])
+        return (
+            f'{{"at":"{self._at}","level":"{"error" if status >= 500 else "info"}","logger":"jobwire.request",'
+            f'"requestId":"{scope[REQUEST_ID].decode()}","method":"{scope["method"]}",'
+            f'"path":{_encode(masked(path) if "_" in path else path).decode()},"status":{status},'
+            f'"ms":{seconds * 1000:.3f},"client":"{(scope.get("client") or ("",))[0]}"'
+            f"{TRACE % trace if trace else ''}}}\n"
+        )
+
+
+_encode = msgspec.json.Encoder().encode
