@@ -25,7 +25,7 @@ ValueError: page 118: unexpected column "vat_id\""""
 LINES = 100_000
 ERROR_AT = 61_234
 NAMES = ("build web", "resize images", "send invoices", "reindex search", "render video", "backup db")
-BUSY_S = 45
+BUSY_S = 100
 
 
 def line(number: int) -> Json:
