@@ -27,13 +27,12 @@ export class LogToolbar {
 
   /** Show what the view does. */
   show() {
-    const { following, newest, window, source } = this.view;
+    const { following, newest, below, window, source } = this.view;
     this.follow.ariaPressed = String(following);
     setText(this.follow, following ? "Following" : "Paused");
     this.follow.title = following ? "Pause (f)" : "Go on at the end (f)";
-    const missed = newest - (window.newest ?? 0);
     show(this.jump, !following);
-    setText(this.jump, missed > 0 && !source.filtered ? `${count(missed)} newer` : "To the end");
+    setText(this.jump, below && !source.filtered ? `${count(below)} newer` : "To the end");
     const lines = `${count(Math.max(0, newest - this.view.first + 1))} lines`;
     setText(this.place, source.filtered ? `${count(window.length)}${window.hasOlder || window.hasNewer ? "+" : ""} of ${lines}` : lines);
   }

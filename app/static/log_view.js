@@ -15,11 +15,13 @@ import { needles } from "./search.js";
 import { count } from "./time.js";
 
 const HELD_LINES = 3000;
+const FOLLOWED_LINES = 1000;
 const AHEAD_PX = 1500;
 const END_PX = 24;
 const QUEUE_MOST = 4000;
 const FLUSH_LINES = 250;
 const FLUSH_MS = 40;
+const STATUS_MS = 100;
 const CATCH_UP_MS = 250;
 const HALF = 250;
 
@@ -27,7 +29,7 @@ const HALF = 250;
 export class LogView {
   constructor(session, jobId, signal) {
     Object.assign(this, { session, jobId, signal });
-    this.window = new LogWindow(HELD_LINES);
+    this.window = new LogWindow(HELD_LINES, FOLLOWED_LINES);
     this.source = new LogSource(session.api, jobId, { q: "", levels: [] });
     this.pages = new LogPages(jobId);
     this.rail = new LogRail((seq) => this.jump(seq));
@@ -35,6 +37,7 @@ export class LogView {
     this.detail = new LineDetail(this);
     this.first = 1;
     this.newest = 0;
+    this.below = 0;
     this.queue = [];
     this.flushed_ms = 0;
     this.following = true;
@@ -298,12 +301,14 @@ export class LogView {
   }
 
   #statusSoon() {
-    this.statusFrame ||= requestAnimationFrame(() => this.#status());
+    this.statusTimer ||= setTimeout(() => this.#status(), STATUS_MS);
   }
 
   #status() {
-    this.statusFrame = 0;
+    clearTimeout(this.statusTimer);
+    this.statusTimer = 0;
     const visible = this.pages.visible();
+    this.below = visible ? Math.max(0, this.newest - visible[1]) : 0;
     if (visible) this.rail.set(this.first, Math.max(this.newest, visible[1]), ...visible);
     this.toolbar.show();
     this.pages.top.textContent = this.#topText();

@@ -6,10 +6,12 @@
 /** Live lines are gathered in pages of this length. */
 export const PAGE_LINES = 100;
 
-/** A window on a log. `oldest` and `newest` are the seqs to read `before` and `after` from; null when nothing was read. */
+/** A window on a log, of at most `most_lines` lines, or `most_grown` while it grows by itself. `oldest` and `newest` are the
+ *  seqs to read `before` and `after` from; null when nothing was read. */
 export class LogWindow {
-  constructor(most_lines) {
+  constructor(most_lines, most_grown = most_lines) {
     this.most_lines = most_lines;
+    this.most_grown = most_grown;
     this.clear();
   }
 
@@ -41,7 +43,7 @@ export class LogWindow {
     this.oldest = page.oldest ?? this.oldest;
     this.hasOlder = page.hasMore;
     if (page.rows.length) this.pages.unshift([...page.rows]);
-    const dropped = this.#excess([...this.pages].reverse());
+    const dropped = this.#excess([...this.pages].reverse(), this.most_lines);
     if (dropped) {
       this.pages.length -= dropped;
       this.newest = this.pages.at(-1).at(-1).seq;
@@ -55,7 +57,7 @@ export class LogWindow {
     this.newest = Math.max(page.newest ?? 0, this.newest ?? 0);
     this.hasNewer = page.hasMore;
     if (page.rows.length) this.pages.push([...page.rows]);
-    return this.#dropOldest();
+    return this.#dropOldest(this.most_lines);
   }
 
   /** Put live lines after the others; the last page takes them until it is full. Returns dropped pages, as `append`. */
@@ -66,7 +68,7 @@ export class LogWindow {
     }
     this.oldest ??= rows[0].seq;
     this.newest = rows.at(-1).seq;
-    return this.#dropOldest();
+    return this.#dropOldest(this.most_grown);
   }
 
   /** The lines of these that come next: without those that are held. Null when there is a hole before the first. */
@@ -80,8 +82,8 @@ export class LogWindow {
     return this.pages.flat().find((row) => row.seq === seq);
   }
 
-  #dropOldest() {
-    const dropped = this.#excess(this.pages);
+  #dropOldest(most_lines) {
+    const dropped = this.#excess(this.pages, most_lines);
     if (dropped) {
       this.pages.splice(0, dropped);
       this.oldest = this.pages[0][0].seq;
@@ -91,10 +93,10 @@ export class LogWindow {
   }
 
   /** How many pages, taken in this order, are too many. A page of a search may hold one line only: lines count. */
-  #excess(pages) {
+  #excess(pages, most_lines) {
     let left = this.length;
     let dropped = 0;
-    while (left > this.most_lines) {
+    while (left > most_lines) {
       left -= pages[dropped].length;
       dropped += 1;
     }

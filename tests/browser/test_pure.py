@@ -107,6 +107,13 @@ def test_a_window_that_grows_at_its_end_forgets_its_beginning_and_knows_where_to
     assert value(page, "log_window", WINDOW % steps) == [[0, 1], [1501, 2600, True, False, [100] * 11]]
 
 
+def test_a_window_that_grows_by_itself_may_be_held_shorter(page: Page) -> None:
+    steps = """const short = new m.LogWindow(1500, 300);
+    short.begin(page(1, 500, false), { hasOlder: false, hasNewer: false });
+    return [short.grow(lines(501, 700)), short.pages.map((p) => p.length), short.oldest, short.hasOlder];"""
+    assert value(page, "log_window", WINDOW % steps) == [1, [100, 100], 501, True]
+
+
 def test_a_window_that_grows_at_its_beginning_forgets_its_end(page: Page) -> None:
     steps = """w.begin(page(1501, 2000, true), { hasOlder: true, hasNewer: false });
     const dropped = [1001, 501, 1].map((from) => w.prepend(page(from, from + 499, from > 1)));
