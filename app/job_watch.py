@@ -1,6 +1,7 @@
 """A job that somebody watches: see app/watch.py."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from app.hub import Need
 from app.topics import JobTopic
 from app.track import Page
 from app.watch import SHELF_BYTES, Surroundings, Watch
+
+log = logging.getLogger("jobwire.live")
 
 GATHER_S = 0.01
 GATHERED_BYTES = 64 * 1024
@@ -87,11 +90,15 @@ class JobWatch(Watch):
         if payload is None:
             self.doubt()
             return
-        first, last, at_ms, *rest = payload.split(b" ", 3)
-        self._log_newest = max(self._log_newest, int(last))
+        try:
+            first, last, at_ms, text = read_hint(payload)
+        except ValueError:
+            log.warning("somebody publishes what is no hint on a channel of log lines")
+            return
+        self._log_newest = max(self._log_newest, last)
         if not self.opened or self.topic.logs is None:
             return
-        self._gathered.append((int(first), int(last), int(at_ms), rest[0] if rest else b""))
+        self._gathered.append((first, last, at_ms, text))
         if self._gather_timer is None:
             loop = asyncio.get_running_loop()
             wait_s = self._gathered_at_s + GATHER_S - loop.time()
@@ -220,6 +227,12 @@ class JobWatch(Watch):
         self.around.relay.unsubscribe(self.around.keys.log_live(self.job), self._hear_lines)
         if self._gather_timer is not None:
             self._gather_timer.cancel()
+
+
+def read_hint(payload: bytes) -> Hint:
+    """What lua/log_append.lua published. ValueError for anything else."""
+    first, last, at_ms, *rest = payload.split(b" ", 3)
+    return int(first), int(last), int(at_ms), rest[0] if rest else b""
 
 
 def runs(job: str, gathered: list[Hint], *, lines: bool) -> list[Hint]:

@@ -8,6 +8,7 @@ Never: has a task or a timer for a connection.
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -20,6 +21,8 @@ from app.job_watch import JobWatch, Standing
 from app.outlet import Outlet, away
 from app.space_watch import SpaceWatch
 from app.watch import Surroundings, Watch
+
+log = logging.getLogger("jobwire.live")
 
 TICK_S = 0.25
 PING_TICKS = 80
@@ -180,17 +183,24 @@ class Live:
         while True:
             await asyncio.sleep(TICK_S)
             tick += 1
-            for outlet in tuple(self._pings[tick % PING_TICKS]):
-                if not outlet.full and not outlet.closing:
-                    outlet.ping()
-            now_s = asyncio.get_running_loop().time()
-            self._end_still(now_s)
-            self._close_idle(now_s)
-            with contextlib.suppress(Refusal):
-                if tick % 2 == 0:
-                    await self._look_at_keys()
-                if tick % LOOK_TICKS == 0:
-                    await self._look_at_store()
+            try:
+                await self._tick(tick)
+            except Refusal:
+                continue
+            except Exception:
+                log.exception("a tick of the viewers' clock failed")
+
+    async def _tick(self, tick: int) -> None:
+        for outlet in tuple(self._pings[tick % PING_TICKS]):
+            if not outlet.full and not outlet.closing:
+                outlet.ping()
+        now_s = asyncio.get_running_loop().time()
+        self._end_still(now_s)
+        self._close_idle(now_s)
+        if tick % 2 == 0:
+            await self._look_at_keys()
+        if tick % LOOK_TICKS == 0:
+            await self._look_at_store()
 
     def _end_still(self, now_s: float) -> None:
         """Close those who took nothing for a long time; end those who do not answer their close."""

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from msgspec import MsgspecError
+
 from app import metrics
 from app.epoch import Epoch
 from app.error import Refusal, unavailable
@@ -26,6 +28,9 @@ PATIENCE_S = 4.0
 """How long a new viewer waits for a topic that is being compared with the store."""
 
 RETRY_S = 0.2
+FAILED_S = 2.0
+"""Pauses before a look is tried again: while Redis is away, and after a failure that nobody expects."""
+
 EARLY_HINTS = 1000
 """Hints that are kept while a topic is being opened; when there are more, the store is asked."""
 
@@ -66,7 +71,7 @@ class Watch(ABC):
         self._settled.set()
         early, self._early = self._early, []
         for payload in early:
-            self._take(payload)
+            self._hear(payload)
         if self.around.epoch.name != epoch or len(early) == EARLY_HINTS:
             self.doubt()
         self.pump()
@@ -75,8 +80,12 @@ class Watch(ABC):
         if payload is None:
             self.doubt()
         elif self.opened:
-            self._take(payload)
-            self.pump()
+            try:
+                self._take(payload)
+            except (ValueError, MsgspecError):
+                log.warning("somebody publishes what is no event on a channel of events")
+            else:
+                self.pump()
         elif len(self._early) < EARLY_HINTS:
             self._early.append(payload)
 
@@ -147,6 +156,9 @@ class Watch(ABC):
                 if refusal.code in ("job_not_found", "space_not_found"):
                     self._on_gone(self)
                     raise asyncio.CancelledError from None
+            except Exception:
+                log.exception("a look at the store failed; it is tried again")
+                await asyncio.sleep(FAILED_S)
             await asyncio.sleep(RETRY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -69,8 +69,8 @@ def test_two_thousand_events_and_ten_viewers_of_each_kind_agree(open_space: Spac
     space, key = open_space, str(open_space.all.key)
     job = space.create(claim=True)
     path = f"/realtime/{job['id']}?after=0&logs=true&logsAfter=0"
-    viewers = [SocketViewer(space.server, path, key) for _ in range(10)]
-    viewers += [EventViewer(space.server, path, key) for _ in range(10)]  # type: ignore[list-item]  # both are viewers
+    kinds = [SocketViewer, EventViewer] * 10
+    viewers = [kind(space.server, path, key) for kind in kinds]
     for number in range(400):
         space.do(job, "event", number)
         if number % 4 == 0:
@@ -97,7 +97,7 @@ def test_a_slow_reader_gets_everything_at_its_own_pace_in_bounded_memory(open_sp
             space.do(job, "event", {"number": number, "filling": "x" * 100_000})
         quick.until_seq(152)
         assert space.server.rss_bytes() - before < 20_000_000
-        seqs = []
+        seqs: list[int] = []
         while not seqs or seqs[-1] < 152:
             frame = slow.read()
             if frame.opcode == TEXT:
@@ -130,6 +130,22 @@ def test_a_hint_that_is_lost_is_repaired_within_two_seconds(valkey: Valkey, open
         begun = time.monotonic()
         assert viewer.until(lambda frame: frame["type"] == "progress", 5)["data"]["percent"] == 7
         assert time.monotonic() - begun < 2.2
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b'{"type":1}', b"1 2", b"a b c", b"[]"])
+def test_garbage_on_the_channels_means_nothing(valkey: Valkey, open_space: Space, garbage: bytes) -> None:
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    prefix = space.server.prefix
+    with SocketViewer(space.server, f"/realtime/{job['id']}?logs=true", key) as viewer:
+        viewer.until(lambda frame: frame["type"] == "init")
+        for channel in (f"{{{space.id}}}:live:{job['id']}", f"{{{job['id']}}}:log:live"):
+            assert valkey.cli("PUBLISH", f"{prefix}:{channel}", garbage) == 1
+        space.do(job, "logs", ["fine"])
+        space.do(job, "event", 1)
+        viewer.until_seq(3)
+        viewer.until(lambda frame: frame["type"] == "logs")
+    assert viewer.is_open is False
 
 
 def test_many_viewers_of_one_job_cost_few_reads(valkey: Valkey, open_space: Space) -> None:

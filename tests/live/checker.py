@@ -74,6 +74,7 @@ class Follower:
         self.wrong: BaseException | None = None
         self.connections = 0
         self.progress: Any = None
+        self.socket: Any = None
 
     def _url(self) -> str:
         query = f"logs=true&after={self.events.position}&logsAfter={self.lines.position}"
@@ -106,6 +107,7 @@ class Follower:
         )
         async with opening as socket:
             self.connections += 1
+            self.socket = socket
             async for text in socket:
                 self.take(json.loads(text))
 
@@ -155,6 +157,16 @@ class Crowd:
         works = [follower.run() for follower in self.followers] + [other() for other in self._others]
         self._tasks = [asyncio.create_task(work) for work in works]
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def break_off(self) -> None:
+        """Break every connection; followers come back when they can."""
+
+        def abort() -> None:
+            for follower in self.followers:
+                if follower.socket is not None:
+                    follower.socket.transport.abort()
+
+        self._loop.call_soon_threadsafe(abort)
 
     def close(self) -> None:
         """Stop following. Doing it again does nothing."""
