@@ -6,6 +6,7 @@ import { needles } from "./search.js";
 import { count, size } from "./time.js";
 
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"];
+const SYNTAX = 'Words that must all occur, "a phrase" in quotes (/)';
 const REST_MS = 300;
 const WRAP = "jobwire.wrap";
 
@@ -14,7 +15,7 @@ export class LogToolbar {
   constructor(view) {
     this.view = view;
     this.levels = new Map(LEVELS.map((level) => [level, this.#level(level)]));
-    this.search = h("input", { type: "search", placeholder: 'Search the whole log: words, "a phrase"', "aria-label": "Search the whole log", maxlength: 1024, oninput: () => this.#soon() });
+    this.search = h("input", { type: "search", placeholder: "Search the whole log", title: SYNTAX, "aria-label": "Search the whole log", maxlength: 1024, oninput: () => this.#soon() });
     this.place = h("span", { class: "place" });
     this.follow = button("Follow", () => view.toggleFollowing(), { class: "follow" });
     this.wrap = button("Wrap", () => this.setWrap(this.wrap.ariaPressed !== "true"), { class: "quiet wrapping", title: "Wrap long lines (w)" });
@@ -83,7 +84,7 @@ export class LogToolbar {
     const q = this.search.value.trim();
     const open = needles(q) === null;
     this.search.classList.toggle("open", open);
-    this.search.title = open ? "A quote is not closed yet." : "";
+    this.search.title = open ? "A quote is not closed yet." : SYNTAX;
     if (!open) this.view.filter({ q, levels: this.#chosen() });
   }
 
