@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 FLAGS = (
@@ -38,6 +39,7 @@ FLAGS = (
     "--enable-precise-memory-info",
 )
 START_S = 30.0
+END_S = 10.0
 
 KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "Tab": ("", 9), "ArrowDown": ("", 40), "End": ("", 35)}
 
@@ -92,9 +94,14 @@ class Chromium:
 
     def close(self) -> None:
         """End the browser and remove its profile."""
+        with contextlib.suppress(RuntimeError, ConnectionClosed, TimeoutError):
+            self.call("Browser.close")
         self._open.close()
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def __enter__(self) -> Self:
