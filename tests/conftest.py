@@ -5,6 +5,7 @@ fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis.
 """
 
 import contextlib
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A background job of a shell ignores SIGINT, and so would all that the tests start: `run` respects that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
 
 
