@@ -145,18 +145,25 @@ class Crowd:
     def __init__(self, followers: list[Follower], *others: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.followers = followers
         self._others = others
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._everybody()), daemon=True)
         self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._everybody())
+        assert self._started.wait(10)
 
     async def _everybody(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._started.set()
         works = [follower.run() for follower in self.followers] + [other() for other in self._others]
-        self._tasks = [asyncio.create_task(work) for work in works]
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        tasks = [asyncio.create_task(work) for work in works]
+        await self._stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for follower in self.followers:
+            if follower.socket is not None:
+                follower.socket.transport.abort()
+        await asyncio.sleep(0.05)
 
     def break_off(self) -> None:
         """Break every connection; followers come back when they can."""
@@ -170,16 +177,9 @@ class Crowd:
 
     def close(self) -> None:
         """Stop following. Doing it again does nothing."""
-        if self._loop.is_closed():
-            return
-
-        def stop() -> None:
-            for task in self._tasks:
-                task.cancel()
-
-        self._loop.call_soon_threadsafe(stop)
-        self._thread.join(20)
-        self._loop.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(20)
 
 
 class Writer:

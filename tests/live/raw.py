@@ -49,6 +49,20 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool =
     return head + mask + body
 
 
+def handshake(path: str, key: str | None = None) -> bytes:
+    """The request that opens a WebSocket."""
+    lines = [
+        f"GET /api/v1{path} HTTP/1.1",
+        "Host: test",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+        "Sec-WebSocket-Version: 13",
+        *([] if key is None else [f"x-api-key: {key}"]),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 class RawSocket:
     """A connection after its handshake. `receive_bytes` bounds what the kernel takes in for it."""
 
@@ -58,16 +72,7 @@ class RawSocket:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(WAIT_S)
         self.sock.connect(("127.0.0.1", server.port))
-        lines = [
-            f"GET /api/v1{path} HTTP/1.1",
-            "Host: test",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
-            "Sec-WebSocket-Version: 13",
-            *([] if key is None else [f"x-api-key: {key}"]),
-        ]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.sock.sendall(handshake(path, key))
         self._in = b""
         while b"\r\n\r\n" not in self._in:
             self._fill()

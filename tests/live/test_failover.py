@@ -24,11 +24,22 @@ def primary_and_replica(folder: Path) -> Iterator[tuple[int, int]]:
     """Two servers, the second a replica of the first that is in step with it: their ports."""
     with contextlib.ExitStack() as stack:
         ports = free_port(), free_port()
-        roles: list[list[str]] = [[], ["--replicaof", f"127.0.0.1 {ports[0]}"]]
+        roles: list[tuple[str, ...]] = [(), ("--replicaof", f"127.0.0.1 {ports[0]}")]
         for port, more in zip(ports, roles, strict=True):
             own = folder / str(port)
             own.mkdir()
-            command = [_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(own), "--save", "", *more]
+            command = [
+                str(_binary()),
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                str(own),
+                "--save",
+                "",
+                *more,
+            ]
             process = subprocess.Popen([*command, "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.kill)

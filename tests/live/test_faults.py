@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
 
 from tests.factories import Space
 from tests.live.checker import Crowd, Follower, Truth, Writer, settle
 from tests.live.proxy import Proxy
-from tests.live.raw import BINARY, TEXT, RawSocket, frame
+from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
 from tests.valkey import Valkey, until
 
@@ -236,10 +234,14 @@ def test_others_never_read_flap_and_send_garbage(stage: Stage) -> None:
 
     async def flap() -> None:
         while True:
-            with contextlib.suppress(OSError, WebSocketException):
-                url = f"ws{stage.url().removeprefix('http')}/api/v1{path}"
-                async with connect(url, additional_headers={"x-api-key": key}, proxy=None, compression=None):
+            port = random.choice(stage.servers).port
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(handshake(path, key))
                     await asyncio.sleep(0.2)
+                finally:
+                    writer.transport.abort()
 
     stage.begin(flap, flap, flap)
     with contextlib.ExitStack() as stack:
