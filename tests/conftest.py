@@ -22,8 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A background job of a shell ignores SIGINT, and so would all that the tests start: `run` respects that.
+    # What is ignored here is ignored by all that the tests start, and `run` respects that: a background job of a shell
+    # ignores SIGINT, and nohup SIGHUP. A handler of our own is not inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: None)
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
 
 
