@@ -96,9 +96,14 @@ class Link(asyncio.Protocol):
         timeout_s: float,
         greeting: Sequence[Command] = (),
         greet: Callable[["Link"], Awaitable[None]] | None = None,
+        sharded: bool = False,
     ) -> None:
-        """On every new connection `greeting` is sent and `greet` runs, before any call of others."""
+        """On every new connection `greeting` is sent and `greet` runs, before any call of others.
+
+        `sharded` says which way messages go: by sharded pub/sub or by the plain one.
+        """
         self.name = name
+        self.sharded = sharded
         self.timeout_s = timeout_s
         self._connector = connector
         self._greeting = greeting

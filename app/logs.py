@@ -26,7 +26,7 @@ from app.lines import Filter, Run, Stored, array, ndjson
 from app.link import Link, ScriptUnknown, Word
 from app.paging import Page, PageQuery, Reading, Scan
 from app.quota import Quota
-from app.scripts import SCRIPTS, Scripts
+from app.scripts import Scripts, script
 from app.seal import Sealer
 from app.settings import Settings
 
@@ -225,7 +225,7 @@ class Logs:
     ) -> tuple[bytes | None, list[Any]]:
         """The job's status and the script's answer, in one trip."""
         link = self._control if batch.bytes <= SMALL_BYTES else self._bulk
-        script = SCRIPTS["log_append"]
+        appending = script(link, "log_append")
         keys = [*self._all_keys(job), self._keys.log_gone(job)]
         args: list[Word] = [int(known), self._keys.log_live(job), *self._bounds]
         args += (b"", "") if key is None else (key.record(batch), key.bucket)
@@ -233,12 +233,12 @@ class Logs:
         for part in batch.parts:
             args += part
         status_call = ("HGET", self._keys.job(space, job), "status")
-        append_call = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        append_call = ("EVALSHA", appending.sha, len(keys), *keys, *args)
         begun_s = perf_counter()
         try:
             status, reply = await link.pipeline(status_call, append_call)
         except ScriptUnknown:
-            await link.call("SCRIPT", "LOAD", script.text)
+            await link.call("SCRIPT", "LOAD", appending.text)
             status, reply = await link.pipeline(status_call, append_call)
         metrics.SCRIPT.observe(perf_counter() - begun_s, "log_append")
         return status, reply

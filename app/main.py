@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from app.push import Pusher
 from app.redis_clock import RedisClock
 from app.relay import Relay
 from app.revival import Revival
-from app.scripts import GREETING
+from app.scripts import greeting
 from app.service_log import configure
 from app.settings import Settings, read
 from app.spaces import Spaces
@@ -57,9 +58,10 @@ class Backend:
         self.connector = connector(settings.redis_url, settings.redis_timeout_s)
         self.keys = Keys(settings.prefix)
         self.epoch = Epoch(self.keys)
-        timeout_s, greet = settings.redis_timeout_s, self.epoch.greet
-        self.control = Link(self.connector, name="control", timeout_s=timeout_s, greeting=GREETING, greet=greet)
-        self.bulk = Link(self.connector, name="bulk", timeout_s=timeout_s, greet=greet)
+        timeout_s, greet, sharded = settings.redis_timeout_s, self.epoch.greet, settings.sharded_pubsub
+        link = partial(Link, self.connector, timeout_s=timeout_s, greet=greet, sharded=sharded)
+        self.control = link(name="control", greeting=greeting(sharded=sharded))
+        self.bulk = link(name="bulk")
         self.clock = RedisClock(self.control)
         self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, greet=greet)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)

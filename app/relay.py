@@ -63,7 +63,9 @@ class PubSub(Link):
 
 
 class Relay:
-    """Subscriptions of this process. `publish` runs on `control`, so that the probe takes the path of real messages."""
+    """Subscriptions of this process. The probe is published on `control`, so that it takes the path of real messages,
+    which are sharded if `control` is.
+    """
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Relay:
         greet: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
         self._control = control
+        self._shard = "S" if control.sharded else ""
         self._probe = probe
         self._listeners: dict[bytes, list[Listener]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
@@ -112,7 +115,7 @@ class Relay:
         if name not in self._listeners:
             self._listeners[name] = []
             self._confirmed[name] = asyncio.Event()
-            self._link.post("SUBSCRIBE", channel)
+            self._link.post(f"{self._shard}SUBSCRIBE", channel)
         self._listeners[name].append(listener)
         try:
             async with asyncio.timeout(timeout_s):
@@ -128,21 +131,21 @@ class Relay:
             listeners.remove(listener)
         if not listeners and name in self._listeners:
             del self._listeners[name], self._confirmed[name]
-            self._link.post("UNSUBSCRIBE", channel)
+            self._link.post(f"{self._shard}UNSUBSCRIBE", channel)
 
     def _up(self) -> None:
         for confirmed in self._confirmed.values():
             confirmed.clear()
         names = tuple(self._listeners)
         for i in range(0, len(names), SUBSCRIBE_CHANNELS):
-            self._link.post("SUBSCRIBE", *names[i : i + SUBSCRIBE_CHANNELS])
+            self._link.post(f"{self._shard}SUBSCRIBE", *names[i : i + SUBSCRIBE_CHANNELS])
 
     def _message(self, reply: list[Any]) -> None:
         kind, channel = reply[0], reply[1]
         self._missed = 0
-        if kind == b"message":
+        if kind in (b"message", b"smessage"):
             self._tell(channel, reply[2])
-        elif kind == b"subscribe" and channel in self._confirmed:
+        elif kind in (b"subscribe", b"ssubscribe") and channel in self._confirmed:
             self._confirmed[channel].set()
             self._tell(channel, None)
 
@@ -164,6 +167,6 @@ class Relay:
             self._missed += 1
             try:
                 self._probed_s = asyncio.get_running_loop().time()
-                await self._control.call("PUBLISH", self._probe, self._name)
+                await self._control.call(f"{self._shard}PUBLISH", self._probe, self._name)
             except (Refusal, RedisFault):
                 self._missed -= 1

@@ -34,17 +34,30 @@ def folder() -> Path:
 class Script:
     """One script: its name, its text with the includes in place, and the hash that the server knows it by."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, publish: str = "PUBLISH") -> None:
         self.name = path.stem
         include = path.parent / "include"
-        self.text = INCLUDE.sub(lambda found: (include / f"{found[1]}.lua").read_text(), path.read_text())
+        text = INCLUDE.sub(lambda found: (include / f"{found[1]}.lua").read_text(), path.read_text())
+        self.text = text.replace("redis.call('PUBLISH'", f"redis.call('{publish}'")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 SCRIPTS: dict[str, Script] = {path.stem: Script(path) for path in sorted(folder().glob("*.lua"))}
 
-GREETING: Sequence[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS.values()]
-"""Commands for a new connection: whatever server this is, it knows our scripts."""
+SHARDED: dict[str, Script] = {path.stem: Script(path, "SPUBLISH") for path in sorted(folder().glob("*.lua"))}
+"""The same, with messages that stay in the shard of their channel: all keys and channels of a script share one slot.
+https://redis.io/docs/latest/develop/pubsub/#sharded-pubsub
+"""
+
+
+def script(link: Link, name: str) -> Script:
+    """A script as it is called over this link."""
+    return SHARDED[name] if link.sharded else SCRIPTS[name]
+
+
+def greeting(*, sharded: bool) -> Sequence[Command]:
+    """Commands for a new connection: whatever server this is, it knows our scripts."""
+    return [("SCRIPT", "LOAD", known.text) for known in (SHARDED if sharded else SCRIPTS).values()]
 
 
 def word(reply: bytes) -> str:
@@ -88,12 +101,12 @@ class Scripts:
 
     async def read_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[list[Any]]:
         """What a script that only reads answered after its `ok`, for each of the calls (keys, args); in one trip."""
-        script = SCRIPTS[name]
-        commands: list[Command] = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        known = script(self.link, name)
+        commands: list[Command] = [("EVALSHA", known.sha, len(keys), *keys, *args) for keys, args in calls]
         try:
             replies = await self.link.pipeline(*commands)
         except ScriptUnknown:
-            await self.link.call("SCRIPT", "LOAD", script.text)
+            await self.link.call("SCRIPT", "LOAD", known.text)
             replies = await self.link.pipeline(*commands)
         return [self.done(name, reply) for reply in replies]
 
@@ -110,12 +123,12 @@ class Scripts:
 
     async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """The whole answer, for callers who read the first word themselves."""
-        script = SCRIPTS[name]
+        known = script(self.link, name)
         begun = perf_counter()
         try:
-            reply: list[Any] = await self.link.call("EVALSHA", script.sha, len(keys), *keys, *args)
+            reply: list[Any] = await self.link.call("EVALSHA", known.sha, len(keys), *keys, *args)
         except ScriptUnknown:
-            await self.link.call("SCRIPT", "LOAD", script.text)
-            reply = await self.link.call("EVALSHA", script.sha, len(keys), *keys, *args)
+            await self.link.call("SCRIPT", "LOAD", known.text)
+            reply = await self.link.call("EVALSHA", known.sha, len(keys), *keys, *args)
         metrics.script(name, args, reply, perf_counter() - begun)
         return reply

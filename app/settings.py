@@ -38,6 +38,9 @@ class Settings:
     redis_timeout_s: float = knob(
         "JOBWIRE_REDIS_TIMEOUT", 3.0, "Seconds without an answer after which Redis counts as stalled.", least=0.1
     )
+    sharded_pubsub: bool = knob(
+        "JOBWIRE_SHARDED_PUBSUB", False, "1 sends messages by sharded pub/sub (SSUBSCRIBE), the same in all processes."
+    )
     appendfsync: str = knob(
         "JOBWIRE_APPENDFSYNC", "everysec", "When the embedded server flushes to disk: always or everysec."
     )
