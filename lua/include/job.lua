@@ -41,14 +41,20 @@ local function spell(n)
     n.scheduled, n.pending, n.delivered, n.running, n.completed, n.dead, n.killed)
 end
 
--- counts(space): jobs by status, as a JSON object.
+-- counts(space): jobs by status, as a JSON object. Counted once in a script, which handles one space; move keeps it so.
+local tally = nil
 local function counts(space)
-  return spell(count(space))
+  tally = tally or count(space)
+  return spell(tally)
 end
 
 -- move(space, id, job, status): the job leaves one status index for another.
 local function move(space, id, job, status)
-  redis.call('ZREM', space .. 'jobs:' .. job.status, id)
-  redis.call('ZADD', space .. 'jobs:' .. status, job.created, id)
+  local left = redis.call('ZREM', space .. 'jobs:' .. job.status, id)
+  local joined = redis.call('ZADD', space .. 'jobs:' .. status, job.created, id)
+  if tally then
+    tally[job.status] = tally[job.status] - left
+    tally[status] = tally[status] + joined
+  end
   job.status = status
 end
