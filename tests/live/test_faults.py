@@ -21,7 +21,7 @@ from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
 from tests.valkey import Valkey, until
 
-VIEWERS = 24
+VIEWERS = int(os.environ.get("LIVE_VIEWERS", "24"))
 
 
 class Stage:
