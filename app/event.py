@@ -181,7 +181,7 @@ class Gap:
 
     __slots__ = ("_text", "first", "last", "stream")
 
-    def __init__(self, job: str, stream: Stream, first: int, last: int, *, reason: str, epoch: str) -> None:
+    def __init__(self, job: str, stream: Stream, first: int, last: int, *, reason: str) -> None:
         self.stream = stream
         self.first = first
         self.last = last
@@ -193,7 +193,6 @@ class Gap:
                 "from": first,
                 "to": last,
                 "reason": reason,
-                "epoch": epoch,
             }
         )
 
@@ -203,6 +202,35 @@ class Gap:
 
     def text(self, audience: Audience) -> bytes | None:
         return None if audience is Audience.NARROW else self._text
+
+
+class Opening:
+    """The first frame of a job stream: where it begins, in which epoch. It comes again when another epoch begins."""
+
+    __slots__ = ("_told", "first", "last")
+
+    def __init__(
+        self, job: str, status: str, progress: bytes, *, seq: int, log_seq: int, epoch: str, at_ms: int
+    ) -> None:
+        self.first = self.last = 0
+        self._told = {
+            "type": "init",
+            "jobId": job,
+            "status": status,
+            "data": Raw(progress),
+            "seq": seq,
+            "logSeq": log_seq,
+            "epoch": epoch,
+            "timestamp": rfc3339(at_ms),
+        }
+
+    @property
+    def size_bytes(self) -> int:
+        return 200
+
+    def text(self, audience: Audience) -> bytes:
+        narrow = {"seq": None, "logSeq": None} if audience is Audience.NARROW else {}
+        return msgspec.json.encode(self._told | narrow)
 
 
 class SpaceEvent:
@@ -234,26 +262,8 @@ class SpaceEvent:
         return self._text
 
 
-def init_text(
-    job: str, status: str, progress: bytes, *, seq: int | None, log_seq: int | None, epoch: str, at_ms: int
-) -> bytes:
-    """The first frame of a job stream: seqs are None for narrow callers."""
-    return msgspec.json.encode(
-        {
-            "type": "init",
-            "jobId": job,
-            "status": status,
-            "data": Raw(progress),
-            "seq": seq,
-            "logSeq": log_seq,
-            "epoch": epoch,
-            "timestamp": rfc3339(at_ms),
-        }
-    )
-
-
 def connected_text(seq: int, instance_id: str, counts: bytes, *, missed: bool) -> bytes:
-    """The first frame of a space stream."""
+    """The first frame of a space stream. It comes again when another epoch begins, or something is missed."""
     return msgspec.json.encode(
         {"type": "connected", "seq": seq, "streamInstanceId": instance_id, "missed": missed, "counts": Raw(counts)}
     )
@@ -270,8 +280,8 @@ def websocket_frame(text: bytes, _: str = "") -> bytes:
 
 
 def server_sent_event(text: bytes, position: str) -> bytes:
-    """One event with its id, as a chunk of HTTP/1.1."""
-    return chunk(b"id: %b\ndata: %b\n\n" % (position.encode(), text))
+    """One event with its id, if it has a position, as a chunk of HTTP/1.1."""
+    return chunk(b"id: %b\ndata: %b\n\n" % (position.encode(), text) if position else b"data: %b\n\n" % text)
 
 
 def chunk(text: bytes) -> bytes:

@@ -168,7 +168,6 @@ class JobWatch(Watch):
         if epoch != self.around.epoch.name:
             await self._compare()
             return
-        topic.epoch = epoch
         if seq < topic.events.head:
             topic.status = start.status
             topic.progress = None
@@ -178,6 +177,7 @@ class JobWatch(Watch):
         topic.take_lines(Page([], first_kept, newest))
         if start.progress is not None:
             topic.hear_progress(start.progress)
+        topic.begin(epoch, self.around.clock.now_ms())
 
     def standing(self) -> Standing:
         """Where the topic stands, to be compared with what a look at the store finds."""

@@ -70,7 +70,7 @@ class Backend:
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
         history = History(self.bulk, self.keys, self.store, self.logs)
-        self.live = Live(Surroundings(self.relay, history, self.keys, self.epoch), self.keyring)
+        self.live = Live(Surroundings(self.relay, history, self.keys, self.epoch, self.clock), self.keyring)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.overview = Overview(self.bulk, self.keys, self.clock)

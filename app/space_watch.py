@@ -67,10 +67,7 @@ class SpaceWatch(Watch):
         if epoch != self.around.epoch.name:
             await self._compare()
             return
-        topic.epoch = epoch
-        if seq < topic.events.head:
-            topic.counts = start.counts
-        topic.roll_back(Stream.FEED, seq)
+        topic.begin(epoch, seq, start.counts)
         topic.take_events(Page([], start.page.first_kept, start.page.newest))
 
     def compare_with(self, seq: int, head: int) -> None:

@@ -12,7 +12,7 @@ from app import metrics
 from app.api.http import Action, Answer, Call, ClientGone, Gate, bug, refused
 from app.api.query import Query
 from app.error import Refusal, invalid, job_not_found
-from app.event import Audience, Gap, Stream, connected_text, init_text
+from app.event import Audience, Frame, Gap, Stream, connected_text
 from app.handover import TAKE, TOKEN
 from app.hub import Viewer
 from app.job import ENDED
@@ -104,13 +104,12 @@ class Streams:
                 return Answer(204, b"")
             return await self._begin(call, take, viewer, watch, [])
         await watch.open_logs()
-        seq = await self._placed(watch, Stream.EVENTS, asked.after, asked.epoch)
-        log_seq = await self._placed(watch, Stream.LOGS, asked.logs_after, asked.epoch)
+        seq, log_seq = await watch.steadily(lambda: placed(watch, asked))
         topic = watch.topic
         viewer.seq = topic.events.head if seq is None else seq
         viewer.log_seq = topic.log_head if log_seq is None else log_seq
         lost = [
-            Gap(call.job, stream, at + 1, position, reason="rolled_back", epoch=topic.epoch)
+            Gap(call.job, stream, at + 1, position, reason="rolled_back")
             for stream, at, position in (
                 (Stream.EVENTS, viewer.seq, asked.after or 0),
                 (Stream.LOGS, viewer.log_seq, asked.logs_after or 0),
@@ -130,27 +129,23 @@ class Streams:
         await self._gate.admit(call, Action("jobs:read:progress", nothing))
         return "jobs:read" in call.identity.scopes
 
-    @staticmethod
-    async def _placed(watch: JobWatch, stream: Stream, position: int | None, epoch: str | None) -> int | None:
-        return None if position is None else await watch.place(stream, position, epoch)
-
     async def _begin(
         self, call: StreamCall, take: "Take", viewer: Viewer, watch: JobWatch, lost: list[Gap]
     ) -> Answer | None:
-        outlet = await take()
+        """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
-        progress = topic.progress.data if topic.progress else b"null"
+        outlet = await taken(take, watch)
+        if outlet is None:
+            return None
+        viewer.outlet = outlet
         viewer.progress_ms = topic.progress.at_ms if topic.progress else 0
         if not full:
             viewer.seq = topic.events.head
-        seq, log_seq = (viewer.seq, viewer.log_seq) if full else (None, None)
-        first = init_text(
-            call.job, topic.status, progress, seq=seq, log_seq=log_seq, epoch=topic.epoch, at_ms=self._clock.now_ms()
-        )
-        viewer.outlet = outlet
-        outlet.write(outlet.wrap(first, topic.position_of(viewer)))
-        for gap in lost:
-            outlet.write(outlet.wrap(gap.text(viewer.audience) or b"", topic.position_of(viewer)))
+        first: list[Frame] = [topic.opening(viewer.seq, viewer.log_seq, self._clock.now_ms()), *lost]
+        *texts, last = (frame.text(viewer.audience) or b"" for frame in first)
+        for text in texts:
+            outlet.write(outlet.wrap(text, ""))
+        outlet.write(outlet.wrap(last, topic.position_of(viewer)))
         self._hand_over(call, viewer, outlet, watch)
         if not full and topic.status in ENDED:
             outlet.close(NO_MORE, "")
@@ -165,8 +160,10 @@ class Streams:
         query = Query(call)
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
         watch = await self._live.space(call.space)
-        seq, missed = await watch.place(since, instance_id)
-        outlet = await take()
+        seq, missed = await watch.steadily(lambda: watch.place(since, instance_id))
+        outlet = await taken(take, watch)
+        if outlet is None:
+            return None
         topic = watch.topic
         viewer = Viewer(Audience.SPACE)
         viewer.outlet = outlet
@@ -181,6 +178,25 @@ class Streams:
 
 
 Take = Callable[[], Awaitable[Outlet]]
+
+
+async def taken(take: Take, watch: Watch) -> Outlet | None:
+    """The connection; None, and it is broken off, when positions may have changed while it was being taken."""
+    before = watch.comparisons
+    outlet = await take()
+    if watch.comparisons == before:
+        return outlet
+    outlet.abort()
+    return None
+
+
+async def placed(watch: JobWatch, asked: Asked) -> tuple[int | None, int | None]:
+    """How far the two positions that were asked for may be continued; None for one that was not asked for."""
+    seq, log_seq = asked.after, asked.logs_after
+    return (
+        None if seq is None else await watch.place(Stream.EVENTS, seq, asked.epoch),
+        None if log_seq is None else await watch.place(Stream.LOGS, log_seq, asked.epoch),
+    )
 
 
 class Endpoint:

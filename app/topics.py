@@ -5,7 +5,7 @@ See app/hub.py for what holds of both.
 
 from typing import Any
 
-from app.event import Audience, Frame, Gap, JobEvent, LogLines, Progress, SpaceEvent, Stream, connected_text
+from app.event import Audience, Frame, Gap, JobEvent, LogLines, Opening, Progress, SpaceEvent, Stream, connected_text
 from app.hub import Need, Topic, Viewer
 from app.track import Page, Track
 
@@ -119,7 +119,7 @@ class JobTopic(Topic):
     def _pass_trimmed(self, stream: Stream, track: Track[Any]) -> None:
         """What the store no longer keeps will not come."""
         if track.hole and track.first_kept > track.head + 1:
-            gap = Gap(self.job, stream, track.head + 1, track.first_kept - 1, reason="trimmed", epoch=self.epoch)
+            gap = Gap(self.job, stream, track.head + 1, track.first_kept - 1, reason="trimmed")
             track.skip(gap.last)
             self._send(gap)
 
@@ -183,14 +183,7 @@ class JobTopic(Topic):
         event = None
         if viewer.seq < self.events.head:
             if viewer.seq + 1 < self.events.first_kept:
-                return Gap(
-                    self.job,
-                    Stream.EVENTS,
-                    viewer.seq + 1,
-                    self.events.first_kept - 1,
-                    reason="trimmed",
-                    epoch=self.epoch,
-                )
+                return Gap(self.job, Stream.EVENTS, viewer.seq + 1, self.events.first_kept - 1, reason="trimmed")
             event = self.events.find(viewer.seq + 1)
             if event is None:
                 return Need(Stream.EVENTS, viewer.seq)
@@ -203,9 +196,7 @@ class JobTopic(Topic):
     def _behind_in_logs(self, viewer: Viewer, logs: Track[LogLines]) -> Frame | Need:
         first = viewer.log_seq + 1
         if first < logs.first_kept:
-            return Gap(
-                self.job, Stream.LOGS, first, min(logs.first_kept - 1, logs.head), reason="trimmed", epoch=self.epoch
-            )
+            return Gap(self.job, Stream.LOGS, first, min(logs.first_kept - 1, logs.head), reason="trimmed")
         if viewer.audience is Audience.FULL:
             return LogLines(self.job, self.status, first, logs.head, at_ms=self._logs_ms)
         lines = logs.find(first)
@@ -224,7 +215,7 @@ class JobTopic(Topic):
             viewer.log_seq = frame.last
         elif isinstance(frame, Progress):
             viewer.progress_ms = frame.at_ms
-        else:
+        elif not isinstance(frame, Opening):
             viewer.seq = frame.last
 
     def _note(self, viewer: Viewer) -> None:
@@ -243,10 +234,29 @@ class JobTopic(Topic):
     def _spell(self, audience: Audience, seq: int, log_seq: int) -> str:
         return f"{self.epoch}.." if audience is Audience.NARROW else f"{self.epoch}.{seq}.{log_seq}"
 
-    # A store that lost something
+    # A store that may have lost something
+
+    def opening(self, seq: int, log_seq: int, at_ms: int) -> Opening:
+        """The frame after which events and lines follow from these positions on."""
+        latest = self._progress_waits or self.progress
+        progress = latest.data if latest else b"null"
+        return Opening(self.job, self.status, progress, seq=seq, log_seq=log_seq, epoch=self.epoch, at_ms=at_ms)
+
+    def begin(self, epoch: str, at_ms: int) -> None:
+        """The store was compared with: from here on positions are those of this epoch, and everybody is told."""
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
+        behind = [viewer for viewer in self.viewers if not self.is_live(viewer)]
+        self._send(self.opening(self.events.head, self.log_head, at_ms))
+        for viewer in behind:
+            self._give(viewer, self.opening(viewer.seq, viewer.log_seq, at_ms))
 
     def roll_back(self, stream: Stream, to: int) -> None:
-        """The store has lost what came after `to`: whoever has seen it is told, and goes on from there."""
+        """The store has lost what came after `to`: whoever has seen it is told, and goes on from there.
+
+        The ids of these gaps are still of the epoch before: who breaks off between them is told the rest later.
+        """
         track = self.events if stream is Stream.EVENTS else self.logs
         if track is None or track.head <= to:
             return
@@ -256,7 +266,7 @@ class JobTopic(Topic):
         self._end_passed = min(self._end_passed, self.events.head)
         if stream is Stream.EVENTS:
             self._last_end = None
-        self._send(Gap(self.job, stream, to + 1, lost, reason="rolled_back", epoch=self.epoch))
+        self._send(Gap(self.job, stream, to + 1, lost, reason="rolled_back"))
         for viewer in behind:
             self._set_back(viewer, stream, to)
 
@@ -264,7 +274,7 @@ class JobTopic(Topic):
         """One viewer that was behind. A gap is small: it is written to a full connection, too."""
         stands = viewer.seq if stream is Stream.EVENTS else viewer.log_seq
         if stands > to:
-            gap = Gap(self.job, stream, to + 1, stands, reason="rolled_back", epoch=self.epoch)
+            gap = Gap(self.job, stream, to + 1, stands, reason="rolled_back")
             gap.last = to
             self._give(viewer, gap)
 
@@ -336,22 +346,29 @@ class SpaceTopic(Topic):
     def position_of(self, viewer: Viewer) -> str:
         return f"{self.instance_id}.{viewer.seq}"
 
-    def roll_back(self, stream: Stream, to: int) -> None:
-        """The store has lost what came after `to`: whoever has seen it begins anew from there."""
-        if self.events.head <= to:
-            return
+    def begin(self, epoch: str, kept: int, counts: bytes) -> None:
+        """The store was compared with: its feed is what it was up to `kept`, and had `counts` when it was read.
+
+        Whoever has seen more begins anew from there; if the epoch is another one, everybody is told.
+        """
         behind = [viewer for viewer in self.viewers if not self.is_live(viewer)]
-        self.events.roll_back(to)
-        self._progress_waits.clear()
-        anew = Connection(self, to)
-        self._send(anew)
+        is_new, has_lost = epoch != self.epoch, self.events.head > kept
+        self.epoch = epoch
+        if has_lost:
+            self.counts = counts
+            self.events.roll_back(kept)
+            self._progress_waits.clear()
+        if has_lost or is_new:
+            self._send(Connection(self, self.events.head, missed=has_lost))
         for viewer in behind:
-            if viewer.seq > to:
-                self._give(viewer, anew)
+            if viewer.seq > kept:
+                self._give(viewer, Connection(self, kept))
+            elif is_new:
+                self._give(viewer, Connection(self, viewer.seq, missed=False))
 
 
 class Connection:
-    """The first frame of a space stream, and the same again when what came between was lost."""
+    """The first frame of a space stream, and the same again when what came between was lost, or an epoch begins."""
 
     def __init__(self, topic: SpaceTopic, seq: int, *, missed: bool = True) -> None:
         self.first = seq + 1

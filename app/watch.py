@@ -9,7 +9,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import MsgspecError
 
@@ -20,6 +20,7 @@ from app.event import Stream
 from app.history import History
 from app.hub import Need, Topic, Viewer
 from app.keys import Keys
+from app.redis_clock import RedisClock
 from app.relay import Relay
 
 log = logging.getLogger("jobwire.live")
@@ -38,6 +39,9 @@ SHELF_BYTES = 1024 * 1024
 """Frames that one sequence keeps at hand for those who are behind."""
 
 
+T = TypeVar("T")
+
+
 class Surroundings(NamedTuple):
     """What a watch works with."""
 
@@ -45,6 +49,7 @@ class Surroundings(NamedTuple):
     history: History
     keys: Keys
     epoch: Epoch
+    clock: RedisClock
 
 
 class Watch(ABC):
@@ -58,6 +63,8 @@ class Watch(ABC):
         self.around = around
         self.idle_since_s: float | None = None
         self.opened = False
+        self.comparisons = 0
+        """How often the topic was compared with the store: positions from before may be wrong."""
         self._early: list[bytes] = []
         self._on_gone = on_gone
         self._reads: dict[Need, set[Viewer]] = {}
@@ -102,6 +109,15 @@ class Watch(ABC):
                 await self._settled.wait()
         except TimeoutError:
             raise unavailable("Redis cannot be reached.") from None
+
+    async def steadily(self, look: Callable[[], Awaitable[T]]) -> T:
+        """The result of a look at the store, during which the topic was in step with it. Refusal `unavailable`."""
+        while True:
+            await self.settled()
+            before = self.comparisons
+            found = await look()
+            if self.comparisons == before and not self.topic.suspended:
+                return found
 
     def join(self, viewer: Viewer) -> None:
         """Feed a viewer from where it stands."""
@@ -187,6 +203,7 @@ class Watch(ABC):
 
     async def _reconcile(self) -> None:
         await self._insist(self._compare)
+        self.comparisons += 1
         self.topic.suspended = False
         self._settled.set()
         self.pump()

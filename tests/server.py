@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import select
+import selectors
 import shutil
 import signal
 import socket
@@ -89,8 +89,9 @@ class Server:
 
     def _wait_until_ready(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], READY_S)
-        line = self._process.stdout.readline() if readable else b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            line = self._process.stdout.readline() if selector.select(READY_S) else b""
         if not line:
             self._end()
             raise ServerDidNotStart(self.log())

@@ -84,7 +84,6 @@ class Gap(Strict, tag_field="type", tag="gap"):
     stream: Literal["events", "logs"]
     to: int
     reason: Literal["trimmed", "rolled_back"]
-    epoch: str
     from_: int = msgspec.field(name="from")
 
 

@@ -13,7 +13,8 @@ import redis
 from app.embedded import _binary
 from tests.factories import Space
 from tests.faults.sentinels import free_port
-from tests.live.checker import Crowd, Follower, Truth, Writer, settle
+from tests.live.checker import Truth, Writer, settle
+from tests.live.followers import Crowd, JobFollower
 from tests.live.proxy import Proxy
 from tests.server import Server
 from tests.valkey import until
@@ -72,10 +73,10 @@ def test_a_replica_that_lagged_takes_over(tmp_path: Path, while_away: bool) -> N
         def url() -> str:
             return "http://127.0.0.1:1" if away[0] else server.url
 
-        followers = [Follower(url, job["id"], str(space.all.key)) for _ in range(10)]
-        crowd = Crowd(followers)
+        followers = [JobFollower(url, job["id"], str(space.all.key), by_events=i % 2 == 1) for i in range(10)]
+        crowd = Crowd([*followers])
         stack.callback(crowd.close)
-        writer = Writer(lambda: server.url, job["id"], str(space.all.key))
+        writer = Writer(lambda: server.url, [job["id"]], str(space.all.key))
         stack.callback(writer.close)
         until(lambda: all(follower.lines.position > 100 for follower in followers), 20)
         with redis.Redis(port=second, socket_timeout=2) as client:
@@ -89,10 +90,10 @@ def test_a_replica_that_lagged_takes_over(tmp_path: Path, while_away: bool) -> N
         proxy.cut()
 
         def truth() -> Truth:
-            return Truth(f"redis://127.0.0.1:{second}", server.prefix, space, job["id"])
+            return Truth(f"redis://127.0.0.1:{second}", server.prefix, space, [job["id"]])
 
         stood = max(follower.lines.position for follower in followers)
-        until(lambda: truth().line_seq > stood + 200, 30)
+        until(lambda: truth().line_seqs[job["id"]] > stood + 200, 30)
         away[0] = False
         writer.close()
         settle(crowd, truth)
