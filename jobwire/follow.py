@@ -1,7 +1,8 @@
 """Reading a log: its newest lines, all of it, or on and on until the job ends.
 
 Owns the cursors. Every line is given once, in order: after an outage reading goes on behind the last line that was
-seen, and a job's end counts only when it was seen before a read that found nothing more.
+seen, and a job's end counts only when it was seen before a read that found nothing more. When the service has lost
+lines that it had given, those that took their place are given, too.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class Follow:
                 self._note(away=False)
                 self._backoff.reset()
                 self._epoch = frame.epoch
+                if frame.log_seq is not None:
+                    self._after = min(self._after, frame.log_seq)
                 if frame.status in ENDS:
                     raise NoStream
             elif frame.type == "logs":
@@ -113,7 +116,6 @@ class Follow:
                 if lines:
                     yield lines
             elif frame.type == "gap" and frame.stream == "logs":
-                self._epoch = frame.epoch
                 self._after = frame.last if frame.reason == "trimmed" else frame.first - 1
             elif frame.is_end:
                 self._look_for_the_end()

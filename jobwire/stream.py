@@ -29,7 +29,7 @@ class LogsData(msgspec.Struct, rename="camel"):
 
 
 class Frame(msgspec.Struct):
-    """What a follower of lines wants to know of a frame. `first` and `last` bound a gap."""
+    """What a follower of lines wants to know of a frame. `first` and `last` bound a gap, `log_seq` its begin."""
 
     type: str
     status: str = ""
@@ -39,6 +39,7 @@ class Frame(msgspec.Struct):
     last: int = msgspec.field(default=0, name="to")
     reason: str = ""
     epoch: str = ""
+    log_seq: int | None = msgspec.field(default=None, name="logSeq")
 
     @property
     def is_end(self) -> bool:

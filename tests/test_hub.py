@@ -230,6 +230,7 @@ def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept
     driver.topic.join(behind)
     driver.topic.suspended = True
     driver.topic.roll_back(Stream.EVENTS, kept)
+    driver.topic.begin("another", 0)
     driver.topic.suspended = False
     behind.outlet.full = False
     driver.feed(behind)
@@ -240,6 +241,8 @@ def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept
         assert isinstance(viewer.outlet, FakeOutlet)
         gaps = [(frame["from"], frame["to"]) for frame in viewer.outlet.frames if frame["type"] == "gap"]
         assert gaps == ([(kept + 1, position)] if position > kept else [])
+        inits = [(frame["epoch"], frame["seq"]) for frame in viewer.outlet.frames if frame["type"] == "init"]
+        assert inits == [("another", min(kept, position))]
         seqs = [frame["seq"] for frame in viewer.outlet.frames if frame["type"] == "event"]
         assert seqs[-3 - (events - min(kept, position)) :] == list(range(min(kept, position) + 1, events + 4))
 

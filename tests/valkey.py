@@ -68,6 +68,13 @@ class Valkey:
         self.server.stop()
         self.server.start()
 
+    def lose(self, share: float) -> None:
+        """Kill it, cut a share off the end of its append-only file, and start it: a power cut, hours of it at once."""
+        self.kill()
+        newest = sorted(self.data.rglob("*.incr.aof"))[-1]
+        os.truncate(newest, int(newest.stat().st_size * (1 - share)))
+        self.restart()
+
     def stall(self) -> None:
         """It keeps its connections and accepts new ones, and answers nothing, until `resume`."""
         self._signal(signal.SIGSTOP)

@@ -34,6 +34,7 @@ class Stream {
     this._options = options;
     this._frame = frame;
     this._state = state;
+    this._begins = null;
     this._failures = 0;
     this._timer = null;
     this._closed = false;
@@ -58,7 +59,7 @@ class Stream {
       if (this._socket !== socket || this._closed) return;
       openedAt ||= Date.now();
       const frame = JSON.parse(data);
-      move(this.position, frame);
+      this._move(frame);
       if (frame.type === "init" || frame.type === "connected") this._tell("live");
       this._frame(frame);
     };
@@ -74,6 +75,18 @@ class Stream {
       if (openedAt) this._comeBack(wait);
       else this._refused().then((why) => (why ? this._end(why) : this._comeBack(wait)));
     };
+  }
+
+  /** Go to the position behind a frame. An epoch is good only for what it began with: gaps up to there come first. */
+  _move(frame) {
+    const { position } = this;
+    move(position, frame);
+    if (frame.type === "init") this._begins = frame;
+    const begins = this._begins;
+    if (begins && position.after === known(begins.seq) && position.logsAfter === known(begins.logSeq)) {
+      position.epoch = begins.epoch;
+      this._begins = null;
+    }
   }
 
   _comeBack(waitMs) {
@@ -113,7 +126,10 @@ function start({ job, space, after, logsAfter, epoch, since, streamInstanceId })
   return job ? { after, logsAfter, epoch } : { since, streamInstanceId };
 }
 
-/** The position behind a frame. Narrow callers have none: their seqs are null. */
+/** Narrow callers have no position: their seqs are null. */
+const known = (seq) => seq ?? undefined;
+
+/** Move a position behind a frame. */
 function move(position, frame) {
   if (frame.type === "connected") {
     position.since = frame.seq;
@@ -121,16 +137,14 @@ function move(position, frame) {
   } else if ("streamInstanceId" in position) {
     position.since = frame.seq ?? position.since;
   } else if (frame.type === "init") {
-    position.after = frame.seq ?? undefined;
-    position.logsAfter = frame.logSeq ?? undefined;
-    position.epoch = frame.epoch;
+    position.after ??= known(frame.seq);
+    position.logsAfter ??= known(frame.logSeq);
   } else if (frame.type === "logs") {
     position.logsAfter = frame.data.toSeq;
   } else if (frame.type === "gap") {
     position[frame.stream === "logs" ? "logsAfter" : "after"] = frame.reason === "trimmed" ? frame.to : frame.from - 1;
-    position.epoch = frame.epoch;
   } else {
-    position.after = frame.seq ?? undefined;
+    position.after = known(frame.seq);
   }
 }
 

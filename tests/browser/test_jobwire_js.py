@@ -11,9 +11,11 @@ import pytest
 
 from tests.browser.chromium import Chromium, Page
 from tests.factories import Space
+from tests.live.checker import Check, Truth
+from tests.live.followers import JobFollower
 from tests.live.proxy import Proxy
 from tests.server import Server
-from tests.valkey import Valkey
+from tests.valkey import Valkey, until
 
 FOLLOW = """
 (async () => {
@@ -98,6 +100,39 @@ def test_a_browser_follows_a_job_through_a_restart_of_the_server(valkey: Valkey,
         assert seqs == list(range(1, 104))
         assert lines == list(range(1, 101))
         assert page.js("states.map(([state]) => state)") == ["live", "away", "live"]
+
+
+def test_a_browser_is_told_what_the_store_has_lost(page: Page) -> None:
+    with Valkey() as valkey, Server(valkey.url) as server, Proxy(f"127.0.0.1:{server.port}") as proxy:
+        space = Space(server)
+        job = space.create(claim=True)
+        key = str(space.all.key)
+        follow(page, f"http://127.0.0.1:{proxy.port}", job=job["id"], key=key, lines=True, after=0, logsAfter=0)
+        for is_away in (False, True):
+            for number in range(30):
+                space.do(job, "event", number)
+                space.do(job, "logs", [f"{is_away} {number}"])
+            newest = space.all.get(f"/jobs/{job['id']}/logs?limit=1").json()["cursor"]["newestSeq"]
+            page.until(f"stream.position.logsAfter === {newest}")
+            if is_away:
+                proxy.stall()
+            valkey.lose(0.3)
+            until(lambda: space.call(job, "event", "after").is_success)
+            if is_away:
+                proxy.cut()
+                proxy.flow()
+            page.until("frames_.at(-1).data === 'after'", 20)
+        truth = Truth(valkey.url, server.prefix, space, [job["id"]])
+        follower = JobFollower(lambda: server.url, job["id"], key)
+        for frame in page.js("frames_"):
+            follower.take(frame)
+        Check(truth).look_at(follower)
+        assert len(follower.lines.gaps) == 2
+        assert page.js("stream.position") == {
+            "after": follower.events.position,
+            "logsAfter": follower.lines.position,
+            "epoch": follower.epoch,
+        }
 
 
 def test_a_browser_follows_a_space_and_stops_when_told(valkey: Valkey, page: Page) -> None:

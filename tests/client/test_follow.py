@@ -72,6 +72,23 @@ def test_lines_come_once_and_in_order_through_restarts(valkey: Valkey) -> None:
         assert reader.follow.job.status == "dead"
 
 
+def test_lines_that_took_the_place_of_lost_ones_come_too(valkey: Valkey) -> None:
+    with Server(valkey.url) as server:
+        space = Space(server)
+        job = space.create(claim=True)
+        reader = Reader(Follow(Jobs(server.url, str(space.all.key)), job["id"]))
+        for number in range(60):
+            space.do(job, "logs", [f"before {number}"])
+        until(lambda: len(reader.messages) == 60)
+        valkey.lose(0.2)
+        until(lambda: space.call(job, "logs", ["after 0"]).is_success)
+        for number in range(1, 60):
+            space.do(job, "logs", [f"after {number}"])
+        space.do(job, "complete")
+        reader.join()
+        assert reader.messages == [f"{when} {number}" for when in ("before", "after") for number in range(60)]
+
+
 def test_only_the_wanted_levels_come(valkey: Valkey) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
