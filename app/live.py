@@ -19,6 +19,7 @@ from app.error import Refusal, unavailable
 from app.hub import Viewer
 from app.job_watch import JobWatch, Standing
 from app.outlet import Outlet, away
+from app.patience import Patience
 from app.space_watch import SpaceWatch
 from app.watch import Surroundings, Watch
 
@@ -30,10 +31,9 @@ LOOK_TICKS = 6
 """Ticks between two pings of a connection, and between two looks at the store for hints that were lost."""
 
 LINGER_S = 10.0
-STILL_S = 30.0
-"""How long a topic outlives its last viewer, and a full connection the last byte that it took."""
-
 CLOSE_S = 10.0
+"""How long a topic outlives its last viewer, and a connection its close."""
+
 LOOK_AT_ONCE = 500
 
 WAVE_S = 0.05
@@ -49,7 +49,7 @@ W = TypeVar("W", bound=Watch)
 class Live:
     """The viewers of this process. The watcher of their outlets."""
 
-    def __init__(self, around: Surroundings, keyring: Keyring) -> None:
+    def __init__(self, around: Surroundings, keyring: Keyring, viewer_timeout_s: float) -> None:
         self._around = around
         self._keyring = keyring
         self._watches: dict[tuple[str, str], Watch] = {}
@@ -57,7 +57,7 @@ class Live:
         self._pings: list[set[Outlet]] = [set() for _ in range(PING_TICKS)]
         self._ping_of: dict[Outlet, int] = {}
         self._keys: dict[Identity, set[Outlet]] = {}
-        self._still: dict[Outlet, tuple[int, float]] = {}
+        self._patience: Patience[Outlet] = Patience(viewer_timeout_s)
         self._ending: dict[Outlet, float] = {}
         self._clock: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -148,10 +148,10 @@ class Live:
         metrics.SLOW_READERS.inc()
         viewer, watch, _ = outlet.viewer
         watch.topic.filled(viewer)
-        self._still[outlet] = (outlet.buffered_bytes, asyncio.get_running_loop().time())
+        self._patience.watch(outlet, asyncio.get_running_loop().time())
 
     def drained(self, outlet: Outlet) -> None:
-        self._still.pop(outlet, None)
+        self._patience.forget(outlet)
         viewer, watch, _ = outlet.viewer
         if not outlet.closing:
             watch.feed(viewer)
@@ -166,7 +166,7 @@ class Live:
         metrics.STREAMS.add(-1, watch.kind)
         watch.topic.leave(viewer)
         self._pings[self._ping_of.pop(outlet)].discard(outlet)
-        self._still.pop(outlet, None)
+        self._patience.forget(outlet)
         self._ending.pop(outlet, None)
         if identity in self._keys:
             self._keys[identity].discard(outlet)
@@ -191,10 +191,12 @@ class Live:
                 log.exception("a tick of the viewers' clock failed")
 
     async def _tick(self, tick: int) -> None:
-        for outlet in tuple(self._pings[tick % PING_TICKS]):
-            if not outlet.full and not outlet.closing:
-                outlet.ping()
         now_s = asyncio.get_running_loop().time()
+        for outlet in tuple(self._pings[tick % PING_TICKS]):
+            if not outlet.closing:
+                self._patience.look(outlet, now_s)
+                if not outlet.full:
+                    outlet.ping()
         self._end_still(now_s)
         self._close_idle(now_s)
         if tick % 2 == 0:
@@ -204,12 +206,10 @@ class Live:
 
     def _end_still(self, now_s: float) -> None:
         """Close those who took nothing for a long time; end those who do not answer their close."""
-        for outlet, (size_bytes, since_s) in tuple(self._still.items()):
-            if outlet.buffered_bytes != size_bytes:
-                self._still[outlet] = (outlet.buffered_bytes, now_s)
-            elif now_s - since_s > STILL_S and not outlet.closing:
-                outlet.close(1013, "Nothing was read for 30 s.")
-                self._ending[outlet] = now_s + 1.0
+        for outlet in self._patience.exhausted(now_s):
+            if not outlet.closing:
+                metrics.STILL_READERS.inc()
+                outlet.close(1013, f"Nothing was read for {self._patience.timeout_s:g} s.")
         for outlet, deadline_s in tuple(self._ending.items()):
             if now_s > deadline_s:
                 outlet.abort()

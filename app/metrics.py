@@ -150,6 +150,7 @@ CALLBACKS = Counter("callback_tries", "Callbacks tried, by outcome: sent, failed
 STREAMS = Gauge("streams_open", "Viewers of jobs and of spaces.", "kind")
 FRAMES = Counter("stream_frames", "Frames written to viewers.")
 SLOW_READERS = Counter("slow_readers", "Times that a viewer read more slowly than frames came, and was set aside.")
+STILL_READERS = Counter("still_readers", "Viewers that were closed because they took nothing for too long.")
 HOLES = Counter("holes_repaired", "Times that hints were missing and the store was read instead.")
 HINT_LAG = Histogram("hint_lag_seconds", "From a PUBLISH to its message, once a second.", bounds_s=SHORT_S)
 ROUND_TRIP = Histogram("redis_round_trip_seconds", "A TIME to Redis and back, once a second.", bounds_s=SHORT_S)

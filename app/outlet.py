@@ -8,9 +8,7 @@ can make it grow.
 """
 
 import asyncio
-import contextlib
 import json
-import socket
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from websockets.protocol import SERVER
 from websockets.protocol import Protocol as WebSocket
 
 from app.event import chunk, server_sent_event, websocket_frame
+from app.patience import Taken, taken
 
 FULL_BYTES = 256 * 1024
 DRAINED_BYTES = 32 * 1024
@@ -27,9 +26,6 @@ DRAINED_BYTES = 32 * 1024
 
 INBOUND_BYTES = 4096
 """The longest message that a viewer may send."""
-
-UNACKNOWLEDGED_MS = 60_000
-"""How long the kernel waits for a peer that has vanished: https://www.rfc-editor.org/rfc/rfc5482"""
 
 PING = b"\x89\x00"
 EMPTY_PONG = b"\x8a\x80"
@@ -70,15 +66,11 @@ class Outlet(asyncio.Protocol):
         self._connections = connections
         connections.add(self)
         transport.set_write_buffer_limits(FULL_BYTES, DRAINED_BYTES)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
     @property
-    def buffered_bytes(self) -> int:
-        """What was written and the kernel has not taken."""
-        return self.transport.get_write_buffer_size()
+    def taken(self) -> Taken:
+        """What the other side has taken of all that was written."""
+        return taken(self.transport)
 
     def pause_writing(self) -> None:
         self.full = True

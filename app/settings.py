@@ -72,6 +72,13 @@ class Settings:
     metrics_folder: str = knob(
         "JOBWIRE_METRICS_FOLDER", "", "Folder in which processes of one machine add up their metrics."
     )
+    viewer_timeout_s: float = knob(
+        "JOBWIRE_VIEWER_TIMEOUT",
+        30.0,
+        "Seconds after which a viewer whose buffer is full and that took not one byte is closed with 1013.",
+        least=1,
+        most=3600,
+    )
     anonymous_progress: bool = knob(
         "JOBWIRE_ANONYMOUS_PROGRESS", True, "0 forbids watching a job's progress without a key."
     )

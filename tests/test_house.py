@@ -65,7 +65,7 @@ ROOMS = [
     {"settings"},
     {"metrics", "service_log"},
     {"tally"},
-    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks"},
+    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks", "patience"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 

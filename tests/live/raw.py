@@ -1,4 +1,4 @@
-"""A WebSocket by hand: every byte that goes out is the test's, every frame that comes in is seen as it is.
+"""Streams by hand: every byte that goes out is the test's, every frame that comes in is seen as it is.
 
 https://www.rfc-editor.org/rfc/rfc6455
 """
@@ -63,24 +63,28 @@ def handshake(path: str, key: str | None = None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-class RawSocket:
-    """A connection after its handshake. `receive_bytes` bounds what the kernel takes in for it."""
+class RawStream:
+    """A connection after its request and the head of the answer. `receive_bytes` bounds what the kernel takes in."""
 
-    def __init__(self, server: Server, path: str, key: str | None = None, receive_bytes: int = 0) -> None:
+    expected = b""
+    """What the head of the answer contains."""
+
+    def __init__(self, server: Server, request: bytes, receive_bytes: int = 0) -> None:
         self.sock = socket.socket()
         if receive_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(WAIT_S)
         self.sock.connect(("127.0.0.1", server.port))
-        self.sock.sendall(handshake(path, key))
+        self.sock.sendall(request)
         self._in = b""
         while b"\r\n\r\n" not in self._in:
-            self._fill()
+            self.sip(65_536)
         self.head, _, self._in = self._in.partition(b"\r\n\r\n")
-        assert b" 101 " in self.head, self.head
+        assert self.expected in self.head, self.head
 
-    def _fill(self) -> None:
-        data = self.sock.recv(65_536)
+    def sip(self, most_bytes: int) -> None:
+        """Take in what has come, up to so much; EOFError when nothing will come any more."""
+        data = self.sock.recv(most_bytes)
         if not data:
             raise EOFError
         self._in += data
@@ -89,21 +93,34 @@ class RawSocket:
         """Bytes as they are."""
         self.sock.sendall(data)
 
+    def _take(self, size: int) -> bytes:
+        while len(self._in) < size:
+            self.sip(65_536)
+        taken, self._in = self._in[:size], self._in[size:]
+        return taken
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.sock.close()
+
+
+class RawSocket(RawStream):
+    """A WebSocket after its handshake."""
+
+    expected = b" 101 "
+
+    def __init__(self, server: Server, path: str, key: str | None = None, receive_bytes: int = 0) -> None:
+        super().__init__(server, handshake(path, key), receive_bytes)
+
     def read(self) -> RawFrame:
         """The next frame; EOFError when there is none any more."""
-        while len(self._in) < 2:
-            self._fill()
-        first, size, start = self._in[0], self._in[1], 2
+        first, size = self._take(2)
         assert not size & 0x80, "a server masks nothing"
         if size >= 126:
-            start = 4 if size == 126 else 10
-            while len(self._in) < start:
-                self._fill()
-            size = int.from_bytes(self._in[2:start])
-        while len(self._in) < start + size:
-            self._fill()
-        payload, self._in = self._in[start : start + size], self._in[start + size :]
-        return RawFrame(first, payload)
+            size = int.from_bytes(self._take(2 if size == 126 else 8))
+        return RawFrame(first, self._take(size))
 
     def until(self, opcode: int) -> RawFrame:
         """The next frame of this kind."""
@@ -120,8 +137,20 @@ class RawSocket:
             return code
         raise AssertionError("a frame came after the close")
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.sock.close()
+class RawEvents(RawStream):
+    """An event stream after the head of its answer. A chunk is an event."""
+
+    expected = b" 200 "
+
+    def __init__(self, server: Server, path: str, key: str | None = None, receive_bytes: int = 0) -> None:
+        lines = [f"GET /api/v1{path} HTTP/1.1", "Host: test", *([] if key is None else [f"x-api-key: {key}"])]
+        super().__init__(server, "\r\n".join([*lines, "", ""]).encode(), receive_bytes)
+
+    def read(self) -> bytes:
+        """The next event, b"" when the body ends as it should; EOFError when it ends otherwise."""
+        size = b""
+        while not size.endswith(b"\r\n"):
+            size += self._take(1)
+        event = self._take(int(size, 16) + 2)
+        return event[:-2]
