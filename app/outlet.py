@@ -13,21 +13,15 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from websockets.frames import Close, Frame, Opcode
-from websockets.protocol import SERVER
-from websockets.protocol import Protocol as WebSocket
-
 from app.event import chunk, server_sent_event, websocket_frame
+from app.inbound import CLOSE, PING, Inbound, Wrong
 from app.patience import Taken, taken
 
 FULL_BYTES = 256 * 1024
 DRAINED_BYTES = 32 * 1024
 """A connection is full from the one on, until no more than the other is left."""
 
-INBOUND_BYTES = 4096
-"""The longest message that a viewer may send."""
-
-PING = b"\x89\x00"
+EMPTY_PING = b"\x89\x00"
 EMPTY_PONG = b"\x8a\x80"
 REASON_BYTES = 123
 
@@ -127,7 +121,7 @@ class Outlet(asyncio.Protocol):
 class WebSocketOutlet(Outlet):
     """A WebSocket after its handshake. https://www.rfc-editor.org/rfc/rfc6455"""
 
-    __slots__ = ("_kind", "_message", "_socket")
+    __slots__ = ("_deaf", "_inbound")
 
     @property
     def wrap(self) -> Callable[[bytes, str], bytes]:
@@ -135,53 +129,54 @@ class WebSocketOutlet(Outlet):
 
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         super().__init__(transport, connections)
-        self._socket: WebSocket | None = None
-        self._message: list[bytes] = []
-        self._kind = Opcode.BINARY
+        self._inbound: Inbound | None = None
+        self._deaf = False
 
     def data_received(self, data: bytes) -> None:
-        if self._socket is None:
+        if self._inbound is None:
             if len(data) == 6 and data.startswith(EMPTY_PONG):
                 return
-            self._socket = WebSocket(SERVER, max_size=INBOUND_BYTES)
-        self._socket.receive_data(data)
-        for event in self._socket.events_received():
-            if isinstance(event, Frame) and self._heard(event):
-                return
-        self._answer()
-        if self._socket.parser_exc is not None and self._close_begins():
-            self.transport.write_eof()
+            self._inbound = Inbound()
+        if self._deaf:
+            return
+        pongs: list[bytes] = []
+        try:
+            for opcode, payload in self._inbound.read(data):
+                if opcode == PING:
+                    pongs.append(b"\x8a%c%b" % (len(payload), payload))
+                elif opcode == CLOSE:
+                    self._answer(pongs)
+                    self._said_goodbye(payload)
+                    return
+            self._answer(pongs)
+        except Wrong as wrong:
+            self._answer(pongs)
+            self._fail(wrong)
 
-    def _answer(self) -> None:
-        if self._socket is not None and not self.closing:
-            self.write(b"".join(self._socket.data_to_send()))
+    def _answer(self, pongs: list[bytes]) -> None:
+        if pongs and not self.closing:
+            self.write(b"".join(pongs))
 
-    def _heard(self, frame: Frame) -> bool:
-        """Whether this frame ends the connection. Messages mean nothing here, but text has to be text."""
-        if frame.opcode is Opcode.CLOSE:
-            self._answer()
-            self._close_begins()
-            self.transport.close()
-            return True
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            if frame.opcode is not Opcode.CONT:
-                self._kind = frame.opcode
-            self._message.append(bytes(frame.data))
-            if frame.fin:
-                message, self._message = b"".join(self._message), []
-                if self._kind is Opcode.TEXT and not is_utf8(message):
-                    self.close(1007, "text that is not UTF-8")
-                    self.transport.write_eof()
-                    return True
-        return False
+    def _said_goodbye(self, payload: bytes) -> None:
+        """The other side closes, or answers our close: https://www.rfc-editor.org/rfc/rfc6455#section-7.1"""
+        self._deaf = True
+        if self._close_begins():
+            self.write(b"\x88%c%b" % (len(payload), payload))
+        self.transport.close()
+
+    def _fail(self, wrong: Wrong) -> None:
+        """Close, and hear nothing more. The socket is not closed yet: data that nobody has read would reset it."""
+        self._deaf = True
+        self.close(wrong.code, wrong.reason)
+        self.transport.write_eof()
 
     def close(self, code: int, reason: str) -> None:
         if self._close_begins():
-            body = Close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore")).serialize()
+            body = code.to_bytes(2) + reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
             self.write(b"\x88%c%b" % (len(body), body))
 
     def ping(self) -> None:
-        self.write(PING)
+        self.write(EMPTY_PING)
 
 
 class EventStreamOutlet(Outlet):
@@ -205,15 +200,6 @@ class EventStreamOutlet(Outlet):
 
     def ping(self) -> None:
         self.write(chunk(b":\n\n"))
-
-
-def is_utf8(text: bytes) -> bool:
-    """Whether the bytes are UTF-8."""
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def away(reconnect_after_ms: int) -> str:

@@ -1,9 +1,9 @@
 """How long a connection may take nothing: what the other side has taken is the kernel's own count.
 
 Owns: who stands still, and since when. Never: judges by what waits on our side. That shrinks only when the kernel's
-buffer, of megabytes, has room again, so that somebody who reads slowly would look dead; and it grows when something is
-written, so that somebody who is dead would look alive. Nor is it left to the kernel (TCP_USER_TIMEOUT): that ends those,
-too, who read, but never so much at once that the window opens for a whole segment.
+buffer, of megabytes, has room again, so that somebody who reads slowly would look dead; and it grows when something
+is written, so that somebody who is dead would look alive. Nor is it left to the kernel (TCP_USER_TIMEOUT): that ends
+those, too, who read, but never so much at once that the window opens for a whole segment.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ TCP_INFO = struct.Struct("=24xI92xQ16xI")
 class Taken(NamedTuple):
     """What the other side of a connection has taken."""
 
-    count: int
-    """It grows with every byte."""
+    total_bytes: int
+    """Since the connection began, or since any other moment: it grows with every byte."""
 
     owed: bool
     """Whether something was written that it has not taken."""
 
 
 def taken(transport: Transport) -> Taken:
-    """What was taken of all that was written. Where the kernel does not tell, what left our own buffer stands for it."""
+    """What was taken of all that was written. Where no kernel tells, what left our own buffer stands for it."""
     left_bytes = transport.get_write_buffer_size()
     if hasattr(socket, "TCP_INFO"):
         with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ class Patience(Generic[T]):
     def watch(self, taker: T, now_s: float) -> None:
         """It is full."""
         self._owing.pop(taker, None)
-        self._watched[taker] = (taker.taken.count, now_s)
+        self._watched[taker] = (taker.taken.total_bytes, now_s)
 
     def forget(self, taker: T) -> None:
         """It takes again, or has gone."""
@@ -73,22 +73,22 @@ class Patience(Generic[T]):
         """Look at one that need not be full. Whoever took nothing between two looks is watched, since the first."""
         if taker in self._watched:
             return
-        count, owed = taker.taken
+        total, owed = taker.taken
         before = self._owing.pop(taker, None)
-        if before is not None and before[0] == count:
+        if before is not None and before[0] == total:
             self._watched[taker] = before
         elif owed:
-            self._owing[taker] = (count, now_s)
+            self._owing[taker] = (total, now_s)
 
     def exhausted(self, now_s: float) -> list[T]:
         """Those who have taken nothing for too long, each once. Cost: a look at everybody who is watched."""
         over = []
         for taker, (before, since_s) in tuple(self._watched.items()):
-            count, owed = taker.taken
-            if not owed or (count != before and not taker.full):
+            total, owed = taker.taken
+            if not owed or (total != before and not taker.full):
                 del self._watched[taker]
-            elif count != before:
-                self._watched[taker] = (count, now_s)
+            elif total != before:
+                self._watched[taker] = (total, now_s)
             elif now_s - since_s > self.timeout_s:
                 del self._watched[taker]
                 over.append(taker)

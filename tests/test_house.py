@@ -65,7 +65,7 @@ ROOMS = [
     {"settings"},
     {"metrics", "service_log"},
     {"tally"},
-    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks", "patience"},
+    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks", "patience", "inbound"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
@@ -85,6 +85,7 @@ PURE = {
     "schedule",
     "sign",
     "hooks",
+    "inbound",
     "event",
     "track",
     "hub",
