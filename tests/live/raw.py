@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc6455
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 from types import TracebackType
@@ -136,6 +137,17 @@ class RawSocket(RawStream):
         except (EOFError, ConnectionError):
             return code
         raise AssertionError("a frame came after the close")
+
+    def hears(self, *sent: bytes) -> list[bytes | int]:
+        """What comes in answer until the server ends it: payloads of pongs, and the code of the close, the last."""
+        self.send(b"".join(sent))
+        heard: list[bytes | int] = []
+        while (got := self.read()).opcode != CLOSE:
+            if got.opcode == PONG:
+                heard.append(got.payload)
+        with contextlib.suppress(EOFError, ConnectionError):
+            raise AssertionError(f"{self.read()} came after the close")
+        return [*heard, got.code]
 
 
 class RawEvents(RawStream):
