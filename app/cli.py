@@ -1,10 +1,8 @@
 """The server's commands: up, web, sweeper, callbacks. What a person types, and what they read when it does not work."""
 
-import asyncio
-import contextlib
 import os
+import socket
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -12,7 +10,6 @@ from urllib.parse import quote
 
 import click
 import msgspec
-import uvicorn
 
 from app.credentials import Credentials, CredentialsError
 from app.demo import demo
@@ -20,10 +17,11 @@ from app.embedded import EmbeddedError
 from app.error import Refusal
 from app.exposition import listen as listen_for_metrics
 from app.main import Backend, call_back, count_together, sweep, web_from_environment
-from app.serve import OPTIONS, listen, serve
+from app.serve import OPTIONS, listen, run, serve
 from app.service_log import FORMS, configure
 from app.settings import BadSetting, Settings, read
 from app.up import until_signal, up
+from app.workers import WorkerFailed, Workers
 from jobwire.jobs import Jobs, job_path
 from jobwire.settings import data_folder
 
@@ -68,12 +66,6 @@ def needs_redis(settings: Settings) -> None:
     """End the program unless a Redis is named."""
     if not settings.redis_url:
         fail("REDIS_URL says which Redis to use; `jobwire up` brings one of its own.", EX_CONFIG)
-
-
-def run(main: Coroutine[None, None, None]) -> None:
-    """Run on the event loop that uvicorn would choose."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
-        runner.run(main)
 
 
 @click.command("up")
@@ -125,27 +117,34 @@ def web_command(host: str, port: int, workers: int) -> None:
     """
     settings = settings_or_exit()
     needs_redis(settings)
-    factory = "app.main:web_from_environment"
-    with TemporaryDirectory(prefix="jobwire-metrics-") as folder:
+    with listen_or_exit(host, port) as sock, TemporaryDirectory(prefix="jobwire-metrics-") as folder:
         if workers > 1 and not settings.metrics_folder:
             os.environ["JOBWIRE_METRICS_FOLDER"] = folder
-        if workers > 1:
-            uvicorn.run(factory, factory=True, host=host, port=port, workers=workers, **OPTIONS)
-        else:
-            run(serve_alone(host, port))
+        try:
+            run(serve_by(workers, sock, f"http://{host}:{port}"))
+        except WorkerFailed:
+            fail("a worker could not serve; the log says why.", EX_UNAVAILABLE)
 
 
-async def serve_alone(host: str, port: int) -> None:
-    """Serve from this process."""
-
-    async def ready() -> None:
-        click.echo(f"jobwire serves http://{host}:{port}", err=True)
-
+def listen_or_exit(host: str, port: int) -> socket.socket:
+    """A socket to which clients may connect from now on; an address that is taken ends the program."""
     try:
         sock = listen(host, port)
+        sock.listen(OPTIONS["backlog"])
     except OSError as error:
         fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
-    with contextlib.closing(sock):
+    return sock
+
+
+async def serve_by(workers: int, sock: socket.socket, url: str) -> None:
+    """Serve from this process, or from several that it starts."""
+
+    async def ready() -> None:
+        click.echo(f"jobwire serves {url}", err=True)
+
+    if workers > 1:
+        await Workers(sock, workers).run(ready)
+    else:
         await serve(web_from_environment(), sock, ready)
 
 

@@ -273,10 +273,10 @@ class Live:
         spread_ms = min(3000, 100 + len(outlets) // 2)
         size = max(50, -(-len(outlets) // WAVES))
         for i in range(0, len(outlets), size):
+            await asyncio.sleep(WAVE_S)
             for outlet in outlets[i : i + size]:
                 if outlet in self._ping_of:
                     outlet.close(1012, away(random.randint(50, 50 + spread_ms)))
-            await asyncio.sleep(WAVE_S)
         if not self._ping_of:
             self._empty.set()
         with contextlib.suppress(TimeoutError):

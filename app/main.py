@@ -82,6 +82,11 @@ class Backend:
         for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.live, self.lag):
             part.start()
 
+    async def drain(self) -> None:
+        """Send everybody away who waits or watches, and return when they have gone, or were given time enough."""
+        self.rooms.release()
+        await self.live.drain()
+
     async def close(self) -> None:
         """Disconnect."""
         await self.live.close()
@@ -113,7 +118,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         await backend.start()
         tasks = [asyncio.create_task(work()) for work in beside]
         try:
-            yield {DRAIN: backend.live.drain}
+            yield {DRAIN: backend.drain}
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,6 +1,7 @@
 """Running the web application: uvicorn with our options, and a way down in which nothing is cut short.
 
 Owns: which options the server runs with (the benchmarks use the same), the signals of the process, the socket.
+Always: a process that is told to leave is gone after WINDOW_S, whatever its clients and Redis do.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
@@ -25,12 +26,25 @@ OPTIONS: dict[str, Any] = {
     "server_header": False,
     "log_config": None,
     "timeout_keep_alive": 75,
-    "timeout_graceful_shutdown": 20,
     "backlog": 4096,
 }
 """uvicorn's settings for us: uvloop and httptools, WebSockets without compression and without its own pings."""
 
+WINDOW_S = 25
+"""How long a process may take from being told to leave until requests that are still under way are cut."""
+
+CLOSE_S = 2
+"""How long the application may take to close its links when it has to end at once."""
+
 POLL_S = 0.05
+BREATH_S = 0.1
+"""How long a connection that was accepted last of all may take to send its request."""
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Run on the event loop that uvicorn would choose."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
+        runner.run(main)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,14 +68,34 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.accepting = asyncio.Event()
 
+    def leave(self) -> None:
+        """Begin the way down; doing it again does nothing."""
+        self.should_exit = True
+
+    def leave_at_once(self) -> None:
+        """End, and cut whatever is under way."""
+        self.should_exit = self.force_exit = True
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain before uvicorn does anything: it would close the listening socket, then every connection at once."""
+        ends_s = asyncio.get_running_loop().time() + WINDOW_S
+        state = self.server_state
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
         drain = self.lifespan.state.get(DRAIN)
         if drain is not None:
             draining = asyncio.ensure_future(drain())
             while not draining.done() and not self.force_exit:
                 await asyncio.wait([draining], timeout=POLL_S)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(BREATH_S)
+        self.config.timeout_graceful_shutdown = max(1, int(ends_s - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
+        if self.force_exit:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.lifespan.shutdown(), CLOSE_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,24 +107,43 @@ class Server(uvicorn.Server):
         self.accepting.set()
 
 
-async def serve(app: ASGIApp, sock: socket.socket, ready: Callable[[], Awaitable[None]]) -> None:
-    """Serve until SIGINT or SIGTERM; a second signal ends it at once. `ready` runs once connections are accepted."""
-    server = Server(uvicorn.Config(app, **OPTIONS))
-    loop = asyncio.get_running_loop()
+def obey_signals(server: Server) -> None:
+    """SIGINT and SIGTERM make the server leave; a second one ends it at once."""
 
     def leave() -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
+        if server.should_exit:
+            server.leave_at_once()
+        server.leave()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, leave)
+        asyncio.get_running_loop().add_signal_handler(number, leave)
+
+
+async def serve(
+    app: ASGIApp,
+    sock: socket.socket,
+    ready: Callable[[], Awaitable[None]],
+    obey: Callable[[Server], None] = obey_signals,
+) -> None:
+    """Serve until told to leave, by whatever `obey` listens to. `ready` runs once connections are accepted."""
+    server = Server(uvicorn.Config(app, **OPTIONS))
+    obey(server)
     serving = asyncio.create_task(server.serve([sock]), name="serve")
     accepting = asyncio.create_task(server.accepting.wait())
     await asyncio.wait((serving, accepting), return_when=asyncio.FIRST_COMPLETED)
     accepting.cancel()
     if server.started:
-        await ready()
+        await _unless(ready(), serving)
     await serving
+
+
+async def _unless(work: Awaitable[None], over: "asyncio.Task[None]") -> None:
+    """Await `work`; give it up when `over` ends before it."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait((working, over), return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+    working.cancel()
 
 
 def address(sock: socket.socket) -> str:

@@ -58,16 +58,22 @@ class WaitingRooms:
         self._keys = keys
         self._rooms: dict[str, Room] = {}
         self._looker: asyncio.Task[None] | None = None
+        self.released = False
 
     def start(self) -> None:
         """Look at the queues once a second from now on."""
         self._looker = asyncio.create_task(self._look_forever(), name="waiting-rooms")
 
     async def close(self) -> None:
-        """Wake everybody, and look no more."""
+        """Release everybody, and look no more."""
         if self._looker is not None:
             self._looker.cancel()
             await asyncio.gather(self._looker, return_exceptions=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let nobody wait any more: the process ends."""
+        self.released = True
         for room in self._rooms.values():
             room.hear(None)
 

@@ -14,8 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.cli import run
-from app.serve import OPTIONS, address, listen, serve
+from app.serve import OPTIONS, address, listen, run, serve
 
 HELLO = b"hello"
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.cli import run as run_loop
+from app.serve import run as run_loop
 from bench.crowd import Crowd, Poster
 from bench.harness import Figure, Rig, Target
 from bench.service import Service, address, cpu_s

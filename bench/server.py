@@ -12,9 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.cli import run
 from app.main import web_from_environment
-from app.serve import address, listen, serve
+from app.serve import address, listen, run, serve
 
 
 async def answer(request: Request) -> Response:

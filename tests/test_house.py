@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 
 ROOMS = [
     {"cli"},
-    {"up", "demo", "demo_loop"},
+    {"up", "workers", "demo", "demo_loop"},
     {"serve", "credentials"},
     {"main"},
     {"api.routes"},

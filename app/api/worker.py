@@ -12,7 +12,7 @@ from app.api.producer import TEXT_BODY_BYTES
 from app.api.requests import FAIL, POLL, PROGRESS, PollRequest, check_text, decode_or_default
 from app.api.shapes import Ended, Failed, Polled
 from app.clock import rfc3339
-from app.error import Refusal, invalid
+from app.error import Refusal, invalid, unavailable
 from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, PROGRESS_BYTES, RESULT_BYTES
 from app.store import Delivered, Renewed, Store
 from app.waiting import WaitingRooms
@@ -41,7 +41,12 @@ class Worker:
         return answer(Polled([delivered_answer(job) for job in jobs]))
 
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
-        """Park until a job comes, the time is over, or the caller goes: then nothing is taken."""
+        """Park until a job comes, the time is over, the process ends, or the caller goes: then nothing is taken.
+
+        Refusal `unavailable` when the process has been told to end: whoever comes back at once finds another.
+        """
+        if self._rooms.released:
+            raise unavailable("This process is shutting down.")
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
         gone = asyncio.create_task(call.gone())
@@ -49,7 +54,7 @@ class Worker:
         gone.add_done_callback(lambda _: waiter.woken.set())
         jobs: list[Delivered] = []
         try:
-            while not jobs and loop.time() < deadline_s:
+            while not jobs and loop.time() < deadline_s and not self._rooms.released:
                 if gone.done():
                     raise ClientGone
                 waiter.woken.clear()
