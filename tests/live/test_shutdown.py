@@ -8,11 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 
+from app.serve import WINDOW_S
 from tests.factories import Space
-from tests.live.raw import TEXT, RawSocket
+from tests.live.raw import CLOSE, TEXT, RawSocket
 from tests.server import Server
 from tests.valkey import Valkey, until
 from tests.viewers import EventViewer, SocketViewer
@@ -94,3 +98,49 @@ def test_readiness_turns_red_while_requests_are_still_answered(valkey: Valkey) -
         stop.set()
         asker.join()
         assert 503 in answers
+
+
+def test_a_second_signal_ends_it_at_once(valkey: Valkey) -> None:
+    with Server(valkey.url) as server:
+        space = Space(server)
+        job = space.create(claim=True)
+        with RawSocket(server, f"/realtime/{job['id']}", space.all.key) as viewer:
+            os.kill(server.pid, signal.SIGTERM)
+            viewer.until(CLOSE)
+            os.kill(server.pid, signal.SIGTERM)
+            until(lambda: is_gone(server), 3)
+            assert server._process.returncode == 0
+            assert "Traceback" not in server.log()
+
+
+def test_a_call_that_waits_for_a_job_is_answered_when_the_process_ends(valkey: Valkey) -> None:
+    with Server(valkey.url) as server:
+        space = Space(server)
+        found: list[Any] = []
+        poller = threading.Thread(target=lambda: found.extend(space.poll(waitSeconds=30)))
+        poller.start()
+        until(lambda: "jobwire_parked_polls 1.0" in server.beside("/metrics").text)
+        os.kill(server.pid, signal.SIGTERM)
+        until(lambda: is_gone(server), 5)
+        poller.join(5)
+        assert not poller.is_alive()
+        assert found == []
+
+
+def test_a_redis_that_stalls_does_not_delay_the_end(valkey: Valkey) -> None:
+    with Server(valkey.url) as server:
+        space = Space(server)
+        job = space.create(claim=True)
+        calling = HTTPConnection("127.0.0.1", server.port, timeout=WINDOW_S)
+        with SocketViewer(server, f"/realtime/{job['id']}", space.all.key) as viewer, closing(calling):
+            valkey.stall()
+            try:
+                headers = {"x-api-key": str(space.all.key)}
+                calling.request("POST", f"/api/v1/jobs/{job['id']}/event", "1", headers)
+                os.kill(server.pid, signal.SIGTERM)
+                assert viewer.until_closed() == 1012
+                assert calling.getresponse().status == 503
+                until(lambda: is_gone(server), WINDOW_S)
+            finally:
+                valkey.resume()
+        assert server._process.returncode == 0
