@@ -1,8 +1,11 @@
-"""HTTP/1.1 on a connection, as uvicorn speaks it, with two differences that clients and the operator notice.
+"""HTTP/1.1 on a connection, as uvicorn speaks it, with three differences that clients and the operator notice.
 
-What is no HTTP is refused in JSON, as everything else is. And the head of a request (its URL and headers, chunk headers
-and trailers too) is bounded: uvicorn's httptools protocol holds whatever is sent.
+What is no HTTP is refused in JSON, as everything else is. The head of a request (its URL and headers, chunk headers and
+trailers too) is bounded: uvicorn's httptools protocol holds whatever is sent. And so is the time in which a head comes:
+uvicorn's only time-out begins when a request has been answered, and ends with the first byte of the next.
 """
+
+from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +21,21 @@ class Protocol(HttpToolsProtocol):
 
     _held_bytes = 0
     """Bytes received since something was handed on: a whole head, or a piece of a body."""
+
+    _seen: Any = ()
+    """The request, by its scope, that was under way at the last look; None when there had been none at all."""
+
+    def look(self) -> None:
+        """Hang up if the other side was the one to go on with the same request at the look before, and is again.
+
+        To go on with a head, or with a body that is no longer wanted: while a request is being answered, whoever
+        answers it knows how long to wait for its body. For a clock to call; requests themselves pay nothing for it.
+        """
+        cycle = self.cycle
+        is_stuck = cycle is None or (cycle.response_complete and (cycle.more_body or cycle.scope is not self.scope))
+        if is_stuck and self._seen is self.scope:
+            self.transport.close()
+        self._seen = self.scope
 
     def data_received(self, data: bytes) -> None:
         self._held_bytes += len(data)

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.live import DRAIN
+from app.protocol import Protocol
 
 OPTIONS: dict[str, Any] = {
     "http": "app.handover:HttpProtocol",
@@ -35,6 +36,9 @@ WINDOW_S = 25
 
 CLOSE_S = 2
 """How long the application may take to close its links when it has to end at once."""
+
+LOOK_TICKS = 300
+"""uvicorn's ticks (0.1 s) between two looks at all connections: who sends no whole head is ended after one to two."""
 
 POLL_S = 0.05
 BREATH_S = 0.1
@@ -100,6 +104,13 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOK_TICKS == 0:
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.look()
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

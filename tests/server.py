@@ -67,6 +67,9 @@ class Caller:
 class Server:
     """One running `jobwire up`: `url`, `root_key`, `pid`, and `prefix`, which begins each of its keys."""
 
+    program: tuple[str, ...] = ("-m", "jobwire")
+    """What the interpreter runs; a test may put another program before the command."""
+
     def __init__(self, redis_url: str, *, prefix: str = "", root_key: str = "", **environ: str) -> None:
         self.redis_url = redis_url
         self.prefix = prefix or f"t{secrets.token_hex(4)}"
@@ -77,7 +80,7 @@ class Server:
         port = free_port() if "JOBWIRE_PUBLIC_URL" in environ else 0
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jobwire", "up", "--port", str(port), "--json", "--data", str(self._data)],
+            [sys.executable, *self.program, "up", "--port", str(port), "--json", "--data", str(self._data)],
             env={**inherited, "JOBWIRE_RATE": "0", **ours, **environ},
             stdout=subprocess.PIPE,
             stderr=self._log,
