@@ -1,7 +1,7 @@
 """Running the web application: uvicorn with our options, and a way down in which nothing is cut short.
 
 Owns: which options the server runs with (the benchmarks use the same), the signals of the process, the socket.
-Always: a process that is told to leave is gone after WINDOW_S, whatever its clients and Redis do.
+Always: a server that is told to leave is down after WINDOW_S, whatever its clients and Redis do.
 """
 
 import asyncio

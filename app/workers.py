@@ -27,8 +27,10 @@ PATIENCE_BEATS = 20
 """How often a worker's event loop says that it runs, and after how many beats without a word it is ended."""
 
 START_S = 30
+RETRY_S = 5
 LEAVE_S = WINDOW_S + 3
-"""How long a worker may take until it serves, and to leave."""
+"""How long a worker may take until it serves, how long after the start of one that never did another is tried, and how
+long one may take to leave."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -53,13 +55,18 @@ class Worker:
         loop.add_reader(self._line, self._hear)
         loop.add_reader(self._process.sentinel, self._end)
 
+    def __str__(self) -> str:
+        return f"worker {self._process.pid}"
+
     @property
     def is_gone(self) -> bool:
         """Whether the process has ended."""
         return self._gone.is_set()
 
-    def __str__(self) -> str:
-        return f"worker {self._process.pid}"
+    @property
+    def is_to_be_replaced(self) -> bool:
+        """Whether it is gone; one that never served only RETRY_S after its start, by the beats of whoever keeps it."""
+        return self.is_gone and (self._serves.is_set() or self.patience_beats < (START_S - RETRY_S) / BEAT_S)
 
     async def serves(self) -> bool:
         """Return once it serves: True; False if it has ended, or does not within START_S."""
@@ -161,13 +168,13 @@ class Workers:
         return worker
 
     async def _keep(self) -> None:
-        """Replace those who died, and end those who hang. Never more than one for a place and a beat."""
+        """Replace those who died, and end those who hang."""
         while True:
             await asyncio.sleep(BEAT_S)
             for place, worker in enumerate(self._places):
                 worker.patience_beats -= 1
-                if worker.is_gone:
-                    log.error("%s has died: another takes its place", worker)
+                if worker.is_to_be_replaced:
+                    log.error("%s has ended: another takes its place", worker)
                     self._places[place] = self._hire()
                 elif worker.patience_beats < 0:
                     log.error("%s says nothing any more: it is ended", worker)

@@ -34,14 +34,14 @@ from tests.viewers import STATES, EventViewer, Frame, SocketViewer, Viewer
 class Web(Server):
     """`jobwire web --workers 2`, in a process group of its own."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, **environ: str) -> None:
         self.redis_url, self.prefix = redis_url, f"w{secrets.token_hex(4)}"
         self.root_key = f"emit_{secrets.token_urlsafe(32)}"
         self._data = Path(tempfile.mkdtemp(prefix="jobwire-web-"))
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._process = command("--port", str(port), "--workers", "2", web=self, stderr=self._log)
+        self._process = command("--port", str(port), "--workers", "2", web=self, stderr=self._log, **environ)
         self._http = httpx.Client(timeout=ANSWER_S, trust_env=False)
         self.root = self.caller(self.root_key)
         until(lambda: "jobwire serves" in self.log(), READY_S)
@@ -76,11 +76,10 @@ class Web(Server):
         self._log.close()
 
 
-def command(*options: str, web: Web, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+def command(*options: str, web: Web, stderr: int | IO[bytes], **environ: str) -> subprocess.Popen[bytes]:
     """`jobwire web`, on the Redis and with the key of `web`."""
-    env = environment(
-        REDIS_URL=web.redis_url, JOBWIRE_PREFIX=web.prefix, JOBWIRE_ROOT_KEY=web.root_key, JOBWIRE_RATE="0"
-    )
+    own = {"REDIS_URL": web.redis_url, "JOBWIRE_PREFIX": web.prefix, "JOBWIRE_ROOT_KEY": web.root_key}
+    env = environment(JOBWIRE_RATE="0", **own, **environ)
     words = [sys.executable, "-m", "jobwire", "web", *options]
     return subprocess.Popen(words, env=env, stderr=stderr, start_new_session=True)
 
@@ -299,6 +298,29 @@ def test_a_hangup_replaces_all_workers_one_after_the_other(stage: Stage) -> None
     stage.check_sent_away(list(stage.worker_of))
     stage.check_whole(stage.web)
     assert stage.web.root.get("/spaces").status_code == 200
+
+
+def test_a_hangup_changes_nothing_when_what_is_installed_cannot_serve(valkey: Valkey, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics"
+    with Web(valkey.url, JOBWIRE_METRICS_FOLDER=str(metrics)) as web:
+        before = web.workers()
+        metrics.rename(tmp_path / "elsewhere")
+        metrics.write_text("no folder")
+        os.kill(web.pid, signal.SIGHUP)
+        until(lambda: "the others stay" in web.log(), READY_S)
+        until(lambda: web.workers() == before)
+        metrics.unlink()
+        (tmp_path / "elsewhere").rename(metrics)
+        assert web.beside("/readyz").status_code == 200
+
+
+def test_workers_that_cannot_serve_end_the_command(valkey: Valkey) -> None:
+    with Web(valkey.url) as web:
+        words = ("--port", str(free_port()), "--workers", "2")
+        process = command(*words, web=web, stderr=subprocess.PIPE, JOBWIRE_METRICS_FOLDER="/dev/null/metrics")
+        _, said = process.communicate(timeout=READY_S)
+    assert process.returncode == 69
+    assert said.decode().endswith("jobwire: a worker could not serve; the log says why.\n")
 
 
 def test_a_worker_that_hangs_is_replaced(stage: Stage) -> None:
