@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import redis
 import urllib3
 
 from app.job import ENDED
@@ -154,8 +155,11 @@ def test_whatever_is_killed_no_answered_job_is_lost_stuck_or_given_a_result_that
 
 
 def nothing_is_under_way(valkey: Valkey, space: str) -> bool:
-    alive = ("scheduled", "pending", "delivered", "running")
-    return not any(valkey.cli("ZCARD", f"jw:{{{space}}}:jobs:{status}") for status in alive)
+    """At one moment: a job that moves meanwhile from one status to another would be in neither."""
+    with redis.Redis.from_url(valkey.url) as client, client.pipeline(transaction=True) as together:
+        for status in ("scheduled", "pending", "delivered", "running"):
+            together.zcard(f"jw:{{{space}}}:jobs:{status}")
+        return not any(together.execute())
 
 
 def assert_every_job_ended_legally(valkey: Valkey, producer: Producer, sent: Path) -> None:
