@@ -88,7 +88,8 @@ class JobWatch(Watch):
 
     def _hear_lines(self, payload: bytes | None) -> None:
         if payload is None:
-            self.doubt()
+            if self.opened and self.topic.logs is not None:
+                self.doubt()
             return
         try:
             first, last, at_ms, text = read_hint(payload)

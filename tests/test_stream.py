@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from app.scripts import SCRIPTS
 from tests.factories import Space
 from tests.live.raw import TEXT, RawSocket
 from tests.server import Server
@@ -161,6 +162,23 @@ def test_many_viewers_of_one_job_cost_few_reads(valkey: Valkey, open_space: Spac
         viewer.__exit__(None, None, None)
     reads = valkey.cli("INFO", "commandstats")["cmdstat_lrange"]["calls"] - before
     assert reads <= 3
+
+
+def test_the_first_viewer_of_a_job_costs_two_reads(valkey: Valkey, open_space: Space) -> None:
+    """Valkey's log of large requests, set to note all of them, has what clients sent and not what scripts called."""
+    space, key = open_space, str(open_space.all.key)
+    job = space.create(claim=True)
+    valkey.cli("CONFIG", "SET", "commandlog-large-request-max-len", 1000, "commandlog-request-larger-than", 1)
+    with SocketViewer(space.server, f"/realtime/{job['id']}", key) as viewer:
+        viewer.until(lambda frame: frame["type"] == "init")
+        space.do(job, "event", 1)
+        viewer.until_seq(3)
+    notes = valkey.cli("COMMANDLOG", "GET", 1000, "large-request")
+    valkey.cli("CONFIG", "SET", "commandlog-request-larger-than", -1)
+    sent = [note[3] for note in notes if any(job["id"].encode() in word for word in note[3])]
+    assert sum(words[1] == SCRIPTS["job_event"].sha.encode() for words in sent) == 1
+    assert sum(words[1] == SCRIPTS["job_watch"].sha.encode() for words in sent) == 1
+    assert sum(words[2:] == [b"firstSeq", b"lastSeq"] for words in sent) == 1
 
 
 def test_connections_that_end_leave_nothing_behind(open_space: Space) -> None:
