@@ -48,7 +48,7 @@ class Service:
             valkey = EmbeddedServer(self.data, config={"auto-aof-rewrite-percentage": "0"})
             self._valkey = stack.enter_context(valkey)
             self.redis = stack.enter_context(redis.Redis.from_url(valkey.url, socket_timeout=TIDY_S))
-            self._web = self.spawn(stack, "-m", "bench.server", "web")
+            self._web = self.another_web(stack)
             self._echo = self.spawn(stack, "-m", "bench.server", "echo")
             self.web = address(self._web)
             self.echo = address(self._echo)
@@ -71,6 +71,10 @@ class Service:
         """What every process of this service is started with."""
         ours = {"REDIS_URL": self._valkey.url, "JOBWIRE_ROOT_KEY": self.root_key, "JOBWIRE_RATE": "0"}
         return {**os.environ, **ours, **self._settings}
+
+    def another_web(self, stack: ExitStack) -> "subprocess.Popen[str]":
+        """One more web process on the same Redis; `address` tells where it is."""
+        return self.spawn(stack, "-m", "bench.server", "web")
 
     def spawn(self, stack: ExitStack, *arguments: str) -> "subprocess.Popen[str]":
         """A Python process with this service's environment, ended with the stack."""
@@ -96,6 +100,16 @@ class Service:
         if response.status >= 300:
             raise RuntimeError(f"POST {path}: {response.status} {text.decode(errors='replace')[:300]}")
         return msgspec.json.decode(text)
+
+    def metric(self, name: str) -> float:
+        """What the web process says at `/metrics` of a number without labels."""
+        connection = http.client.HTTPConnection(*self.web, timeout=60)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def cpu(self) -> Cpu:
         """What the web process and Valkey have used so far."""
