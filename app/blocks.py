@@ -183,7 +183,7 @@ class Block:
     @cached_property
     def _messages(self) -> Texts:
         messages = _decompressor.decompress(self._frames[0])
-        return Texts(messages[:-1], _FF) if _FF in messages else Texts(messages, b"\n")
+        return Texts(messages[:-1], _FF) if messages.endswith(_FF) else Texts(messages, b"\n")
 
     @cached_property
     def _columns(self) -> Columns:

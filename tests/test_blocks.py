@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -98,9 +99,19 @@ def test_only_two_characters_beyond_ascii_become_ascii_in_lower_case() -> None:
     assert tuple(char.encode() for char in found) == LOWERED_TO_ASCII
 
 
-@given(st.text("aAbBcC1 "), st.text("abc1 ", min_size=1, max_size=6))
+@given(st.text("aAbBcC1 zZqQ"), st.text("abc1 zq", min_size=1, max_size=6))
 def test_what_may_not_occur_does_not(text: str, needle: str) -> None:
     if needle in text.lower():
         assert may_occur(needle.encode(), text.encode())
     if not may_occur(needle.encode(), text.encode()):
         assert needle not in text.lower()
+
+
+@pytest.mark.parametrize("text", [b"z" * 1000 + b"JaZz", b"jazz and more", b"more jAZZ", b"jaz jazzy"])
+def test_a_needle_is_found_wherever_its_rare_letter_stands(text: bytes) -> None:
+    assert may_occur(b"jazz", text)
+
+
+@pytest.mark.parametrize("text", [b"", b"z", b"jaz", b"azzj jaz zz", b"zz" * 50])
+def test_a_text_without_a_needle_is_told_by_its_rare_letter(text: bytes) -> None:
+    assert not may_occur(b"jazz", text)
