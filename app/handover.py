@@ -23,6 +23,9 @@ from app.outlet import EventStreamOutlet, WebSocketOutlet
 from app.protocol import Protocol
 
 log = logging.getLogger("jobwire.web")
+quiet = logging.getLogger("jobwire.websocket")
+quiet.setLevel(logging.WARNING)
+"""Where websockets writes: at INFO, a line for each connection that opens, which takes a tenth of a handshake."""
 
 TAKE = "jobwire.take"
 TOKEN = "jobwire.token"
@@ -47,6 +50,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.taken = False
         self.conn.debug = False
+        self.conn.logger = quiet
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
