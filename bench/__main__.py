@@ -47,6 +47,7 @@ def machine(service: Service) -> dict[str, Any]:
     """On what it was measured."""
     return {
         "cores": os.cpu_count(),
+        "loadAverages": os.getloadavg(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "valkey": service.redis.info("server").get("valkey_version", ""),

@@ -30,9 +30,12 @@ LINE = {"level": "info", "message": "compiled src/modules/network/connection_poo
 
 
 class Round(NamedTuple):
-    """POST to the last of the others, p99 in ms; how many became slow; how long until they had it all."""
+    """POST to the last of the others, p99 in ms; the web process's CPU for each event; how many became slow; how long
+    until they had it all.
+    """
 
     p99_ms: float
+    web_us: float
     slow: float
     late_s: float
 
@@ -44,12 +47,13 @@ def stalled(service: Service, viewers: int, seconds: float) -> list[Figure]:
     for stall in TURNS:
         rounds[stall].append(on_loop(lambda stall=stall: stall_round(service, viewers - few, few, seconds, stall)))  # type: ignore[misc]  # of a lambda's default
     calm, rough = (median(one.p99_ms for one in turn) for turn in rounds.values())
+    calm_us, rough_us = (median(one.web_us for one in turn) for turn in rounds.values())
     slow = min(one.slow for one in rounds[True])
     late_s = max(one.late_s for one in rounds[True])
     return [
         Figure(f"viewers set aside of {few} that read nothing for {seconds:g} s", slow, "viewers", target=Target(few)),
-        Figure("p99 of the others", rough, "ms"),
-        Figure("p99 of the others while all read", calm, "ms"),
+        Figure("p99 of the others", rough, "ms", detail={"web_us": rough_us}),
+        Figure("p99 of the others while all read", calm, "ms", detail={"web_us": calm_us}),
         Figure("p99 by those who read nothing", (rough / calm - 1) * 100, "% more", target=Target(20, at_least=False)),
         Figure("reading again, until they have all they missed", late_s, "s"),
     ]
@@ -66,8 +70,10 @@ async def stall_round(service: Service, others: int, few: int, seconds: float, s
     poster = Poster(service.web, service.worker_key)
     if stall:
         deaf.stall()
+    web_s = service.cpu().web_s
     await poster.events(job, count, begun_s, pad)
     await many.until(start + count)
+    web_us = (service.cpu().web_s - web_s) / count * 1e6
     slow, again_s = service.metric(SLOW) - before, perf_counter()
     deaf.read_on()
     more = round(AFTERWARDS_S / EVENT_S)
@@ -78,7 +84,7 @@ async def stall_round(service: Service, others: int, few: int, seconds: float, s
     poster.close()
     await asyncio.sleep(0.2)
     delays_ms = [(many.last_s[start + 1 + n] - begun_s[n]) * 1000 for n in range(count)]
-    return Round(quantiles(delays_ms, n=100)[98], slow, max(0.0, deaf.last_s[start + count] - again_s))
+    return Round(quantiles(delays_ms, n=100)[98], web_us, slow, max(0.0, deaf.last_s[start + count] - again_s))
 
 
 def kicked(service: Service, viewers: int) -> list[Figure]:
