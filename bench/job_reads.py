@@ -21,7 +21,6 @@ SUBSCRIPTIONS = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRI
 LOOKS = ((b"eventSeq", b"progressAt"), (b"lastSeq",))
 """What the looks ask for: app/history.py, `standings` and `log_newest`."""
 
-NOTED_BYTES, NOTES = "commandlog-request-larger-than", "commandlog-large-request-max-len"
 NOTES_MOST = 100_000
 _NAMES = {script.sha.encode(): script.name for script in SCRIPTS.values()}
 
