@@ -20,7 +20,8 @@ import redis
 import zstandard
 
 from tests.factories import STATUSES, Space
-from tests.live.followers import Copy, Crowd, Follower, JobFollower, ProgressFollower, Run, SpaceFollower, Wrong
+from tests.live.crowd import Crowd
+from tests.live.followers import Copy, Follower, JobFollower, ProgressFollower, Run, SpaceFollower, Wrong
 from tests.valkey import until
 
 BLOCK = struct.Struct(">BBQQQQII")

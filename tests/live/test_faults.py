@@ -21,7 +21,8 @@ import pytest
 
 from tests.factories import Space
 from tests.live.checker import Truth, Writer, settle
-from tests.live.followers import Copy, Crowd, Follower, JobFollower, ProgressFollower, SpaceFollower
+from tests.live.crowd import Crowd
+from tests.live.followers import Copy, Follower, JobFollower, ProgressFollower, SpaceFollower
 from tests.live.proxy import Proxy
 from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
