@@ -29,7 +29,7 @@ log = logging.getLogger("jobwire.sweeper")
 
 T = TypeVar("T")
 
-STEP_JOBS = 8
+STEP_JOBS = 6
 """Jobs that one script call acts on: about a millisecond, which other calls hardly notice."""
 
 BREATH_S = 0.001
