@@ -21,7 +21,10 @@ class Strict(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class Init(Strict, tag_field="type", tag="init"):
-    """The first frame of a job: frames after `seq` and `logSeq` follow. `data` is the last progress, or null."""
+    """The first frame of a job: frames after `seq` and `logSeq` follow. `data` is the last progress, or null.
+
+    It comes again when an epoch begins.
+    """
 
     job_id: str
     status: STATUS
@@ -88,7 +91,10 @@ class Gap(Strict, tag_field="type", tag="gap"):
 
 
 class Connected(Strict, tag_field="type", tag="connected"):
-    """The first frame of a space. `missed`: what came after `since` cannot be replayed."""
+    """The first frame of a space. `missed`: what came after `since` cannot be replayed.
+
+    It comes again when an epoch begins, or when something was missed.
+    """
 
     seq: int
     stream_instance_id: str
