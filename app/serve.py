@@ -7,6 +7,7 @@ Always: a server that is told to leave is down after WINDOW_S, whatever its clie
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -46,9 +47,17 @@ BREATH_S = 0.1
 
 
 def run(main: Coroutine[None, None, None]) -> None:
-    """Run on the event loop that uvicorn would choose."""
+    """Run on the event loop that uvicorn would choose, with as many open files as the system grants."""
+    allow_open_files()
     with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         runner.run(main)
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit to the hard one: each viewer is an open file, and many systems begin with 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where the hard limit is more than the kernel takes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

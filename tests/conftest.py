@@ -5,6 +5,7 @@ fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis.
 """
 
 import contextlib
+import resource
 import signal
 from collections.abc import Iterator
 
@@ -26,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # ignores SIGINT, and nohup SIGHUP. A handler of our own is not inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, lambda *_: None)
+    # A thousand viewers are as many open files, and many systems begin with 1,024.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
 
 

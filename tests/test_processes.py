@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -108,6 +109,19 @@ def test_web_with_workers_answers_and_leaves_at_sigterm(valkey: Valkey) -> None:
         process.terminate()
         assert process.wait(20) is not None
         until(lambda: not answers(f"http://127.0.0.1:{port}/healthz"))
+
+
+def test_a_server_may_have_as_many_connections_as_the_system_grants(valkey: Valkey) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    env = environment(REDIS_URL=valkey.url, JOBWIRE_ROOT_KEY=ROOT_KEY, JOBWIRE_PREFIX="files")
+    port = free_port()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        with running("web", "--port", str(port), env=env) as process:
+            until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 20)
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("command", ["web", "sweeper", "callbacks"])
