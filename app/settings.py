@@ -75,7 +75,7 @@ class Settings:
     viewer_timeout_s: float = knob(
         "JOBWIRE_VIEWER_TIMEOUT",
         30.0,
-        "Seconds after which a viewer whose buffer is full and that took not one byte is closed with 1013.",
+        "Seconds after which a viewer is closed with 1013 that takes not one byte of what is there for it.",
         least=1,
         most=3600,
     )

@@ -134,7 +134,7 @@ class Streams:
     ) -> Answer | None:
         """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
-        outlet = await taken(take, watch)
+        outlet = await take_in_step(take, watch)
         if outlet is None:
             return None
         viewer.outlet = outlet
@@ -161,7 +161,7 @@ class Streams:
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
         watch = await self._live.space(call.space)
         seq, missed = await watch.steadily(lambda: watch.place(since, instance_id))
-        outlet = await taken(take, watch)
+        outlet = await take_in_step(take, watch)
         if outlet is None:
             return None
         topic = watch.topic
@@ -180,7 +180,7 @@ class Streams:
 Take = Callable[[], Awaitable[Outlet]]
 
 
-async def taken(take: Take, watch: Watch) -> Outlet | None:
+async def take_in_step(take: Take, watch: Watch) -> Outlet | None:
     """The connection; None, and it is broken off, when positions may have changed while it was being taken."""
     before = watch.comparisons
     outlet = await take()

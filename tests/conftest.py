@@ -5,12 +5,12 @@ fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis.
 """
 
 import contextlib
-import resource
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from app.serve import allow_open_files
 from tests.factories import Space
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.valkey import Valkey
@@ -27,8 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # ignores SIGINT, and nohup SIGHUP. A handler of our own is not inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, lambda *_: None)
-    # A thousand viewers are as many open files, and many systems begin with 1,024.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    allow_open_files()
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
 
 
@@ -49,6 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _only_valkey(item: pytest.Item) -> bool:
     return item.get_closest_marker("valkey_only") is not None and "redis_kind" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """A Valkey of a file's own, whose tests may look into it or hurt it."""
+    with Valkey() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

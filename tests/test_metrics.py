@@ -19,8 +19,9 @@ from app.metrics import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histo
 from app.scripts import SCRIPTS
 from tests.faults.service import Service
 from tests.log_room import Room, with_room
+from tests.server import free_port
 from tests.test_house import DOCS, _NoHandlers
-from tests.test_processes import ROOT_KEY, answers, environment, free_port, running
+from tests.test_processes import ROOT_KEY, answers, environment, running
 from tests.valkey import Valkey, until
 
 ANSWERED_S = 0.02

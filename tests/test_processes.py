@@ -5,7 +5,6 @@ import os
 import resource
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,16 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.server import free_port
 from tests.valkey import Valkey, until
 
 ROOT = Path(__file__).parent.parent
 ROOT_KEY = "emit_" + "r" * 43
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -72,12 +66,6 @@ def arguments(command: str, port: int) -> list[str]:
     words = shlex.split(command.replace("${PORT:-8080}", str(port)).replace("0.0.0.0", "127.0.0.1"))
     assert words[0] == "jobwire"
     return words[1:]
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
 
 
 def test_the_procfile_serves_a_job_through_two_web_processes_and_a_sweeper(valkey: Valkey) -> None:

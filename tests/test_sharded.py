@@ -14,12 +14,6 @@ from tests.viewers import SocketViewer
 
 
 @pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def space(valkey: Valkey) -> Iterator[Space]:
     with Server(valkey.url, JOBWIRE_SHARDED_PUBSUB="1") as server:
         yield Space(server)

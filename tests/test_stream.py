@@ -17,12 +17,6 @@ from tests.viewers import EventViewer, SocketViewer, refusal
 
 
 @pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def space(valkey: Valkey) -> Iterator[Space]:
     with Server(valkey.url, JOBWIRE_ORIGINS="https://page.example", JOBWIRE_ANONYMOUS_PROGRESS="0") as server:
         yield Space(server)

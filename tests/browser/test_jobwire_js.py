@@ -52,12 +52,6 @@ def elsewhere() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
-
-
 @pytest.fixture
 def page(chromium: Chromium, elsewhere: str) -> Iterator[Page]:
     opened = chromium.page()

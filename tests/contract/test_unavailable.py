@@ -10,12 +10,6 @@ from tests.valkey import Valkey, until
 
 
 @pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def frail(valkey: Valkey) -> Iterator[Space]:
     """A space on a Redis of its own."""
     with Server(valkey.url, JOBWIRE_REDIS_TIMEOUT="0.5") as server:

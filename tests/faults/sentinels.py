@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +12,10 @@ from typing import Any
 import redis
 
 from app.embedded import _binary
+from tests.server import free_port
 from tests.valkey import until
 
 SERVICE = "jobs"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Failover:

@@ -23,8 +23,8 @@ import redis
 import urllib3
 
 from app.job import ENDED
-from tests.faults.sentinels import free_port
 from tests.faults.service import COMMAND
+from tests.server import free_port
 from tests.test_model import statuses_after
 from tests.valkey import Valkey, until
 

@@ -12,12 +12,11 @@ import redis
 
 from app.embedded import _binary
 from tests.factories import Space
-from tests.faults.sentinels import free_port
 from tests.live.checker import Truth, Writer, settle
 from tests.live.crowd import Crowd
 from tests.live.followers import JobFollower
 from tests.live.proxy import Proxy
-from tests.server import Server
+from tests.server import Server, free_port
 from tests.valkey import until
 
 

@@ -7,12 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any
-
-import pytest
 
 from app.serve import WINDOW_S
 from tests.factories import Space
@@ -20,12 +17,6 @@ from tests.live.raw import CLOSE, TEXT, RawSocket
 from tests.server import Server
 from tests.valkey import Valkey, until
 from tests.viewers import EventViewer, SocketViewer
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
 
 
 def is_gone(server: Server) -> bool:

@@ -232,12 +232,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
-
-
 @pytest.fixture
 def stage(valkey: Valkey) -> Iterator[Stage]:
     with Web(valkey.url) as web, contextlib.ExitStack() as stack:
