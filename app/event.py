@@ -4,7 +4,8 @@ Owns: the members of every frame, which of them a narrow caller may see, and the
 WebSocket frame (RFC 6455) and a chunk of server-sent events.
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-JSON that belongs to users is copied as bytes.
+Always: a frame is one line and no longer than FRAME_BYTES. JSON that belongs to users is copied as bytes, but for its
+line breaks; what would not fit is left out, and the frame says so.
 """
 
 from enum import IntEnum
@@ -17,6 +18,14 @@ from app.clock import rfc3339
 from app.job import ENDED, Status
 
 NULL = Raw(b"null")
+
+FRAME_BYTES = 1_000_000
+"""No frame is longer, as it is sent: many clients take 1 MiB, and meet what they refuse again at every return."""
+
+ENVELOPE_BYTES = 200
+"""What a transport puts around a text, at most: an id, the names of fields, lengths."""
+
+TEXT_BYTES = FRAME_BYTES - ENVELOPE_BYTES
 
 ENDS = frozenset(status.value for status in ENDED)
 """Types of the events that end a job; they are spelled like the statuses."""
@@ -75,10 +84,19 @@ class Frame(Protocol):
         """About what it takes to keep it."""
 
 
-def event_text(kind: str, job: str, status: str, data: bytes, *, seq: int, at_ms: int) -> bytes:
-    """The frame of one event of a job."""
+def on_one_line(text: bytes) -> bytes:
+    """The same JSON without line breaks; as it is, if it has none. Valid JSON has them only between its tokens."""
+    if b"\n" in text or b"\r" in text:
+        return msgspec.json.format(text, indent=-1)
+    return text
+
+
+def event_text(kind: str, job: str, status: str, data: bytes, *, seq: int, at_ms: int, more: bytes = b"") -> bytes:
+    """The frame of one event of a job, `more` members at its end; without its data if it would be too long."""
     head = b'{"type":"%b","jobId":"%b","status":"%b","data":' % (kind.encode(), job.encode(), status.encode())
-    return b'%b%b,"seq":%d,"timestamp":"%b"}' % (head, data, seq, rfc3339(at_ms).encode())
+    tail = b',"seq":%d,"timestamp":"%b"%b' % (seq, rfc3339(at_ms).encode(), more)
+    text = b"%b%b%b}" % (head, on_one_line(data), tail)
+    return text if len(text) <= TEXT_BYTES else b'%bnull%b,"omitted":true}' % (head, tail)
 
 
 def narrow_text(kind: str, job: str, status: str, data: bytes, at_ms: int) -> bytes:
@@ -126,7 +144,7 @@ class Progress:
         self.at_ms = at_ms
         self._job = job
         self._status = status
-        self._data = data
+        self._data = on_one_line(data)
 
     @property
     def data(self) -> bytes:
@@ -154,7 +172,7 @@ class LogLines:
         self.first = first
         self.last = last
         self.at_ms = at_ms
-        self.entries = entries
+        self.entries = None if entries is None else on_one_line(entries)
         self._head = b'{"type":"logs","jobId":"%b","status":"%b","data":{"fromSeq":%d,"toSeq":%d,"inserted":%d' % (
             job.encode(),
             status.encode(),
@@ -242,17 +260,20 @@ class SpaceEvent:
         self.after = message.feed
         self.first = self.last = 0 if message.type == "progress" else message.feed
         self.counts = b"" if message.counts == NULL else bytes(message.counts)
-        parts = [
-            event_text(
-                message.type, message.jobId, message.status, bytes(message.data), seq=message.feed, at_ms=message.at
-            )[:-1],
-            b',"jobName":%b' % bytes(message.jobName),
-        ]
+        more = b',"jobName":%b' % bytes(message.jobName)
         if self.counts:
-            parts.append(b',"counts":%b' % self.counts)
+            more += b',"counts":%b' % self.counts
         if message.omitted:
-            parts.append(b',"omitted":true')
-        self._text = b"".join((*parts, b"}"))
+            more += b',"omitted":true'
+        self._text = event_text(
+            message.type,
+            message.jobId,
+            message.status,
+            bytes(message.data),
+            seq=message.feed,
+            at_ms=message.at,
+            more=more,
+        )
 
     @property
     def size_bytes(self) -> int:

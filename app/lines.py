@@ -7,7 +7,7 @@ Always: the same line is the same bytes at each reading, whoever reads it: a pag
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
@@ -207,6 +207,17 @@ def id_head(job: str, at_ms: int, seq_high: int) -> str:
 def array(rows: list[Row]) -> bytes:
     """The JSON array of lines."""
     return _encoder.encode(rows)
+
+
+def arrays(rows: list[Row], most_bytes: int) -> Iterator[tuple[list[Row], bytes]]:
+    """Lines in runs, in order, with the JSON array of each, of at most `most_bytes`; a longer line has its own."""
+    text = array(rows)
+    if len(text) <= most_bytes or len(rows) == 1:
+        yield rows, text
+        return
+    half = len(rows) // 2
+    yield from arrays(rows[:half], most_bytes)
+    yield from arrays(rows[half:], most_bytes)
 
 
 def ndjson(rows: list[Row]) -> bytes:

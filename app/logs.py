@@ -22,7 +22,7 @@ from app.error import job_not_found
 from app.headroom import Headroom
 from app.job import ENDED, KIB, is_ulid
 from app.keys import Keys
-from app.lines import Filter, Run, Stored, array, ndjson
+from app.lines import Filter, Run, Stored, arrays, ndjson
 from app.link import Link, ScriptUnknown, Word
 from app.paging import Page, PageQuery, Reading, Scan
 from app.quota import Quota
@@ -36,6 +36,9 @@ SMALL_BYTES = 64 * KIB
 READ_BYTES = 512 * KIB
 READ_LINES = 20_000
 """What one call reads: what Redis copies, and what the event loop decodes, in one turn."""
+
+CHUNK_BYTES = 256 * KIB
+"""Of lines in one frame of a stream. A line that is longer, all escapes, has one of its own, of at most 412 KB."""
 
 BACKSTOP_MS = 86_400_000
 """How much longer than its job an ended log lives, should nobody delete it."""
@@ -193,7 +196,7 @@ class Logs:
     async def read_after(
         self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int = 2**53
     ) -> Followed:
-        """Lines after a seq, none after `through`, as JSON arrays, ready for frames.
+        """Lines after a seq, none after `through`, as JSON arrays of at most CHUNK_BYTES, ready for frames.
 
         The limits count whole record batches and blocks, bytes before compression; there is at least one.
         """
@@ -205,8 +208,8 @@ class Logs:
             if chunks and size_bytes > limit_bytes:
                 break
             if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
-                rows = run.rows(job, seqs)
-                chunks.append(Chunk(seqs[0], seqs[-1], parse_ms(rows[-1].createdAt), array(rows)))
+                for rows, entries in arrays(run.rows(job, seqs), CHUNK_BYTES):
+                    chunks.append(Chunk(rows[0].seq, rows[-1].seq, parse_ms(rows[-1].createdAt), entries))
         return Followed(chunks, reading.first_kept, reading.newest)
 
     # Pieces

@@ -60,6 +60,8 @@ class JobEvent(Strict):
     seq: int | None
     timestamp: str
     data: Any = None
+    omitted: bool = False
+    """Data that do not fit into a frame, or are over 4 KiB on the stream of a space, are null; the job has them."""
 
 
 class Lines(Strict):
@@ -107,8 +109,6 @@ class SpaceEvent(JobEvent):
 
     job_name: str = ""
     counts: dict[str, int] | None = None
-    omitted: bool = False
-    """Data over 4 KiB are left out here; the job has them."""
 
 
 JOB_FRAMES = (Init, JobEvent, Logs, Gap)
@@ -143,6 +143,7 @@ def document(base: str) -> Json:
             "title": "jobwire's streams",
             "version": __version__,
             "description": "Each as a WebSocket, or, without an upgrade, as server-sent events with the same objects. "
+            "No frame has a line break or is over 1,000,000 bytes. "
             f"A status is one of {', '.join(Status)}.",
         },
         "channels": {"job": job, "space": space},
