@@ -24,6 +24,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,12 +40,22 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from app.aof import FOLDER as AOF_FOLDER
+from app.aof import Damaged, damaged_snapshot, instead, mend, prepare
 from app.folder import LOCK_NAME, locked, make_private, opened, read_pid, runtime_folder, socket_path, write_pid
 
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 1 << 20
 LOG_TAIL_BYTES = 1500
+
+SNAPSHOT_BEGUN = "Reading RDB base file"
+SNAPSHOT_LOADED = "DB loaded from base file"
+MANIFEST_WRONG = "FATAL AOF MANIFEST FILE ERROR"
+"""What Valkey's log says of its files."""
+
+ADVICE = re.compile(r": make a backup of your AOF file, then use .*")
+"""It names a tool that does not come with us."""
 
 GOING_S = 0.5
 TERMINATE_S = 10.0
@@ -58,8 +69,8 @@ LONGEST_PAUSE_S = 5.0
 
 SETTINGS: Mapping[str, str] = {
     "appendonly": "yes",
-    # A power cut leaves half a command at the end of the file: what comes before it is loaded.
-    "aof-load-truncated": "yes",
+    # What a power cut leaves at the end of the file is cut off by us: Valkey keeps no copy, and gives up at NULs.
+    "aof-load-truncated": "no",
     "save": "",
     # Running full is an answer for the caller; deleting somebody's job is not.
     "maxmemory-policy": "noeviction",
@@ -85,6 +96,10 @@ class FolderInUse(EmbeddedError):
         holder = f"process {holder_pid}" if holder_pid else "another process"
         super().__init__(f"The data folder {data} is in use by {holder}. Stop that one first, or give another folder.")
         self.holder_pid = holder_pid
+
+
+class GaveUp(EmbeddedError):
+    """Valkey ended while it started."""
 
 
 class EmbeddedServer:
@@ -205,7 +220,16 @@ class EmbeddedServer:
         try:
             self._take_folder()
             self._spawn()
-            self._await_pong(timeout_s)
+            try:
+                self._await_pong(timeout_s)
+            except GaveUp:
+                if not mend(self.data):
+                    raise
+                self._spawn()
+                self._await_pong(timeout_s)
+        except Damaged as damage:
+            self._end_valkey(KILL_S)
+            raise EmbeddedError(str(damage)) from None
         except OSError as error:
             self._end_valkey(KILL_S)
             raise EmbeddedError(f"Valkey cannot be started on {self.data}: {error}.") from error
@@ -240,6 +264,7 @@ class EmbeddedServer:
         _bound_log(self._log)
         with opened(self.data / "valkey.lock", os.O_RDWR) as lock, opened(self._log, os.O_WRONLY | os.O_APPEND) as out:
             _end_leftover(lock, self.data)
+            prepare(self.data)
             # Empty until it is the new one, so that a pid in a locked file is always that of the lock's holder.
             os.ftruncate(lock, 0)
             self._log_from = os.fstat(out).st_size
@@ -261,9 +286,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + timeout_s
         while (answer := _ping(self._socket)) != "+PONG":
             if not self.alive():
-                raise EmbeddedError(
-                    f"Valkey ended while starting on {self.data}. Its log ends with:\n{self._log_tail()}"
-                )
+                raise GaveUp(self._why_it_gave_up())
             if answer.startswith("-LOADING"):
                 deadline = time.monotonic() + timeout_s
             if time.monotonic() > deadline:
@@ -286,11 +309,18 @@ class EmbeddedServer:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(KILL_S)
 
-    def _log_tail(self) -> str:
+    def _why_it_gave_up(self) -> str:
+        """A sentence, and the end of its log where that says more."""
         with self._log.open("rb") as lines:
-            size_bytes = lines.seek(0, os.SEEK_END)
-            lines.seek(max(self._log_from, size_bytes - LOG_TAIL_BYTES))
-            return lines.read().decode(errors="replace").strip()
+            lines.seek(self._log_from)
+            said = lines.read().decode(errors="replace")
+        if SNAPSHOT_BEGUN in said and SNAPSHOT_LOADED not in said:
+            return damaged_snapshot(self.data)
+        if MANIFEST_WRONG in said:
+            files = self.data / AOF_FOLDER
+            return f"The list of files in {files} (*.manifest) is damaged: it was not changed. {instead(self.data)}"
+        tail = ADVICE.sub("", said)[-LOG_TAIL_BYTES:].strip()
+        return f"Valkey ended while starting on {self.data}. Its log ends with:\n{tail}"
 
 
 def _binary() -> Path:

@@ -321,17 +321,14 @@ def test_half_a_command_at_the_end_of_the_file_is_cut_off(data: Path) -> None:
         assert valkey.cli("KEYS", "*") == [b"whole"]
 
 
-def test_a_damaged_file_is_refused_with_the_end_of_the_log(data: Path) -> None:
-    with Valkey(data) as valkey:
-        for number in range(100):
-            valkey.cli("SET", f"key:{number}", "value")
+def test_a_file_that_valkey_cannot_read_is_refused_with_the_end_of_the_log(data: Path) -> None:
+    with Valkey(data):
+        pass
     increments = data / "appendonlydir" / "appendonly.aof.1.incr.aof"
-    content = bytearray(increments.read_bytes())
-    content[500:520] = bytes(20)
-    increments.write_bytes(content)
-    with pytest.raises(EmbeddedError, match=r"(?s)Valkey ended while starting on .*Bad file format reading the append"):
+    increments.write_bytes(b"*1\r\n$4\r\nNOPE\r\n")
+    with pytest.raises(EmbeddedError, match=r"(?s)Valkey ended while starting on .*unknown command 'NOPE'"):
         EmbeddedServer(data).start()
-    assert increments.read_bytes() == content
+    assert increments.read_bytes() == b"*1\r\n$4\r\nNOPE\r\n"
 
 
 def test_start_waits_for_data_to_load_beyond_its_timeout_and_can_be_stopped_meanwhile(data: Path) -> None:

@@ -61,7 +61,7 @@ ROOMS = [
     {"event"},
     {"entries", "lines", "inflate", "nesting"},
     {"embedded", "guard"},
-    {"folder"},
+    {"folder", "aof"},
     {"settings"},
     {"metrics", "service_log"},
     {"tally"},
