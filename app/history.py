@@ -77,8 +77,9 @@ class History:
 
     async def log_edge(self, job: str) -> tuple[int, int]:
         """The oldest and the newest seq of a job's log; 1 and 0 without one."""
-        first, last = await self._bulk.call("HMGET", self._keys.log_meta(job), "firstSeq", "lastSeq")
-        return int(first or 1), int(last or 0)
+        with self._logs.damage.of(job):
+            first, last = await self._bulk.call("HMGET", self._keys.log_meta(job), "firstSeq", "lastSeq")
+            return int(first or 1), int(last or 0)
 
     async def space(self, space: str, after: int) -> SpaceStart:
         """A page of a space's feed (-1: the newest), and where the space stands. Refusal `space_not_found`."""

@@ -9,6 +9,7 @@ begins a log only for a job whose status has been seen.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from time import perf_counter
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from app import metrics
 from app.blocks import Block, level_bits
 from app.clock import parse_ms
+from app.damage import Damage, Unreadable
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
@@ -103,7 +105,8 @@ class Logs:
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
         self._headroom = Headroom(control)
-        self._sealer = Sealer(bulk, keys, settings)
+        self.damage = Damage()
+        self._sealer = Sealer(bulk, keys, settings, self.damage)
         self._quota = Quota(control, keys, settings.space_log_bytes)
         self._bounds: tuple[int, int] = (settings.log_lines, settings.log_bytes)
 
@@ -125,11 +128,12 @@ class Logs:
         if not batch.lines and key is None:
             return Appended(await self._status(space, job), 0, None, None, 0, False)
         await self._headroom.take(batch.bytes)
-        status, reply = await self._append(space, job, batch, key, known=False)
-        if reply[0] == b"new":
-            if status is None:
-                raise job_not_found()
-            status, reply = await self._append(space, job, batch, key, known=True)
+        with self.damage.of(job):
+            status, reply = await self._append(space, job, batch, key, known=False)
+            if reply[0] == b"new":
+                if status is None:
+                    raise job_not_found()
+                status, reply = await self._append(space, job, batch, key, known=True)
         done = appended(status, reply, batch)
         if done.replayed:
             return done
@@ -154,8 +158,12 @@ class Logs:
         await self._scripts.run("log_expire", self._all_keys(job), [ttl_ms])
 
     async def rest(self, job: str, keep_ms: int) -> None:
-        """An ended job's log has rested: sealed, it is kept that long, and a while more in case nobody deletes it."""
-        await self._sealer.seal(job, 0, 0)
+        """An ended job's log has rested: sealed, it is kept that long, and a while more in case nobody deletes it.
+
+        One that cannot be read stays as it is until then.
+        """
+        with contextlib.suppress(Unreadable):
+            await self._sealer.seal(job, 0, 0)
         await self.expire(job, keep_ms + BACKSTOP_MS)
 
     # Reading
@@ -163,10 +171,14 @@ class Logs:
     async def page(self, space: str, job: str, query: PageQuery) -> Page:
         """The lines that a query asks for. Bounded in work: the cursor tells how far it came.
 
-        Refusals: job_not_found.
+        Refusals: job_not_found; internal when what is stored is damaged.
         """
         if not is_ulid(job):
             raise job_not_found()
+        with self.damage.of(job):
+            return await self._page(space, job, query)
+
+    async def _page(self, space: str, job: str, query: PageQuery) -> Page:
         scan = Scan(job, query)
         reading = await self._read_for(job, scan, scan.position)
         if not reading.newest:
@@ -184,14 +196,18 @@ class Logs:
     async def download(self, space: str, job: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
         """NDJSON of every line after a seq, to what was the newest line when it began; in pieces.
 
-        Refusals, before the first piece: job_not_found.
+        Refusals, before the first piece: job_not_found; internal when the first lines are damaged. Unreadable when
+        others are.
         """
         if not is_ulid(job):
             raise job_not_found()
-        newest = (await self._read(job, "after", after, 1, 1)).newest
+        with self.damage.of(job):
+            newest = (await self._read(job, "after", after, 1, 1)).newest
         if not newest:
             await self._status(space, job)
-        return self._pieces(job, after, newest, wanted)
+        pieces = self._pieces(job, after, newest, wanted)
+        # A search may look long for its first line; its head is not kept waiting.
+        return pieces if wanted else preceded(await anext(pieces, b""), pieces)
 
     async def read_after(
         self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int = 2**53
@@ -200,6 +216,10 @@ class Logs:
 
         The limits count whole record batches and blocks, bytes before compression; there is at least one.
         """
+        with self.damage.of(job):
+            return await self._read_after(job, after, limit_lines, limit_bytes, through)
+
+    async def _read_after(self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int) -> Followed:
         reading = await self._read(job, "after", after, limit_lines, limit_bytes)
         chunks: list[Chunk] = []
         size_bytes = 0
@@ -254,7 +274,10 @@ class Logs:
         if reply[0] == b"none":
             return Reading(1, 0, [])
         first_kept, newest, flat = Scripts.done("log_read", reply)
-        return Reading(first_kept, newest, [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)])
+        runs = [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
+        if not levels and not all(run.size_bytes for run in runs):
+            raise ValueError("a sealed block is missing")
+        return Reading(first_kept, newest, runs)
 
     async def _read_for(self, job: str, scan: Scan, position: int) -> Reading:
         lines = READ_LINES if scan.wanted else scan.missing
@@ -273,15 +296,26 @@ class Logs:
 
     async def _pieces(self, job: str, after: int, newest: int, wanted: Filter) -> AsyncIterator[bytes]:
         while after < newest:
-            reading = await self._read(job, "after", after, newest - after, levels=level_bits(wanted.levels))
+            with self.damage.of(job):
+                reading = await self._read(job, "after", after, newest - after, levels=level_bits(wanted.levels))
             if not reading.runs:
                 return
             while reading.runs:
                 run = reading.runs.pop(0)
                 seqs = range(max(run.first, after + 1), min(run.last, newest) + 1)
                 after = run.last
-                if found := run.matching(wanted, seqs):
-                    yield ndjson(run.rows(job, found))
+                with self.damage.of(job):
+                    found = run.matching(wanted, seqs)
+                    piece = ndjson(run.rows(job, found)) if found else b""
+                if piece:
+                    yield piece
+
+
+async def preceded(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, with one before them."""
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def seen(task: asyncio.Task[Reading]) -> None:

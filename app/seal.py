@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 
 from app import metrics
 from app.blocks import BLOCK_BYTES, BLOCK_LINES, Sealed, seal
+from app.damage import Damage, Unreadable
 from app.error import Refusal
 from app.job import MIB
 from app.keys import Keys
 from app.lines import Stored
-from app.link import Link, RedisFault, Word
+from app.link import Link, Word
 from app.scripts import Scripts
 from app.settings import Settings
 
@@ -46,8 +47,9 @@ AT_ONCE = 4
 class Sealer:
     """Seals logs of this process."""
 
-    def __init__(self, link: Link, keys: Keys, settings: Settings) -> None:
+    def __init__(self, link: Link, keys: Keys, settings: Settings, damage: Damage) -> None:
         self._scripts = Scripts(link)
+        self._damage = damage
         self._keys = keys
         self._hot_lines = settings.log_hot_lines
         self._spared: tuple[int, int] = (SPARED * settings.log_hot_lines, SPARED_BYTES)
@@ -70,11 +72,12 @@ class Sealer:
     async def seal(self, job: str, keep_lines: int, keep_bytes: int) -> None:
         """Seal the oldest lines in whole blocks until at most so many are left; with 0, all. Safe to repeat and race.
 
-        Ends early where consumer groups have still to read.
+        Ends early where consumer groups have still to read. Raises Unreadable.
         """
         async with self._turn:
-            while await self._step(job, keep_lines, keep_bytes):
-                pass
+            with self._damage.of(job):
+                while await self._step(job, keep_lines, keep_bytes):
+                    pass
 
     async def close(self) -> None:
         """Stop; what is not sealed yet is sealed after a later append, or when the job has rested."""
@@ -89,10 +92,10 @@ class Sealer:
     async def _calmly(self, job: str) -> None:
         try:
             await self.seal(job, self._hot_lines, HOT_BYTES)
+        except Unreadable:
+            pass  # it has been told
         except Refusal as refusal:
             log.info("a log is sealed later: %s", refusal.text)
-        except RedisFault:
-            log.exception("sealing a log failed")
         finally:
             del self._tasks[job]
 

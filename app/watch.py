@@ -172,6 +172,8 @@ class Watch(ABC):
                 if refusal.code in ("job_not_found", "space_not_found"):
                     self._on_gone(self)
                     raise asyncio.CancelledError from None
+                if refusal.code == "internal":
+                    await asyncio.sleep(FAILED_S)
             except Exception:
                 log.exception("a look at the store failed; it is tried again")
                 await asyncio.sleep(FAILED_S)

@@ -48,7 +48,7 @@ ROOMS = [
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival"},
     {"seal", "quota", "epoch"},
-    {"expiry", "relay", "redis_clock", "headroom", "lag"},
+    {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
     {"scripts"},
     {"exposition"},
     {"link"},

@@ -10,6 +10,7 @@ from starlette.types import Send
 from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
 from app.api.query import Query
 from app.api.shapes import LogCursor, LogsAppended, RowPage
+from app.damage import Unreadable
 from app.entries import Batch, decode
 from app.error import invalid
 from app.job import KIB, MIB
@@ -125,7 +126,8 @@ async def gzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 async def send_pieces(call: Call, send: Send, pieces: AsyncIterator[bytes], packed: bool) -> None:
     """Send a download at the pace at which it is taken; stop when nobody takes it.
 
-    A fault on the way is raised: the server then breaks the connection, so that half a log never looks like a whole.
+    A fault on the way is raised: the server then breaks the connection, so that half a log never looks like a whole. So
+    does what ends before its last piece, as a log does that cannot be read on.
     """
     headers = [(b"content-type", NDJSON.encode()), (b"vary", b"accept, accept-encoding")]
     if packed:
@@ -138,5 +140,7 @@ async def send_pieces(call: Call, send: Send, pieces: AsyncIterator[bytes], pack
                 return
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    except Unreadable:
+        pass  # it has been told
     finally:
         gone.cancel()

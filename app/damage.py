@@ -1,0 +1,65 @@
+"""Logs that cannot be read, as NULs that a power cut left in the store make them: told once each, the others are well.
+
+Owns: what of all that can go wrong counts as damage of what is stored: wrong types, and bytes that cannot be decoded.
+"""
+
+import contextlib
+import logging
+import struct
+from collections.abc import Iterator
+
+import zstandard
+from msgspec import MsgspecError
+
+from app.error import Refusal
+from app.link import RedisFault
+
+log = logging.getLogger("jobwire.logs")
+
+DAMAGE = (
+    RedisFault,
+    MsgspecError,
+    zstandard.ZstdError,
+    struct.error,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    MemoryError,
+)
+"""What decoders raise, and scripts that meet another type than theirs."""
+
+TOLD_MOST = 10_000
+"""Damaged logs that are remembered; when there are more, the oldest may be told of again."""
+
+
+class Unreadable(Refusal):
+    """The log of a job cannot be read, ever again: what is stored of it is damaged."""
+
+    def __init__(self, job: str) -> None:
+        text = f"The log of job {job} cannot be read: what is stored of it is damaged."
+        super().__init__("internal", text, jobId=job)
+
+
+class Damage:
+    """What this process knows of damaged logs."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, None] = {}
+
+    @contextlib.contextmanager
+    def of(self, job: str) -> Iterator[None]:
+        """Around whatever reads the log of a job: raises Unreadable for what its damage raises."""
+        try:
+            yield
+        except DAMAGE as error:
+            self._tell(job, error)
+            raise Unreadable(job) from error
+
+    def _tell(self, job: str, error: BaseException) -> None:
+        if job in self._told:
+            return
+        if len(self._told) >= TOLD_MOST:
+            del self._told[next(iter(self._told))]
+        self._told[job] = None
+        log.error("the log of job %s cannot be read: what is stored of it is damaged", job, exc_info=error)
