@@ -19,6 +19,24 @@ from .http import Http
 from .record import Space, Token
 from .settings import load
 
+SCOPES = (
+    "jobs:create",
+    "jobs:read",
+    "jobs:poll",
+    "jobs:ack",
+    "jobs:progress",
+    "jobs:event",
+    "jobs:complete",
+    "jobs:fail",
+    "jobs:kill",
+    "jobs:keepalive",
+    "jobs:read:progress",
+    "jobs:retry",
+    "jobs:worker",
+    "jobs:write",
+)
+"""What a key may do; the last two stand for several."""
+
 
 class Admin:
     """The spaces of a server and the keys of its spaces: `Admin(url, root_key)`, or `Admin.from_env()`.

@@ -1,7 +1,7 @@
 """The exit codes of the commands, in one place; `docs/cli.md` explains them.
 
-Numbers from 64 on follow sysexits.h, those from 126 on a shell. `run` exits with its command's own code, whatever it
-is.
+Numbers from 64 on follow sysexits.h, those from 124 on timeout(1) and a shell. `run` exits with its command's own
+code, whatever it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ UNAVAILABLE = 69
 LEASE_LOST = 75
 NO_PERMISSION = 77
 NOT_CONFIGURED = 78
+TIMED_OUT = 124
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 INTERRUPTED = 130

@@ -56,11 +56,46 @@ def all_lines(
             time.sleep(pause_s)
 
 
+def until_ended(
+    jobs: Jobs,
+    job_id: str,
+    *,
+    within_s: float | None = None,
+    on_outage: Callable[[bool], None] = lambda away: None,
+) -> Job:
+    """The job once it has ended; as it is after `within_s` seconds if it has not. Outages are waited out.
+
+    Raises `Refused` for a job that is not there.
+    """
+    backoff, pause_s, is_away = Backoff(), _SHORTEST_PAUSE_S, False
+    give_up_at_s = None if within_s is None else time.monotonic() + within_s
+    job: Job | None = None
+    while job is None or not job.has_ended:
+        left_s = None if give_up_at_s is None else give_up_at_s - time.monotonic()
+        if job is not None and left_s is not None and left_s <= 0:
+            break
+        try:
+            job = jobs.get(job_id)
+            wait_s, away = pause_s, False
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            backoff.reset()
+        except Outage as outage:
+            if left_s is not None and left_s <= 0:
+                raise
+            wait_s, away = backoff.pause_s(outage), True
+        if away != is_away:
+            is_away = away
+            on_outage(away)
+        if job is None or not job.has_ended:
+            time.sleep(wait_s if left_s is None else max(0.0, min(wait_s, left_s)))
+    return job
+
+
 class Follow:
     """Iterates over batches of lines until the job has ended and everything was read; `job` is the ended job then.
 
-    Lines come by the job's stream, by pages where there is none. Outages are waited out; `on_outage` is told when one
-    begins (True) and ends (False).
+    Lines come by the job's stream; by pages where there is none, or where a search (`q`) chooses them. Outages are
+    waited out; `on_outage` is told when one begins (True) and ends (False).
     """
 
     def __init__(
@@ -70,12 +105,14 @@ class Follow:
         *,
         after: int = 0,
         level: str | None = None,
+        q: str | None = None,
         on_outage: Callable[[bool], None] = lambda away: None,
     ) -> None:
         self._jobs = jobs
         self._job_id = job_id
         self._after = after
         self._level = level
+        self._q = q
         self._levels = frozenset(word.strip().lower() for word in (level or "").split(",") if word.strip())
         self._epoch = ""
         self._on_outage = on_outage
@@ -84,7 +121,7 @@ class Follow:
         self.job: Job | None = None
 
     def __iter__(self) -> Iterator[list[LogLine]]:
-        while self.job is None:
+        while self.job is None and not self._q:
             try:
                 yield from self._streamed()
             except (NoStream, Refused) as refused:
@@ -141,7 +178,7 @@ class Follow:
                 pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
 
     def _next_page(self) -> LogPage:
-        page = self._jobs.log_page(self._job_id, after=self._after, limit=PAGE_LINES, level=self._level)
+        page = self._jobs.log_page(self._job_id, after=self._after, limit=PAGE_LINES, level=self._level, q=self._q)
         self._after = max(self._after, page.cursor.newest_seq or 0)
         return page
 

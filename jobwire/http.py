@@ -48,16 +48,27 @@ class Answer(NamedTuple):
 class Http:
     """Calls below `<url>/api/v1`, with one key."""
 
-    def __init__(self, url: str, key: str | None, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         self.url = _checked(url)
         self._key = key
-        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s)
+        self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
         self._compresses = not is_loopback(url)
         self._open_pool()
 
     def _open_pool(self) -> None:
         self._pid = os.getpid()
         self._pool = urllib3.PoolManager(maxsize=_POOL_SIZE, retries=False)
+
+    def waiting(self, seconds: float) -> Http:
+        """The same service and key, for someone who waits only so long."""
+        return Http(self.url, self._key, read_timeout_s=seconds, connect_timeout_s=seconds)
 
     def call(
         self,

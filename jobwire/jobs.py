@@ -60,6 +60,10 @@ class Jobs:
         """Put a dead or killed job back to pending."""
         return decoded(self._post(job_id, "retry"), Renewal)
 
+    def delete(self, job_id: str) -> None:
+        """Remove an ended job with its events and its log. The root key may do this."""
+        self.http.call("DELETE", job_path(job_id))
+
     def retry_many(
         self,
         status: str,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -27,7 +29,10 @@ _CONTROLS = (
     | set(range(0x2066, 0x206A))
 ) - {0x09}
 _SHOWN = MappingProxyType({code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS})
+_JSON_ESCAPES = MappingProxyType({code: f"\\u{code:04x}" for code in _CONTROLS if code >= 0x7F})
 _INDENT = "    "
+_LAST_CELL = 8
+"""How many cells the last column of a table keeps, however narrow the terminal is."""
 
 _LEVEL_STYLES: Mapping[str, str] = MappingProxyType(
     {"trace": "2", "debug": "2", "warn": "33", "error": "31", "fatal": "1;31"}
@@ -80,17 +85,57 @@ class Paint:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of left-justified columns; the cells must be harmless already and without colours."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    """Lines of left-justified columns; the cells must be harmless already and without colours.
+
+    On a terminal the last column is cut so that no line is wider than it.
+    """
+    widths = [max(map(cells, column)) for column in zip(header, *rows, strict=True)]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        widths[-1] = max(_LAST_CELL, min(widths[-1], room))
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(_fitted(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [header, *rows]
     ]
 
 
+def cells(text: str) -> int:
+    """How many cells of a terminal a text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells_of(character) for character in text)
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fitted(text: str, width: int) -> str:
+    """The text in exactly so many cells, cut with an ellipsis if it has more."""
+    have = cells(text)
+    if have <= width:
+        return text + " " * (width - have)
+    kept, used = "", 0
+    for character in text:
+        used += _cells_of(character)
+        if used > width - 1:
+            break
+        kept += character
+    return kept + "…" + " " * (width - 1 - cells(kept))
+
+
 def print_json(body: bytes) -> None:
-    """As the server wrote it: numbers stay what they are."""
-    sys.stdout.buffer.write(body.rstrip(b"\n") + b"\n")
+    """As the server wrote it, numbers too; what a terminal would obey stands as an escape of JSON."""
+    sys.stdout.buffer.write(harmless_json(body.rstrip(b"\n")) + b"\n")
+
+
+def harmless_json(body: bytes) -> bytes:
+    """The same JSON, with U+007F to U+009F and what turns the direction of text as `\\uXXXX`."""
+    if body.isascii() and b"\x7f" not in body:
+        return body
+    return body.decode(errors="replace").translate(_JSON_ESCAPES).encode()
 
 
 def age(moment: str | None) -> str:

@@ -19,6 +19,7 @@ from ..version import __version__
 from .jobs import jobs
 from .logs import logs
 from .run import notice, run
+from .send import send
 from .server import ServerHalf, find_server_half
 from .spaces import spaces
 from .status import status
@@ -29,6 +30,7 @@ CLIENT_COMMANDS: Mapping[str, click.Command] = {
     "run": run,
     "tail": tail,
     "logs": logs,
+    "send": send,
     "jobs": jobs,
     "spaces": spaces,
     "tokens": tokens,
@@ -78,7 +80,7 @@ def cli() -> None:
     jobwire up                          start a server here
     jobwire run -- make test            run a command as a job
     jobwire tail JOB -f                 follow its log until it ends
-    some-command | jobwire logs JOB     add lines to a job's log
+    some-command | jobwire send JOB     add lines to a job's log
     jobwire status                      is the server well, and how do its jobs stand
     """
 

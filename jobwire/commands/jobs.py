@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from .. import exits
+from ..follow import until_ended
 from ..jobs import Jobs, job_path
 from ..moment import moment
-from ..record import STATUSES, Job
-from ..screen import Paint, age, harmless, print_json, table
+from ..record import STATUSES, Job, Progress
+from ..screen import Paint, age, harmless, harmless_lines, print_json, table
+from .completion import a_job
+from .run import notice
+from .tail import exit_as, last_line, reason_of, tell_outage
 
 _SHOWN_EVENTS = 20
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, create, kill and retry jobs.
+    """List, show, create, wait for, kill, retry and delete jobs.
 
     \b
     jobwire jobs list --status running
@@ -53,7 +59,7 @@ def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("job")
+@click.argument("job", shell_complete=a_job)
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def show(job: str, as_json: bool) -> None:
     """One job with its newest events.
@@ -68,13 +74,11 @@ def show(job: str, as_json: bool) -> None:
         return
     found = api.get(job)
     paint = Paint.for_stdout()
-    for name, value in _facts(found):
+    for name, value in [*_facts(found), *_progress(api.progress_of(job))]:
         click.echo(f"{paint.dim(name.ljust(10))} {paint.status(value) if name == 'status' else value}")
     for event in found.events[-_SHOWN_EVENTS:]:
-        data = "" if event.get("data") is None else _short_json(event["data"])
-        click.echo(
-            f"{paint.dim(harmless(str(event.get('createdAt'))))} {harmless(str(event.get('type')))} {data}".rstrip()
-        )
+        at, kind = harmless(str(event.get("createdAt"))), harmless(str(event.get("type")))
+        click.echo(f"{paint.dim(at)} {kind} {_event_data(event.get('data'))}".rstrip())
 
 
 @jobs.command()
@@ -82,10 +86,15 @@ def show(job: str, as_json: bool) -> None:
 @click.option("--payload", help="JSON; @FILE reads it from a file, - from standard input.")
 @click.option("--retries", type=click.IntRange(0, 25), help="Tries after a failed one.  [default: 3]")
 @click.option("--timeout", type=click.IntRange(1, 86400), help="Lease in seconds.  [default: 300]")
-@click.option("--at", help="Not before this time (RFC 3339 with offset).")
+@click.option(
+    "--at", metavar="WHEN", help="Not before this time: RFC 3339 with offset, or from now: 90s, 10m, 12h, 30d."
+)
 @click.option("--callback-url", help="Told when the job ends.")
+@click.option("--wait", is_flag=True, help="Wait until the job has ended; exit 0 if it completed, 1 otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it, not the id alone.")
+@click.pass_context
 def create(
+    ctx: click.Context,
     *,
     name: str,
     payload: str | None,
@@ -93,33 +102,85 @@ def create(
     timeout: int | None,
     at: str | None,
     callback_url: str | None,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Create a job for some worker, and print its id.
 
     \b
     jobwire jobs create resize --payload '{"image": 7}'
-    jobwire jobs create report --at 2030-01-01T06:00:00Z --payload @report.json
+    jobwire jobs create report --at 10m --payload @report.json
+    jobwire jobs create resize --wait && echo done
     """
     fields = {
         "name": name,
         "payload": None if payload is None else _json_argument(payload),
         "maxRetries": retries,
         "timeoutSeconds": timeout,
-        "scheduledFor": at,
+        "scheduledFor": moment(at, 1),
         "callbackUrl": callback_url,
     }
     api = Jobs.from_env("producer")
     body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
     answer = api.http.call("POST", f"{api.space_path}/jobs", body=body).body
+    made = msgspec.json.decode(answer, type=Job)
     if as_json:
         print_json(answer)
     else:
-        click.echo(msgspec.json.decode(answer, type=Job).id)
+        click.echo(made.id)
+    sys.stdout.flush()
+    if wait:
+        exit_as(ctx, until_ended(Jobs.from_env("reader"), made.id, on_outage=tell_outage))
 
 
 @jobs.command()
-@click.argument("job", nargs=-1, required=True)
+@click.argument("job", nargs=-1, required=True, shell_complete=a_job)
+@click.option(
+    "--timeout", "within_s", type=click.FloatRange(0), metavar="SECONDS", help="Give up after so long: exit 124."
+)
+@click.pass_context
+def wait(ctx: click.Context, *, job: tuple[str, ...], within_s: float | None) -> None:
+    """Wait until jobs have ended. Exits 0 if all of them completed, 1 if one did not.
+
+    Restarts of the server are waited out.
+
+    \b
+    jobwire jobs wait JOB && deploy
+    jobwire jobs wait JOB --timeout 600
+    """
+    api = Jobs.from_env("reader")
+    begun_s, code = time.monotonic(), exits.OK
+    for job_id in job:
+        left_s = None if within_s is None else max(0.0, within_s - (time.monotonic() - begun_s))
+        found = until_ended(api, job_id, within_s=left_s, on_outage=tell_outage)
+        if not found.has_ended:
+            notice(f"job {found.id} is still {found.status} after {within_s:g} s")
+            ctx.exit(exits.TIMED_OUT)
+        click.echo(f"{found.id} {found.status}{reason_of(found.result) if found.status != 'completed' else ''}")
+        sys.stdout.flush()
+        code = code if found.status == "completed" else exits.JOB_FAILED
+    ctx.exit(code)
+
+
+@jobs.command()
+@click.argument("job", nargs=-1, required=True, shell_complete=a_job)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def delete(job: tuple[str, ...], yes: bool) -> None:
+    """Remove ended jobs with their events and logs. Nothing of them comes back. Needs the root key.
+
+    \b
+    jobwire jobs delete JOB --yes
+    """
+    api = Jobs.from_env("root")
+    if not yes:
+        click.confirm(f"Remove {' '.join(map(harmless, job))}, with events and log?", abort=True, err=True)
+    for job_id in job:
+        api.delete(job_id)
+        click.echo(f"{job_id} removed")
+
+
+@jobs.command()
+@click.argument("job", nargs=-1, required=True, shell_complete=a_job)
 @click.option("--reason", help="Kept as the job's result.")
 def kill(job: tuple[str, ...], reason: str | None) -> None:
     """End jobs from outside; their workers learn it and stop.
@@ -133,7 +194,7 @@ def kill(job: tuple[str, ...], reason: str | None) -> None:
 
 
 @jobs.command()
-@click.argument("job", nargs=-1)
+@click.argument("job", nargs=-1, shell_complete=a_job)
 @click.option("--status", type=click.Choice(("dead", "killed")), help="All jobs of this status, oldest first.")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--after", metavar="WHEN", help="Only jobs created then or later: RFC 3339, or ago: 15m, 12h, 30d.")
@@ -197,9 +258,44 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("started", job.started_at),
         ("ended", job.completed_at),
     ]
-    values = [("payload", job.payload), ("result", job.result)]
     facts += [(name, harmless(time)) for name, time in times if time]
-    return facts + [(name, _short_json(value)) for name, value in values if value is not None]
+    if job.payload is not None:
+        facts.append(("payload", _short_json(job.payload)))
+    return facts if job.result is None else [*facts, _outcome(job.result)]
+
+
+def _outcome(result: Any) -> tuple[str, str]:
+    """The result; an error or a reason as the text that it is, a traceback with its lines."""
+    if isinstance(result, dict) and len(result) == 1:
+        ((name, text),) = result.items()
+        if name in ("error", "reason") and isinstance(text, str):
+            return name, harmless_lines(text.rstrip())
+    return "result", _short_json(result)
+
+
+def _progress(found: Progress) -> list[tuple[str, str]]:
+    if found.progress is None:
+        return []
+    return [
+        ("progress", f"{_how_far(found.progress)} ({age(found.timestamp)} ago)"),
+        *(
+            ("", f"{harmless(stage)}: {_how_far(of)}")
+            for stage, of in (found.progress.get("subProgress") or {}).items()
+        ),
+    ]
+
+
+def _how_far(progress: dict[str, Any]) -> str:
+    return f"{progress.get('percent')} % {harmless(str(progress.get('message') or ''))}".rstrip()
+
+
+def _event_data(data: Any) -> str:
+    """An event's data on one line: of an error the last line, which says what happened."""
+    if data is None:
+        return ""
+    if isinstance(data, dict) and isinstance(data.get("error"), str) and "\n" in data["error"]:
+        data = {**data, "error": last_line(data["error"])}
+    return _short_json(data)
 
 
 def _short_json(value: Any) -> str:

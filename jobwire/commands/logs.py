@@ -1,123 +1,108 @@
-"""`jobwire logs`: a whole log out, or a pipe's lines in."""
+"""`jobwire logs`: the lines of a log, from its beginning."""
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 
 import click
 import msgspec
 
-from .. import exits
-from ..follow import all_lines
+from ..follow import Follow, all_lines
 from ..jobs import Jobs
-from ..lines import LineSplitter
+from ..moment import moment
 from ..record import LogLine
-from ..shipper import LogShipper, ShipperStopped
-from .run import notice
-from .tail import Printer
+from ..screen import harmless_json
+from .completion import a_job
+from .tail import Printer, exit_as, tell_outage
 
-_CHUNK_BYTES = 256 * 1024
 _GROUP_LINES = 1000
-_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 
 @click.command()
-@click.argument("job")
-@click.option("--send/--print", "send", default=None, help="Say which way, instead of letting standard input decide.")
-@click.option("--raw", is_flag=True, help="Print the very bytes that went in.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option("--source", help="Print only lines of this source (stdout, stderr); when sending, the lines' source.")
-@click.option("--after", type=click.IntRange(0), help="Print only lines after this seq.")
-@click.option("--level", help="Print only these levels, comma-separated; when sending (one), the lines' level.")
-@click.option(
-    "-q", "--grep", "q", help='Print only lines with these words ("a phrase" in quotes), compared without case.'
-)
-@click.option("-t", "--timestamps", is_flag=True, help="Print when each line was logged.")
-@click.option("--tee", is_flag=True, help="When sending, also copy standard input to standard output.")
+@click.argument("job", shell_complete=a_job)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("--head", type=click.IntRange(1), metavar="N", help="Only the first N lines that match.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only lines after this seq.")
+@click.option("--since", metavar="WHEN", help="Only lines logged then or later: RFC 3339, or ago: 15m, 12h, 30d.")
+@click.option("--until", metavar="WHEN", help="Only lines logged before.")
+@click.option("--source", help="Only lines of this source (stdout, stderr).")
+@click.option("--level", help="Only these levels, comma-separated.")
+@click.option("-q", "--grep", "q", help='Only lines with these words ("a phrase" in quotes), compared without case.')
+@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was logged.")
+@click.option("--raw", is_flag=True, help="The very bytes that went in.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def logs(
     ctx: click.Context,
     *,
     job: str,
-    send: bool | None,
-    raw: bool,
-    as_json: bool,
+    follow: bool,
+    head: int | None,
+    after: int,
+    since: str | None,
+    until: str | None,
     source: str | None,
-    after: int | None,
     level: str | None,
     q: str | None,
     timestamps: bool,
-    tee: bool,
+    raw: bool,
+    as_json: bool,
 ) -> None:
-    """Print the whole log of JOB, or add to it.
+    """Print the log of JOB from its first line, whatever standard input is. `jobwire send` adds to it.
 
-    Lines are sent if standard input is a pipe or a file, and no option that only makes sense for printing is given
-    (--raw, --json, --after, --grep, --timestamps); else they are printed. --send and --print decide it outright.
+    With -f it follows the job and exits 0 if it completed, 1 if it died or was killed.
 
     \b
-    some-command | jobwire logs JOB        send
-    jobwire logs JOB --raw > output.bin    print
+    jobwire logs JOB --grep "disk full" --since 1h
+    jobwire logs JOB --raw --source stdout > output.bin
     """
-    prints = raw or as_json or timestamps or after is not None or q is not None
-    if prints and (send or tee):
-        raise click.UsageError("--send and --tee do not go together with options for printing.")
-    if send is None:
-        send = tee or (not prints and _stdin_has_data())
-    if send:
-        ctx.exit(_send(job, source, level or "info", tee))
-    lines = all_lines(Jobs.from_env("reader"), job, after=after or 0, level=level, q=q)
-    if source is not None:
-        lines = (line for line in lines if line.source == source)
-    _print(lines, Printer(timestamps=timestamps, raw=raw), as_json)
+    if follow and head is not None:
+        raise click.UsageError("--head ends the output, and --follow goes on: choose one.")
+    span = _Span(_when(since, "--since"), _when(until, "--until"))
+    show = _show_json if as_json else Printer(timestamps=timestamps, raw=raw).print
+    jobs = Jobs.from_env("reader")
+
+    def chosen(lines: Iterable[LogLine]) -> Iterator[LogLine]:
+        return (line for line in lines if source in (None, line.source) and line in span)
+
+    if not follow:
+        lines = islice(chosen(all_lines(jobs, job, after=after, level=level, q=q)), head)
+        while group := list(islice(lines, _GROUP_LINES)):
+            show(group)
+        return
+    following = Follow(jobs, job, after=after, level=level, q=q, on_outage=tell_outage)
+    for batch in following:
+        show(chosen(batch))
+    exit_as(ctx, following.job)
 
 
-def _stdin_has_data() -> bool:
-    """Whether standard input is a pipe, a file or a socket: not a terminal, not /dev/null, not closed."""
+class _Span:
+    """From a moment on, and up to another; either may be open."""
+
+    def __init__(self, since: datetime | None, until: datetime | None) -> None:
+        self._since = since
+        self._until = until
+
+    def __contains__(self, line: LogLine) -> bool:
+        if self._since is None and self._until is None:
+            return True
+        at = datetime.fromisoformat(line.logged_at or line.created_at or "0001-01-01T00:00:00Z")
+        return (self._since is None or at >= self._since) and (self._until is None or at < self._until)
+
+
+def _when(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
     try:
-        mode = os.fstat(0).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+        found = datetime.fromisoformat(moment(text, -1) or "")
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time: RFC 3339, or ago: 15m, 12h, 30d.", param_hint=option) from None
+    return found.astimezone()
 
 
-def _print(lines: Iterator[LogLine], printer: Printer, as_json: bool) -> None:
-    encoder = msgspec.json.Encoder()
-    while group := list(islice(lines, _GROUP_LINES)):
-        if as_json:
-            sys.stdout.buffer.write(encoder.encode_lines(group))
-        else:
-            printer.print(group)
-
-
-def _send(job: str, source: str | None, level: str, tee: bool) -> int:
-    """Ship standard input to its end; Ctrl-C ends the input, what was read is still sent."""
-    if level not in _LEVELS:
-        raise click.UsageError(f"When sending, --level is one of {', '.join(_LEVELS)}.")
-    shipper = LogShipper(Jobs.from_env("worker"), job, on_outage=_tell_outage)
-    splitter = LineSplitter(source=source, level=level)
-    code = exits.OK
-    try:
-        while chunk := os.read(0, _CHUNK_BYTES):
-            shipper.put(splitter.feed(chunk))
-            if tee:
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-        shipper.put(splitter.end())
-    except KeyboardInterrupt:
-        code = exits.INTERRUPTED
-    except ShipperStopped as stopped:
-        raise shipper.error or stopped from None
-    if not shipper.close() and shipper.error is not None:
-        raise shipper.error
-    if shipper.refused_lines:
-        notice(f"{shipper.refused_lines} lines were refused by the server")
-        return exits.REFUSED
-    return code
-
-
-def _tell_outage(away: bool) -> None:
-    notice("the server is away; lines wait here" if away else "the server is back")
+def _show_json(lines: Iterable[LogLine]) -> None:
+    sys.stdout.buffer.write(harmless_json(msgspec.json.Encoder().encode_lines(list(lines))))
+    sys.stdout.buffer.flush()

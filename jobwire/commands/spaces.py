@@ -8,6 +8,7 @@ import msgspec
 from ..admin import Admin
 from ..record import STATUSES, Space
 from ..screen import Paint, age, echo_facts, harmless, print_json, table
+from .completion import a_space
 
 
 @click.group()
@@ -60,7 +61,7 @@ def list_(as_json: bool) -> None:
 
 
 @spaces.command()
-@click.argument("space", required=False)
+@click.argument("space", required=False, shell_complete=a_space)
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def show(space: str | None, as_json: bool) -> None:
     """One space; without SPACE the one of JOBWIRE_SPACE or of the local server.
@@ -78,7 +79,7 @@ def show(space: str | None, as_json: bool) -> None:
 
 
 @spaces.command()
-@click.argument("space")
+@click.argument("space", shell_complete=a_space)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(space: str, yes: bool) -> None:
     """Remove a space with its keys, its jobs and their logs. Nothing of it comes back.

@@ -11,13 +11,14 @@ from .. import exits
 from ..follow import Follow, newest_lines
 from ..jobs import Jobs
 from ..lines import raw_bytes
-from ..record import LogLine
+from ..record import Job, LogLine
 from ..screen import Paint, harmless, harmless_lines
+from .completion import a_job
 from .run import notice
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=a_job)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0), default=200, show_default=True, help="How many lines to begin with."
@@ -43,10 +44,14 @@ def tail(
     printer.print(newest)
     if not follow:
         return
-    following = Follow(jobs, job, after=resume_after, level=level, on_outage=_tell_outage)
+    following = Follow(jobs, job, after=resume_after, level=level, on_outage=tell_outage)
     for batch in following:
         printer.print(batch)
-    ended = following.job
+    exit_as(ctx, following.job)
+
+
+def exit_as(ctx: click.Context, ended: Job | None) -> None:
+    """Exit 1 with a word why if the job did not complete."""
     if ended is not None and ended.status != "completed":
         notice(f"job {ended.id} {ended.status}{reason_of(ended.result)}")
         ctx.exit(exits.JOB_FAILED)
@@ -78,13 +83,22 @@ class Printer:
 
 
 def reason_of(result: object) -> str:
-    """`: <error or reason>` out of the result of a job that did not complete; empty if it has none."""
+    """`: <error or reason>` out of the result of a job that did not complete; empty if it has none.
+
+    Of a traceback that is its last line, which says what happened.
+    """
     if isinstance(result, dict):
         text = result.get("error") or result.get("reason")
         if isinstance(text, str):
-            return f": {harmless(text)}"
+            return f": {harmless(last_line(text))}"
     return ""
 
 
-def _tell_outage(away: bool) -> None:
+def last_line(text: str) -> str:
+    """The last line that is not blank; "" if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def tell_outage(away: bool) -> None:
+    """Say that the server went, or came back."""
     notice("the server is away; waiting" if away else "the server is back")

@@ -9,8 +9,11 @@ from ..admin import Admin
 from ..moment import moment
 from ..record import Token
 from ..screen import Paint, age, echo_facts, harmless, print_json, table
+from .completion import a_scope, a_space
 
-in_space = click.option("--space", help="Id of the space.  [default: JOBWIRE_SPACE, or the local server's]")
+in_space = click.option(
+    "--space", shell_complete=a_space, help="Id of the space.  [default: JOBWIRE_SPACE, or the local server's]"
+)
 
 
 @click.group()
@@ -25,7 +28,14 @@ def tokens() -> None:
 
 @tokens.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, required=True, help="What the key may do; may be repeated.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    shell_complete=a_scope,
+    help="What the key may do; may be repeated.",
+)
 @click.option("--expires", metavar="WHEN", help="RFC 3339 with offset, or from now: 90s, 15m, 12h, 30d.")
 @in_space
 @click.option("-q", "--quiet", is_flag=True, help="Print the key alone.")

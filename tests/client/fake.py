@@ -51,6 +51,8 @@ class FakeJob:
     token: str = "token-0"
     result: Any = None
     lines: list[dict[str, Any]] = field(default_factory=list)
+    progress: dict[str, Any] | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -64,7 +66,7 @@ class FakeJob:
             "timeoutSeconds": 300,
             "result": self.result,
             "createdAt": "2026-03-01T09:21:01.120Z",
-            "events": [],
+            "events": self.events,
         }
 
 
@@ -181,7 +183,13 @@ class FakeService:
     def _keepalive(self, job: FakeJob, request: Request) -> Reply:
         return self._held(job, request) or self._moved(job, job.status)
 
+    def _delete(self, job: FakeJob, _: Request) -> Reply:
+        return 200, self.jobs.pop(job.id).shown()
+
     def _progress(self, job: FakeJob, request: Request) -> Reply:
+        if request.body == b"" and not request.headers.get("x-lease-token"):
+            timestamp = "2026-03-01T09:21:01.120Z" if job.progress else None
+            return 200, {"jobId": job.id, "progress": job.progress, "timestamp": timestamp}
         return self._held(job, request) or self._moved(job, job.status)
 
     def _complete(self, job: FakeJob, request: Request) -> Reply:
@@ -284,6 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_DELETE(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         reply = self.server.service.handle(self._request())
         if isinstance(reply, str):
@@ -309,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
         words = path.split("/")[3:]
         if words[0] == "spaces":
             return "create" if self.command == "POST" else "list"
-        verb = words[2] if len(words) > 2 else "get"
+        verb = words[2] if len(words) > 2 else "delete" if self.command == "DELETE" else "get"
         return "append" if (verb, self.command) == ("logs", "POST") else verb
 
     def log_message(self, format: str, *args: Any) -> None:

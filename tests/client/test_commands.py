@@ -7,11 +7,13 @@ import os
 import pty
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from jobwire import exits
+from jobwire.screen import cells
 
 from .conftest import Cli
 from .fake import BREAK, UNAVAILABLE, FakeJob, FakeService
@@ -122,24 +124,76 @@ def test_logs_takes_a_broken_download_up_where_it_was(service: FakeService, cli:
 def test_what_was_piped_in_comes_out_byte_for_byte(service: FakeService, cli: Cli) -> None:
     job = service.add_job()
     stream = bytes(range(256)) * 700 + "é😀".encode() * 30_000 + b"\n\r\n\0 no end"
-    assert finished(cli("logs", job.id, stdin=subprocess.PIPE), stream)[0] == 0
+    assert finished(cli("send", job.id, stdin=subprocess.PIPE), stream)[0] == 0
     assert printed(cli("logs", job.id, "--raw")) == stream
 
 
-def test_a_file_is_sent_and_no_input_at_all_is_not(service: FakeService, cli: Cli, tmp_path: Path) -> None:
+def test_logs_prints_whatever_standard_input_is(service: FakeService, cli: Cli, tmp_path: Path) -> None:
+    job = with_lines(service, 1)
+    (tmp_path / "ids").write_text("other ids\n")
+    with (tmp_path / "ids").open("rb") as file:
+        assert printed(cli("logs", job.id, stdin=file)) == b"line 1\n"
+    code, out, _ = finished(cli("logs", job.id, stdin=subprocess.PIPE), b"other ids\n")
+    assert (code, out) == (0, b"line 1\n")
+    assert service.seen("append") == []
+
+
+def test_a_file_is_sent(service: FakeService, cli: Cli, tmp_path: Path) -> None:
     job = service.add_job()
     (tmp_path / "file").write_text("from a file\n")
     with (tmp_path / "file").open("rb") as file:
-        assert printed(cli("logs", job.id, stdin=file)) == b""
+        assert printed(cli("send", job.id, stdin=file)) == b""
     assert service.messages() == ["from a file"]
-    assert printed(cli("logs", job.id, stdin=subprocess.DEVNULL)) == b"from a file\n"
-    assert printed(cli("logs", job.id, "--print", stdin=subprocess.PIPE)) == b"from a file\n"
-    assert len(service.seen("append")) == 1
+
+
+def test_all_lines_are_sent_though_nobody_reads_the_copy(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    reading, writing = os.pipe()
+    process = cli("send", job.id, "--tee", stdin=subprocess.PIPE, stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    assert finished(process, b"line\n" * 100_000)[0] == 0
+    assert len(job.lines) == 100_000
+
+
+def test_logs_of_a_span_of_time_and_the_first_of_them(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    for hour in range(4):
+        append(job, f"at {hour}", loggedAt=f"2026-03-01T0{hour}:00:00.000Z")
+    span = ("--since", "2026-03-01T01:00:00Z", "--until", "2026-03-01T04:00:00+01:00")
+    assert printed(cli("logs", job.id, *span)) == b"at 1\nat 2\n"
+    assert printed(cli("logs", job.id, *span, "--head", "1")) == b"at 1\n"
+    assert printed(cli("logs", job.id, "--since", "30s")) == b""
+    assert finished(cli("logs", job.id, "--since", "yesterday"))[0] == exits.USAGE
+
+
+def test_logs_follows_from_the_first_line_to_the_end(service: FakeService, cli: Cli) -> None:
+    job = with_lines(service, 3)
+    append(job, "of another", source="stderr")
+    process = cli("logs", "-f", job.id, "--source", "stdout")
+    for line in job.lines[:3]:
+        line["source"] = "stdout"
+    service.wait_for(lambda: service.seen("get"))
+    append(job, "the last", source="stdout")
+    job.status, job.result = "dead", {"error": "Traceback\n  in x\nValueError: why\n"}
+    code, out, err = finished(process)
+    assert (code, out) == (exits.JOB_FAILED, b"line 1\nline 2\nline 3\nthe last\n")
+    assert err.endswith(b"dead: ValueError: why\n")
+
+
+def test_what_a_terminal_obeys_is_escaped_in_json(service: FakeService, cli: Cli) -> None:
+    job = service.add_job(payload="\x9b2J\u202e")
+    append(job, "\x7f\x9b2J\u202eé")
+    shown = printed(cli("logs", job.id, "--json")) + printed(cli("jobs", "show", job.id, "--json"))
+    assert json.loads(shown.splitlines()[0])["message"] == "\x7f\x9b2J\u202eé"
+    text = shown.decode()
+    assert not {"\x7f", "\x9b", "\u202e"} & set(text)
+    assert "é" in text
 
 
 def test_tee_source_and_level_of_what_is_sent(service: FakeService, cli: Cli) -> None:
     job = service.add_job()
-    process = cli("logs", job.id, "--tee", "--source", "make", "--level", "warn", stdin=subprocess.PIPE)
+    process = cli("send", job.id, "--tee", "--source", "make", "--level", "warn", stdin=subprocess.PIPE)
     assert finished(process, b"text\n")[:2] == (0, b"text\n")
     (line,) = job.lines
     assert (line["source"], line["level"]) == ("make", "warn")
@@ -152,12 +206,8 @@ def test_json_is_one_object_a_line(service: FakeService, cli: Cli) -> None:
     assert [found["message"] for found in objects] == ["line 1", "line 2"]
 
 
-def test_sending_and_printing_at_once_is_a_usage_error(service: FakeService, cli: Cli) -> None:
-    assert finished(cli("logs", "x", "--send", "--raw"))[0] == exits.USAGE
-
-
 def test_sending_to_a_job_that_is_not_there_says_so(service: FakeService, cli: Cli) -> None:
-    code, _, err = finished(cli("logs", "nowhere", stdin=subprocess.PIPE), b"text\n")
+    code, _, err = finished(cli("send", "nowhere", stdin=subprocess.PIPE), b"text\n")
     assert (code, err) == (exits.NO_SUCH_JOB, b"jobwire: Job not found\n")
 
 
@@ -185,6 +235,66 @@ def test_a_job_is_created_shown_killed_and_retried(service: FakeService, cli: Cl
     assert '{"big":12345678901234567890}' in shown
     assert json.loads(printed(cli("jobs", "show", job_id, "--json")))["status"] == "killed"
     assert printed(cli("jobs", "retry", job_id)) == f"{job_id} pending\n".encode()
+
+
+def test_a_list_is_as_wide_as_the_terminal(service: FakeService, cli: Cli, environ: dict[str, str]) -> None:
+    service.add_job(name="本" * 100)
+    environ |= {"COLUMNS": "60", "LINES": "20", "NO_COLOR": "1"}
+    ours, theirs = pty.openpty()
+    assert cli("jobs", "list", stdout=theirs).wait(30) == 0
+    _, row = os.read(ours, 10_000).decode().replace("\r", "").splitlines()
+    os.close(ours)
+    os.close(theirs)
+    assert cells(row) <= 60
+    assert row.endswith("本…")
+    assert len(printed(cli("jobs", "list")).decode().splitlines()[1]) > 100
+
+
+def test_a_traceback_is_shown_as_text_and_the_progress_beside_it(service: FakeService, cli: Cli) -> None:
+    error = "Traceback\n  in x\nValueError: no\x1b[2J alpha"
+    job = service.add_job(status="dead", result={"error": error})
+    job.progress = {"percent": 40, "message": "scaling", "subProgress": {"load": {"percent": 90}}}
+    job.events = [{"type": "dead", "data": {"error": error}, "createdAt": "2026-03-01T09:21:01.120Z"}]
+    shown = printed(cli("jobs", "show", job.id)).decode()
+    assert "error      Traceback\n      in x\n    ValueError: no\\x1b[2J alpha\n" in shown
+    assert "progress   40 % scaling (" in shown
+    assert "load: 90 %\n" in shown
+    assert 'dead {"error":"ValueError: no' in shown
+
+
+def test_a_job_is_waited_for_through_an_outage(service: FakeService, cli: Cli) -> None:
+    done, dead = service.add_job(), service.add_job()
+    service.faults["get"].extend([UNAVAILABLE, None, BREAK])
+    process = cli("jobs", "wait", done.id, dead.id)
+    service.wait_for(lambda: len(service.seen("get")) > 4)
+    done.status = "completed"
+    dead.status, dead.result = "dead", {"error": "why"}
+    code, out, err = finished(process)
+    assert (code, out.decode()) == (exits.JOB_FAILED, f"{done.id} completed\n{dead.id} dead: why\n")
+    assert b"the server is back" in err
+
+
+def test_waiting_ends_after_the_time_that_was_given(service: FakeService, cli: Cli) -> None:
+    assert finished(cli("jobs", "wait", service.add_job().id, "--timeout", "0.2"))[0] == exits.TIMED_OUT
+    assert finished(cli("jobs", "wait", "nowhere"))[0] == exits.NO_SUCH_JOB
+
+
+def test_create_waits_for_the_end(service: FakeService, cli: Cli) -> None:
+    process = cli("jobs", "create", "work", "--at", "10m", "--wait")
+    service.wait_for(lambda: service.seen("get"))
+    (request,) = service.seen("create")
+    ahead = datetime.fromisoformat(request.json["scheduledFor"]) - datetime.now(UTC)
+    assert timedelta(minutes=9) < ahead <= timedelta(minutes=10)
+    service.job.status = "completed"
+    assert finished(process)[:2] == (0, f"{service.job.id}\n".encode())
+
+
+def test_a_job_is_deleted_after_a_question(service: FakeService, cli: Cli) -> None:
+    job = service.add_job(status="dead")
+    assert finished(cli("jobs", "delete", job.id, stdin=subprocess.PIPE), b"n\n")[0] == 1
+    assert job.id in service.jobs
+    assert printed(cli("jobs", "delete", job.id, "--yes")) == f"{job.id} removed\n".encode()
+    assert service.jobs == {}
 
 
 def test_a_payload_that_is_no_json_is_a_usage_error(service: FakeService, cli: Cli) -> None:

@@ -12,9 +12,13 @@ from pathlib import Path
 import click
 import pytest
 
+from app import auth
 from jobwire import exits
+from jobwire.admin import SCOPES
 from jobwire.commands import cli
 from jobwire.commands.server import find_server_half
+
+from .fake import FakeService
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
@@ -71,6 +75,7 @@ def test_every_commands_help_has_an_example(path: str, command: click.Command) -
         ("jobwire jobs list --status de", 4, "dead"),
         ("jobwire tokens create x --sc", 4, "--scope"),
         ("jobwire up --lo", 2, "--log"),
+        ("jobwire tokens create x --scope jobs:pr", 5, "jobs:progress"),
     ],
 )
 def test_a_shell_completes_commands_options_and_values(words: str, at: int, wanted: str) -> None:
@@ -78,6 +83,27 @@ def test_a_shell_completes_commands_options_and_values(words: str, at: int, want
     command = [sys.executable, "-m", "jobwire"]
     done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=30, check=False)
     assert wanted in done.stdout.split("\n")
+
+
+@pytest.mark.parametrize("words", ["jobwire tail ", "jobwire jobs show ", "jobwire logs -f ", "jobwire send "])
+def test_a_shell_completes_ids_of_jobs(service: FakeService, environ: dict[str, str], words: str) -> None:
+    job = service.add_job(name="build\x1b[2J")
+    asked = {"_JOBWIRE_COMPLETE": "zsh_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))}
+    command = [sys.executable, "-m", "jobwire"]
+    done = subprocess.run(command, env=environ | asked, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.split("\n")[1:3] == [job.id, "delivered build\\x1b[2J"]
+
+
+def test_a_shell_is_told_nothing_when_no_server_answers(service: FakeService, environ: dict[str, str]) -> None:
+    service.down()
+    asked = {"_JOBWIRE_COMPLETE": "zsh_complete", "COMP_WORDS": "jobwire tail ", "COMP_CWORD": "2"}
+    command = [sys.executable, "-m", "jobwire"]
+    done = subprocess.run(command, env=environ | asked, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_the_clients_scopes_are_the_servers() -> None:
+    assert set(SCOPES) == {*auth.SCOPES, *auth.SHORTHANDS}
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

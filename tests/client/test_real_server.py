@@ -68,7 +68,7 @@ def test_a_kill_ends_a_run(up: Up) -> None:
 def test_a_pipe_goes_in_and_comes_out(up: Up) -> None:
     job_id = jobwire(up, "jobs", "create", "piped").stdout.decode().strip()
     stream = b"one\r\ntwo \xff\n\n" + b"x" * 200_000
-    assert jobwire(up, "logs", job_id, given=stream).returncode == 0
+    assert jobwire(up, "send", job_id, given=stream).returncode == 0
     assert jobwire(up, "logs", job_id, "--raw").stdout == stream
     messages = [json.loads(line)["message"] for line in jobwire(up, "logs", job_id, "--json").stdout.splitlines()]
     assert messages[:3] == ["one\r", "two \ufffd", ""]
@@ -79,7 +79,7 @@ def test_the_local_credentials_are_found_without_any_setting(up: Up) -> None:
     try:
         assert jobwire(up, "run", "--", "true").returncode == 0
         job_id = jobwire(up, "jobs", "create", "x").stdout.decode().strip()
-        assert jobwire(up, "logs", job_id, given=b"text\n").returncode == 0
+        assert jobwire(up, "send", job_id, given=b"text\n").returncode == 0
         assert jobwire(up, "tail", job_id).stdout == b"text\n"
         assert jobwire(up, "jobs", "kill", job_id).returncode == 0
         assert jobwire(up, "jobs", "retry", job_id).returncode == 0
@@ -164,3 +164,20 @@ def _wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, "it did not happen in time"
         time.sleep(0.01)
+
+
+def test_a_job_is_waited_for_and_removed(up: Up) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "jobwire", "jobs", "create", "waited", "--wait"], env=up.environ, stdout=subprocess.PIPE
+    )
+    with waiting:
+        assert waiting.stdout is not None
+        job_id = waiting.stdout.readline().decode().strip()
+        taken = up.jobs.claim(job_id)
+        up.jobs.progress(job_id, 40, "scaling", lease_token=taken.lease_token)
+        assert b"40 % scaling" in jobwire(up, "jobs", "show", job_id).stdout
+        up.jobs.complete(job_id, {"width": 640}, taken.lease_token)
+        assert waiting.wait(30) == 0
+    assert jobwire(up, "jobs", "wait", job_id).stdout == f"{job_id} completed\n".encode()
+    assert jobwire(up, "jobs", "delete", job_id, "--yes").returncode == 0
+    assert jobwire(up, "jobs", "wait", job_id).returncode == exits.NO_SUCH_JOB
