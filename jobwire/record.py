@@ -1,17 +1,40 @@
 """What the service answers, as typed structs: jobs, deliveries, log lines, pages, spaces, keys.
 
 Owns the shapes only. Unknown fields are ignored, so that an older client reads a newer service; times stay the text
-that was sent (RFC 3339, UTC).
+that was sent (RFC 3339, UTC). JSON that belongs to users (payload, result, checkpoint, metadata, data) stays the bytes
+that it is until somebody asks for it: a number that Python cannot hold hurts nobody who does not read it.
 """
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import msgspec
 
 STATUSES = ("scheduled", "pending", "delivered", "running", "completed", "dead", "killed")
 ENDED = frozenset({"completed", "dead", "killed"})
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+def value_of(raw: msgspec.Raw) -> Any:
+    """What a piece of JSON says. A number beyond what int and float hold is a `decimal.Decimal`."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, ValueError):
+        return json.loads(bytes(raw), parse_int=_number, parse_float=_number)
+
+
+def _number(text: str) -> int | float | Decimal:
+    try:
+        exact: int | float = int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return Decimal(text)
+    return exact if isinstance(exact, int) or isfinite(exact) else Decimal(text)
 
 
 class _Record(msgspec.Struct, rename="camel", kw_only=True):
@@ -25,7 +48,7 @@ class Job(_Record):
     space_id: str
     name: str
     status: str
-    payload: Any = None
+    payload_json: msgspec.Raw = msgspec.field(name="payload", default=_NULL)
     max_retries: int = 0
     attempt_number: int = 0
     timeout_seconds: int = 300
@@ -33,12 +56,24 @@ class Job(_Record):
     delivered_at: str | None = None
     started_at: str | None = None
     completed_at: str | None = None
-    result: Any = None
+    result_json: msgspec.Raw = msgspec.field(name="result", default=_NULL)
     created_at: str | None = None
     updated_at: str | None = None
     realtime_url: str | None = None
     lease_token: str | None = None
-    events: list[dict[str, Any]] = []
+    events_json: list[msgspec.Raw] = msgspec.field(name="events", default_factory=list)
+
+    @property
+    def payload(self) -> Any:
+        return value_of(self.payload_json)
+
+    @property
+    def result(self) -> Any:
+        return value_of(self.result_json)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [value_of(event) for event in self.events_json]
 
     @property
     def has_ended(self) -> bool:
@@ -50,13 +85,21 @@ class Delivery(_Record):
 
     id: str
     name: str = ""
-    payload: Any = None
+    payload_json: msgspec.Raw = msgspec.field(name="payload", default=_NULL)
     timeout_seconds: int = 300
     max_retries: int = 0
     attempt_number: int = 0
     created_at: str | None = None
     lease_token: str | None = None
-    checkpoint: Any = None
+    checkpoint_json: msgspec.Raw = msgspec.field(name="checkpoint", default=_NULL)
+
+    @property
+    def payload(self) -> Any:
+        return value_of(self.payload_json)
+
+    @property
+    def checkpoint(self) -> Any:
+        return value_of(self.checkpoint_json)
 
 
 class Renewal(_Record):
@@ -106,10 +149,15 @@ class LogLine(_Record):
     message: str
     level: str = "info"
     source: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata_json: msgspec.Raw = msgspec.field(name="metadata", default=_NULL)
     logged_at: str | None = None
     created_at: str | None = None
     id: str | None = None
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = None if self.metadata_json == _NULL else value_of(self.metadata_json)
+        return found
 
 
 class Cursor(_Record):

@@ -5,7 +5,9 @@ Idempotency-Key of its own and is repeated byte for byte until it is answered, s
 An outage is waited out; a batch that the service refuses is halved until the line at fault is alone, and only that
 one is given up.
 
-After a fork the child begins with an empty buffer and a thread of its own; what was waiting is the parent's to send.
+After a fork the child begins with an empty buffer and a thread of its own; what was waiting is the parent's to send. A
+child of `multiprocessing` ends without the program's exit handlers: `leaving` sends what it still has. Where a thread
+can no longer be started (the interpreter ends), `close` ships on the caller's.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 
 from .backoff import Backoff
 from .buffer import BATCH_LINES, LogBuffer, WhenFull
-from .entry import Entry, encode
+from .entry import Entry, encode, normalise
 from .errors import JobwireError, Outage, Refused
 from .jobs import Jobs
+from .leaving import at_the_childs_end
 
 CAPACITY_BYTES = 16 * 1024 * 1024
 LINGER_S = 0.1
+EXIT_TIMEOUT_S = 5.0
 
 # Refusals that speak of the batch's content. Any other speaks of the job or the key, and every batch would meet it.
 _CONTENT_STATUSES = frozenset({400, 413, 422})
@@ -38,7 +43,8 @@ class LogShipper:
 
     When the buffer is full, `put` waits (`block`) or drops and counts (`drop`). Called on the shipping thread:
     `on_answer` with the job's status after each batch, `on_outage` with True when the service stops answering, False
-    when it is back.
+    when it is back, `on_refused` with the refusal that ends it. A child of `multiprocessing` sends what is left for at
+    most `exit_timeout_s` when it ends.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class LogShipper:
         batch_lines: int = BATCH_LINES,
         on_answer: Callable[[str], None] | None = None,
         on_outage: Callable[[bool], None] | None = None,
+        on_refused: Callable[[JobwireError], None] | None = None,
+        exit_timeout_s: float = EXIT_TIMEOUT_S,
     ) -> None:
         self.job_id = job_id
         self._jobs = jobs
@@ -61,6 +69,8 @@ class LogShipper:
         self._batch_lines = batch_lines
         self._on_answer = on_answer or _ignore
         self._on_outage = on_outage or _ignore
+        self._on_refused = on_refused or _ignore
+        self._exit_timeout_s = exit_timeout_s
         self._begin()
         _shippers.add(self)
 
@@ -74,6 +84,7 @@ class LogShipper:
         )
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._give_up_at_s: float | None = None
         self._series = secrets.token_hex(16)
         self.error: JobwireError | None = None
         self.outage: Outage | None = None
@@ -89,9 +100,15 @@ class LogShipper:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._ship, name="jobwire-shipper", daemon=True)
-                self._thread.start()
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._ship, name="jobwire-shipper", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # The interpreter ends, and starts no thread any more: `close` ships by itself.
+                return
+            self._thread = thread
+            at_the_childs_end(self, LogShipper.leave)
 
     @property
     def unsent_lines(self) -> int:
@@ -110,11 +127,18 @@ class LogShipper:
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything taken so far was answered; False when time ran out or it cannot be any more."""
-        return self._buffer.flush(timeout_s)
+        return self._buffer.flush(timeout_s if self._thread is not None or self.unsent_lines == 0 else 0)
+
+    def leave(self) -> None:
+        """`close` for a process that ends, in the time that it has for that."""
+        self.close(self._exit_timeout_s)
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, go on sending for at most `timeout_s`, then give up. Whether everything was answered."""
         self._buffer.close()
+        if self._thread is None and self.unsent_lines:
+            self._give_up_at_s = None if timeout_s is None else time.monotonic() + timeout_s
+            self._ship()
         answered = self._buffer.flush(timeout_s)
         self._buffer.abandon()
         return answered
@@ -130,6 +154,7 @@ class LogShipper:
                     self._buffer.settle()
         except JobwireError as error:
             self.error = error
+            self._on_refused(error)
         except Exception as error:
             self.error = ShipperStopped(f"Shipping log lines failed: {error!r}")
             raise
@@ -157,7 +182,10 @@ class LogShipper:
                 answer = self._jobs.append_logs(self.job_id, body, idempotency_key)
             except Outage as outage:
                 self._note_outage(outage)
-                self._buffer.pause(backoff.pause_s(outage))
+                pause_s = backoff.pause_s(outage)
+                if self._give_up_at_s is not None and time.monotonic() + pause_s > self._give_up_at_s:
+                    return False
+                self._buffer.pause(pause_s)
             else:
                 self._note_outage(None)
                 self.sent_lines += lines
@@ -177,6 +205,8 @@ def _ignore(_: object) -> None:
 
 
 def _encoded(batch: list[Entry]) -> bytes:
+    for entry in batch:
+        normalise(entry)
     try:
         return encode(batch)
     except UnicodeEncodeError:

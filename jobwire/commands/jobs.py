@@ -14,7 +14,7 @@ from .. import exits
 from ..follow import until_ended
 from ..jobs import Jobs, job_path
 from ..moment import moment
-from ..record import STATUSES, Job, Progress
+from ..record import STATUSES, Job, Progress, value_of
 from ..screen import Paint, age, harmless, harmless_lines, print_json, table
 from .completion import a_job
 from .run import notice
@@ -76,7 +76,7 @@ def show(job: str, as_json: bool) -> None:
     paint = Paint.for_stdout()
     for name, value in [*_facts(found), *_progress(api.progress_of(job))]:
         click.echo(f"{paint.dim(name.ljust(10))} {paint.status(value) if name == 'status' else value}")
-    for event in found.events[-_SHOWN_EVENTS:]:
+    for event in map(value_of, found.events_json[-_SHOWN_EVENTS:]):
         at, kind = harmless(str(event.get("createdAt"))), harmless(str(event.get("type")))
         click.echo(f"{paint.dim(at)} {kind} {_event_data(event.get('data'))}".rstrip())
 
@@ -259,18 +259,19 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("ended", job.completed_at),
     ]
     facts += [(name, harmless(time)) for name, time in times if time]
-    if job.payload is not None:
-        facts.append(("payload", _short_json(job.payload)))
-    return facts if job.result is None else [*facts, _outcome(job.result)]
+    if bytes(job.payload_json) != b"null":
+        facts.append(("payload", _compact(job.payload_json)))
+    return facts if bytes(job.result_json) == b"null" else [*facts, _outcome(job)]
 
 
-def _outcome(result: Any) -> tuple[str, str]:
+def _outcome(job: Job) -> tuple[str, str]:
     """The result; an error or a reason as the text that it is, a traceback with its lines."""
+    result = job.result
     if isinstance(result, dict) and len(result) == 1:
         ((name, text),) = result.items()
         if name in ("error", "reason") and isinstance(text, str):
             return name, harmless_lines(text.rstrip())
-    return "result", _short_json(result)
+    return "result", _compact(job.result_json)
 
 
 def _progress(found: Progress) -> list[tuple[str, str]]:
@@ -299,5 +300,13 @@ def _event_data(data: Any) -> str:
 
 
 def _short_json(value: Any) -> str:
-    text = harmless(msgspec.json.encode(value).decode())
+    return _short(msgspec.json.encode(value).decode())
+
+
+def _compact(raw: msgspec.Raw) -> str:
+    return _short(msgspec.json.format(bytes(raw), indent=-1).decode())
+
+
+def _short(text: str) -> str:
+    text = harmless(text)
     return text if len(text) <= 2000 else text[:2000] + "..."

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobwire import Jobs
@@ -18,6 +19,11 @@ from jobwire import Jobs
 from .fake import FakeService
 
 Cli = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def as_raw(value: Any) -> msgspec.Raw:
+    """JSON that belongs to a user, as a record holds it."""
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 @pytest.fixture

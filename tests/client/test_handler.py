@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from jobwire import Jobs, LogHandler, NotConfigured
+from jobwire import Jobs, LogHandler, NotConfigured, Refused
 from jobwire.handler import level_name
 
 from .fake import LOSE_ANSWER, FakeService
@@ -98,12 +99,52 @@ def test_a_record_that_cannot_be_formatted_does_not_reach_the_program(
     assert "TypeError" in capsys.readouterr().err
 
 
-def test_an_endless_message_is_cut_with_a_mark(service: FakeService, log: logging.Logger) -> None:
-    log.info("x" * 1_000_000)
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
+def test_a_message_over_60_kib_is_cut_in_the_middle(service: FakeService, log: logging.Logger, character: str) -> None:
+    fits = "b" + character * (60_000 // len(character.encode()))
+    log.info(fits)
+    log.info("begin" + character * 500_000 + "ValueError: the end")
     handler_of(log).flush()
-    (message,) = service.messages()
-    assert len(message) < 64 * 1024
-    assert message.endswith("[cut]")
+    whole, cut = service.messages()
+    assert whole == fits
+    assert 50_000 < len(cut.encode()) <= 60 * 1024
+    assert cut.startswith("begin")
+    assert cut.endswith("ValueError: the end")
+    assert "bytes left out" in cut
+
+
+def test_extra_fields_and_the_exception_become_metadata(service: FakeService, log: logging.Logger) -> None:
+    odd = {"path": Path("x"), "deep": {"a": [1, {2}]}, "surrogate": "\ud83d", "big": 10**400}
+    try:
+        raise ValueError("no alpha")
+    except ValueError:
+        log.exception("it failed", extra=odd)
+    log.info("plain")
+    handler_of(log).flush()
+    failed, plain = service.job.lines
+    assert failed["metadata"]["exception"] == {"type": "ValueError", "message": "no alpha"}
+    assert set(failed["metadata"]) == {*odd, "exception"}
+    assert plain["metadata"] is None
+
+
+def test_metadata_that_is_too_large_is_left_out_and_says_so(service: FakeService, log: logging.Logger) -> None:
+    log.info("x", extra={"small": 1, "large": "y" * 20_000})
+    handler_of(log).flush()
+    assert service.job.lines[0]["metadata"] == {"small": 1, "leftOut": True}
+
+
+@pytest.mark.parametrize(("status", "why"), [(401, "who?"), (403, "Missing required scope: jobs:event"), (404, "gone")])
+def test_a_refusal_is_said_once_and_kept(
+    service: FakeService, jobs: Jobs, capfd: pytest.CaptureFixture[str], status: int, why: str
+) -> None:
+    service.faults["append"].extend([(status, {"error": why, "code": "refused"})] * 3)
+    handler = LogHandler("job", jobs=jobs)
+    for number in range(3):
+        handler.handle(logging.LogRecord("x", logging.INFO, "", 1, f"line {number}", None, None))
+        handler.flush()
+    assert isinstance(handler.error, Refused)
+    handler.close()
+    assert capfd.readouterr().err == f"jobwire: the log of job job takes no lines: {why}\n"
 
 
 def test_without_a_job_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

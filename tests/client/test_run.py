@@ -16,7 +16,7 @@ from jobwire.lines import raw_bytes
 from jobwire.record import LogLine
 from jobwire.runner import Options, Runner, payload_of
 
-from .conftest import Cli
+from .conftest import Cli, as_raw
 from .fake import LOSE_ANSWER, UNKNOWN, FakeService
 
 PYTHON = sys.executable
@@ -34,7 +34,8 @@ def shell(script: str) -> list[str]:
 def stored_bytes(service: FakeService, source: str) -> bytes:
     lines = [line for line in service.job.lines if line["source"] == source]
     return b"".join(
-        raw_bytes(LogLine(seq=line["seq"], message=line["message"], metadata=line["metadata"])) for line in lines
+        raw_bytes(LogLine(seq=line["seq"], message=line["message"], metadata_json=as_raw(line["metadata"])))
+        for line in lines
     )
 
 
