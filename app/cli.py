@@ -1,5 +1,6 @@
 """The server's commands: up, web, sweeper, callbacks. What a person types, and what they read when it does not work."""
 
+import logging
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from app.connect import connector
 from app.credentials import Credentials, CredentialsError
 from app.demo import demo
 from app.embedded import EmbeddedError
@@ -24,6 +26,8 @@ from app.up import until_signal, up
 from app.workers import WorkerFailed, Workers
 from jobwire.jobs import Jobs, job_path
 from jobwire.settings import data_folder
+
+log = logging.getLogger("jobwire")
 
 EX_USAGE = 64
 EX_UNAVAILABLE = 69
@@ -41,8 +45,12 @@ def settings_or_exit() -> Settings:
     configure("text")
     try:
         settings = read()
+        if settings.redis_url:
+            connector(settings.redis_url, settings.redis_timeout_s)
     except BadSetting as error:
         fail(error, EX_CONFIG)
+    except ValueError as error:
+        fail(f"REDIS_URL is no url of a Redis: {error}", EX_CONFIG)
     configure(settings.log)
     return settings
 
@@ -60,6 +68,24 @@ log_option = click.option(
     callback=set_log,
     help="Form of the log on stderr; json has a line for each request, too.",
 )
+
+
+def needs_root_key(settings: Settings) -> None:
+    """Tell the operator of a server without a root key."""
+    if not settings.root_key:
+        log.warning("JOBWIRE_ROOT_KEY is not set: nobody can make spaces and keys.")
+
+
+def check_metrics_folder(settings: Settings) -> None:
+    """End the program if the folder of the metrics, if there is one, cannot be used."""
+    if not settings.metrics_folder:
+        return
+    folder = Path(settings.metrics_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").open("ab").close()
+    except OSError as error:
+        fail(f"JOBWIRE_METRICS_FOLDER is {folder}: {error.strerror or error}.", EX_CONFIG)
 
 
 def needs_redis(settings: Settings) -> None:
@@ -98,7 +124,10 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
 
 def describe(credentials: Credentials) -> str:
     """What a person needs to begin."""
-    rows = [("url", credentials.url), ("space", credentials.space_id), ("root key", credentials.root_key)]
+    rows = [("url", credentials.url)]
+    if credentials.public_url:
+        rows.append(("public url", credentials.public_url))
+    rows += [("space", credentials.space_id), ("root key", credentials.root_key)]
     rows += [(f"{role} key", key) for role, key in credentials.keys.items()]
     width = max(len(name) for name, _ in rows)
     return "\n".join(["jobwire is up.", *(f"  {name:<{width}}  {value}" for name, value in rows)])
@@ -117,6 +146,8 @@ def web_command(host: str, port: int, workers: int) -> None:
     """
     settings = settings_or_exit()
     needs_redis(settings)
+    needs_root_key(settings)
+    check_metrics_folder(settings)
     with listen_or_exit(host, port) as sock, TemporaryDirectory(prefix="jobwire-metrics-") as folder:
         if workers > 1 and not settings.metrics_folder:
             os.environ["JOBWIRE_METRICS_FOLDER"] = folder
@@ -153,6 +184,7 @@ metrics_option = click.option("--metrics", "metrics_at", metavar="[HOST:]PORT", 
 
 def show_metrics(settings: Settings, place: str | None) -> None:
     """Count together with others, and answer /metrics at a place, if that is asked for."""
+    check_metrics_folder(settings)
     count_together(settings)
     try:
         if place:

@@ -3,13 +3,22 @@
 Owns: what the urls mean. Never: keeps or uses a connection; each that it returns is connected and authenticated.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
+from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, SSLConnection, parse_url
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+SENTINEL_PORT = 26379
+
+OURS = ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode_responses")
+"""Options of a connection that are not the url's to set."""
 
 
 class Connector:
@@ -28,16 +37,23 @@ class Plain(Connector):
     """Connections to what a redis://, rediss:// or unix:// url names."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._options = dict(parse_url(url))
-        self._kind: Any = self._options.pop("connection_class", Connection)
-        for ours in ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode_responses"):
-            self._options.pop(ours, None)
-        if "path" not in self._options:
-            self._options.setdefault("socket_keepalive", True)
-        self._timeout_s = timeout_s
+        """ValueError for a url that cannot be used; it never quotes the url, which may have a password."""
+        options = parsed(url)
+        self._kind: Any = options.pop("connection_class", Connection)
+        if "path" not in options:
+            options.setdefault("socket_keepalive", True)
+        self._options = {**options, "protocol": 2, "socket_timeout": timeout_s}
+        made(self._kind, self._options)
 
     async def connect(self) -> Connection:
-        return await connected(self._kind(protocol=2, socket_timeout=self._timeout_s, **self._options))
+        return await connected(self._kind(**self._options))
+
+
+class Place(NamedTuple):
+    """Where a server is."""
+
+    host: str
+    port: int
 
 
 class BySentinel(Connector):
@@ -49,38 +65,157 @@ class BySentinel(Connector):
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        """`url` is redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]."""
+        """`url` is redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db][?option=value...].
+
+        With rediss+sentinel both are spoken to by TLS, the Sentinels and the servers; options are redis-py's, such as
+        ssl_ca_certs. User and password may be percent-encoded. ValueError as in `Plain`.
+        """
         scheme, rest = url.split("://", 1)
         credentials, _, rest = rest.rpartition("@")
+        rest, _, query = rest.partition("?")
         hosts, _, path = rest.partition("/")
-        self._service, _, db = path.partition("/")
-        if not self._service:
+        service, _, db = path.partition("/")
+        if not service or not hosts:
             raise ValueError(
-                "a Sentinel url ends in the name of the service, as in redis+sentinel://host:26379/mymaster"
+                "it names the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
             )
-        user, _, password = credentials.partition(":")
-        self._places = [
-            (host.rpartition(":")[0] or host, int(host.rpartition(":")[2]) if ":" in host else 26379)
-            for host in hosts.split(",")
-        ]
-        self._kind: Any = SSLConnection if scheme == "rediss+sentinel" else Connection
-        self._timeout_s = timeout_s
+        user, _, password = map(unquote, credentials.partition(":"))
+        options = parsed(f"{'rediss' if scheme.lower() == SENTINEL_SCHEMES[1] else 'redis'}://x/{db}?{query}")
+        self._kind: Any = options.pop("connection_class", Connection)
         self._options = {
-            "db": int(db or 0),
-            "username": user or None,
-            "password": password or None,
+            **options,
+            **({"username": user} if user else {}),
+            **({"password": password} if password else {}),
             "protocol": 2,
             "socket_timeout": timeout_s,
             "socket_keepalive": True,
         }
+        del self._options["host"]
+        made(self._kind, self._options)
+        self._sentinels = Sentinels([place(host) for host in hosts.split(",")], unquote(service), timeout_s)
+        self._sentinels.speak_as(self._kind is SSLConnection, self._options)
 
     async def connect(self) -> Connection:
-        host, port = await primary(self._places, self._service, self._timeout_s)
+        host, port = await self._sentinels.primary()
         return await connected(self._kind(host=host, port=port, **self._options))
 
     async def has_moved(self, connection: Connection) -> bool:
-        host, port = await primary(self._places, self._service, self._timeout_s)
-        return (host, port) != (connection.host, connection.port)
+        return await self._sentinels.primary() != (connection.host, connection.port)
+
+
+class Sentinels:
+    """The Sentinels of a service.
+
+    Always: the one that answered last is asked first; one that says nothing leaves time for the others.
+    """
+
+    def __init__(self, places: list[Place], service: str, timeout_s: float) -> None:
+        self._places = places
+        self._service = service
+        self._options: dict[str, Any] = {
+            "socket_timeout": timeout_s / (len(places) + 1),
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        self._logins: list[dict[str, Any]] = [{}]
+
+    def speak_as(self, tls: bool, options: Mapping[str, Any]) -> None:
+        """Speak by TLS, if the servers are spoken to by it, and say the password that they want.
+
+        Many Sentinels have no users of their own, or no password at all, and refuse whoever names one.
+        """
+        self._options["ssl"] = tls
+        self._options |= {name: value for name, value in options.items() if name.startswith("ssl_")}
+        if "password" in options:
+            alone = {"password": options["password"]}
+            self._logins = [alone, {}]
+            if "username" in options:
+                self._logins.insert(0, alone | {"username": options["username"]})
+
+    async def primary(self) -> Place:
+        """Where the primary is, as the first Sentinel knows that answers; RedisError if none does."""
+        errors = []
+        for asked in tuple(self._places):
+            try:
+                found = await self._told_by(asked)
+            except (RedisError, OSError) as error:
+                errors.append(f"{asked.host}:{asked.port}: {error}")
+                continue
+            first(self._places, asked)
+            return found
+        raise RedisError(f"no Sentinel knows the primary of {self._service} ({'; '.join(errors)})")
+
+    async def _told_by(self, asked: Place) -> Place:
+        for login in tuple(self._logins):
+            client: Any = Redis(host=asked.host, port=asked.port, **self._options, **login)
+            try:
+                state = await client.sentinel_master(self._service)
+            except AuthenticationError as error:
+                refusal = error
+                continue
+            finally:
+                await client.aclose()
+            if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+                raise RedisError("it is down")
+            first(self._logins, login)
+            return Place(state["ip"], state["port"])
+        raise refusal
+
+
+def first(items: list[Any], item: Any) -> None:
+    """Put the item at the head of the list that it is in."""
+    items.insert(0, items.pop(items.index(item)))
+
+
+def place(text: str) -> Place:
+    """Where a Sentinel is; `host`, `host:port`, `[ip]:port`. ValueError."""
+    at = split(f"//{text}")
+    if not at.hostname:
+        raise ValueError("it names a Sentinel without a host.")
+    return Place(at.hostname, port_of(at) or SENTINEL_PORT)
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a url. ValueError, which does not quote them as urllib's does."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("its host cannot be read.") from None
+
+
+def port_of(parts: SplitResult) -> int | None:
+    """The port of a url that was split; ValueError."""
+    try:
+        port: int | None = parts.port
+    except ValueError:
+        raise ValueError(
+            "its port is no number from 0 to 65535 (a password with /, ?, # or @ in it has to be percent-encoded)."
+        ) from None
+    return port
+
+
+def parsed(url: str) -> dict[str, Any]:
+    """What a redis://, rediss:// or unix:// url says, as arguments of a connection. ValueError."""
+    parts = split(url)
+    if parts.scheme == "unix":
+        if parts.hostname or len(parts.path) < 2:
+            raise ValueError("behind unix:// it has the whole path of a socket, as in unix:///run/redis.sock.")
+    else:
+        port_of(parts)
+        if not (db := unquote(parts.path).strip("/")).isdigit() and db:
+            raise ValueError("behind the host it has the number of a database, or nothing.")
+    options: dict[str, Any] = dict(parse_url(url))
+    return {name: value for name, value in options.items() if name not in OURS}
+
+
+def made(kind: Any, options: Mapping[str, Any]) -> None:
+    """Make a connection, which connects to nothing yet: ValueError for options that it does not have."""
+    try:
+        kind(**options)
+    except (TypeError, RedisError) as error:
+        raise ValueError(
+            f"its options cannot be used: {str(error).rpartition('__init__() ')[2].rstrip('.')}."
+        ) from None
 
 
 async def connected(made: Connection) -> Connection:
@@ -93,17 +228,9 @@ async def connected(made: Connection) -> Connection:
     return made
 
 
-async def primary(places: Sequence[tuple[str, int]], service: str, timeout_s: float) -> tuple[str, int]:
-    """Where the service's primary is, as the first Sentinel that answers knows; RedisError if none does."""
-    sentinel: Any = Sentinel(places, socket_timeout=timeout_s)  # type: ignore[no-untyped-call]  # untyped there
-    try:
-        found: tuple[str, int] = await sentinel.discover_master(service)
-        return found
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-
-
 def connector(url: str, timeout_s: float) -> Connector:
-    """The connector of what `url` names; ValueError for a bad url."""
-    return (BySentinel if url.partition("://")[0] in SENTINEL_SCHEMES else Plain)(url, timeout_s)
+    """The connector of what `url` names; ValueError, with a sentence without the url, for one that cannot be used."""
+    scheme, colon, _ = url.partition("://")
+    if not colon or scheme.lower() not in SCHEMES:
+        raise ValueError(f"it begins with {', '.join(f'{known}://' for known in SCHEMES)}.")
+    return (BySentinel if scheme.lower() in SENTINEL_SCHEMES else Plain)(url, timeout_s)

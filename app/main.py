@@ -10,6 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from app.advice import advise
 from app.agenda import Agenda
 from app.api.lane import Application
 from app.api.origins import Origins
@@ -146,7 +147,8 @@ def web_from_environment() -> Starlette:
     settings = read()
     configure(settings.log)
     count_together(settings)
-    return web(Backend(settings))
+    backend = Backend(settings)
+    return web(backend, partial(advise, backend.control))
 
 
 def count_together(settings: Settings) -> None:

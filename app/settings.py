@@ -4,13 +4,21 @@ A setting is read once, at the start, from one environment variable. A value tha
 a sentence that names the variable: nothing is clamped, nothing is guessed. `docs/operations.md` lists the same table.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from app.address import Network, networks
 from app.schedule import DELAY_MOST_S, DELAYS_S
+
+ROOT_KEY_CHARS = 16
+ROOT_KEY_RULE = f"it has at least {ROOT_KEY_CHARS} characters, all of ASCII, and no blanks."
+
+NUMBER_MOST = 2**53
+"""Up to here a whole number is the same in Redis's scripts, too."""
 
 
 class BadSetting(ValueError):
@@ -26,17 +34,29 @@ def knob(variable: str, default: Any, meaning: str, *, least: float | None = Non
 class Settings:
     """What an operator can change. The metadata of each field is its documentation."""
 
-    redis_url: str = knob("REDIS_URL", "", "Redis to use: redis://, rediss://, unix:// or redis+sentinel://.")
+    redis_url: str = knob(
+        "REDIS_URL", "", "Redis to use: redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://."
+    )
     prefix: str = knob("JOBWIRE_PREFIX", "jw", "First part of every key and channel.")
-    root_key: str = knob("JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys; without one nobody can.")
+    root_key: str = knob(
+        "JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys, at least 16 characters; without one nobody can."
+    )
     public_url: str = knob("JOBWIRE_PUBLIC_URL", "", "Where clients reach us, for realtimeUrl; else the Host header.")
     origins: tuple[str, ...] = knob("JOBWIRE_ORIGINS", ("*",), "Origins of browsers that may call, comma-separated.")
     rate: int = knob("JOBWIRE_RATE", 1000, "Requests per second and key, over all processes; 0 = off.", least=0)
     retention_s: int = knob(
-        "JOBWIRE_RETENTION", 604_800, "Seconds that an ended job and all that is its own are kept.", least=1
+        "JOBWIRE_RETENTION",
+        604_800,
+        "Seconds that an ended job and all that is its own are kept.",
+        least=1,
+        most=3_153_600_000,
     )
     redis_timeout_s: float = knob(
-        "JOBWIRE_REDIS_TIMEOUT", 3.0, "Seconds without an answer after which Redis counts as stalled.", least=0.1
+        "JOBWIRE_REDIS_TIMEOUT",
+        3.0,
+        "Seconds without an answer after which Redis counts as stalled.",
+        least=0.1,
+        most=3600,
     )
     sharded_pubsub: bool = knob(
         "JOBWIRE_SHARDED_PUBSUB", False, "1 sends messages by sharded pub/sub (SSUBSCRIBE), the same in all processes."
@@ -110,9 +130,20 @@ class Settings:
             raise BadSetting(f"JOBWIRE_LOG is text or json, not {self.log!r}.")
         if self.appendfsync not in ("always", "everysec"):
             raise BadSetting(f"JOBWIRE_APPENDFSYNC is always or everysec, not {self.appendfsync!r}.")
-        if not self.prefix or any(c in self.prefix for c in "{}* ?[]"):
-            raise BadSetting("JOBWIRE_PREFIX is a word without blanks, braces, brackets, * and ?.")
+        if not self.prefix or not self.prefix.isprintable() or any(c in self.prefix for c in "{}* ?[]\\"):
+            raise BadSetting("JOBWIRE_PREFIX is a word without blanks, braces, brackets, backslashes, * and ?.")
+        if self.root_key and not is_root_key(self.root_key):
+            raise BadSetting(f"JOBWIRE_ROOT_KEY is no root key: {ROOT_KEY_RULE}")
+        self._check_addresses()
         self._check_callbacks()
+
+    def _check_addresses(self) -> None:
+        url = split(self.public_url)
+        if self.public_url and (url is None or url.scheme not in ("http", "https") or url.query or url.fragment):
+            raise BadSetting(f"JOBWIRE_PUBLIC_URL is like https://jobs.example.org, not {self.public_url!r}.")
+        for origin in self.origins:
+            if origin not in ("*", "null") and not is_origin(origin):
+                raise BadSetting(f"JOBWIRE_ORIGINS is * or a list of origins as https://example.org, not {origin!r}.")
 
     def _check_callbacks(self) -> None:
         try:
@@ -127,9 +158,32 @@ class Settings:
             raise BadSetting(f"JOBWIRE_CALLBACK_SCHEDULE is a list of numbers from 0 to {DELAY_MOST_S}.")
 
 
+def split(url: str) -> SplitResult | None:
+    """The parts of a url with a host; None for what is no such url."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.hostname and url.isprintable() and " " not in url else None
+
+
+def is_origin(text: str) -> bool:
+    """Whether it is what browsers send as Origin: a scheme, a host and perhaps a port, nothing behind."""
+    url = split(text)
+    return url is not None and f"{url.scheme}://{url.netloc}".lower() == text.lower()
+
+
+def is_root_key(text: str) -> bool:
+    """Whether it is long enough not to be guessed, and can be sent in a header."""
+    return len(text) >= ROOT_KEY_CHARS and text.isascii() and text.isprintable() and " " not in text
+
+
 def check(knob_: "Field[Any]", value: Any) -> None:
     """Raise BadSetting unless the value lies within the range of its field."""
     least, most = knob_.metadata["least"], knob_.metadata["most"]
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= NUMBER_MOST):
+        raise BadSetting(f"{knob_.metadata['variable']} is no number that can be used: {value}.")
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" if most is None else f"between {least} and {most}"
         raise BadSetting(f"{knob_.metadata['variable']} is {bounds}, not {value}.")
@@ -139,6 +193,8 @@ def parse(knob_: "Field[Any]", text: str) -> Any:
     """The value that a variable's text stands for; its type is that of the default."""
     variable, default = knob_.metadata["variable"], knob_.default
     kind: type = type(default)
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise BadSetting(f"{variable} is not in UTF-8.")
     try:
         if isinstance(default, bool):
             return {"0": False, "false": False, "1": True, "true": True}[text.lower()]

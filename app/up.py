@@ -9,7 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from app.credentials import Credentials, furnish, load, save
+import msgspec
+
+from app.advice import advise
+from app.credentials import Credentials, furnish, load, save, set_aside
 from app.embedded import EmbeddedServer
 from app.main import Backend, call_back, sweep, web
 from app.serve import address, listen, serve
@@ -27,6 +30,8 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
 
     Raises EmbeddedError, CredentialsError, Refusal (Redis does not come up), OSError (the address is taken).
     """
+    credentials, damaged = load(data, settings.root_key)
+    settings = replace(settings, root_key=credentials.root_key)
     with contextlib.closing(listen(host, port)) as sock, contextlib.ExitStack() as stack:
         background: list[Coroutine[None, None, None]] = []
         if not settings.redis_url:
@@ -34,14 +39,14 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             await asyncio.to_thread(stack.enter_context, valkey)
             settings = replace(settings, redis_url=valkey.url)
             background.append(valkey.supervise())
-        credentials = load(data, settings.root_key)
-        settings = replace(settings, root_key=credentials.root_key)
-        credentials.url = settings.public_url or address(sock)
+        credentials.url, credentials.public_url = address(sock), settings.public_url or msgspec.UNSET
         backend = Backend(settings)
 
         async def ready() -> None:
             await backend.control.ready(READY_S)
-            await furnish(credentials, backend.spaces)
+            await furnish(credentials, backend.spaces, damaged=damaged)
+            if damaged:
+                set_aside(data, credentials)
             save(data, credentials)
             announce(credentials)
 
@@ -50,7 +55,8 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
         for task in tasks:
             task.add_done_callback(tell)
         try:
-            await serve(web(backend, partial(sweep, backend, forever)), sock, ready)
+            beside = (partial(sweep, backend, forever), partial(advise, backend.control))
+            await serve(web(backend, *beside), sock, ready)
         finally:
             for task in tasks:
                 task.cancel()

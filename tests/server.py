@@ -77,16 +77,15 @@ class Server:
         self._data = Path(tempfile.mkdtemp(prefix="jobwire-up-"))
         ours = {"REDIS_URL": redis_url, "JOBWIRE_PREFIX": self.prefix, "JOBWIRE_ROOT_KEY": self.root_key}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
-        port = free_port() if "JOBWIRE_PUBLIC_URL" in environ else 0
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         self._process = subprocess.Popen(
-            [sys.executable, *self.program, "up", "--port", str(port), "--json", "--data", str(self._data)],
+            [sys.executable, *self.program, "up", "--port", "0", "--json", "--data", str(self._data)],
             env={**inherited, "JOBWIRE_RATE": "0", **ours, **environ},
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
         ready = self._wait_until_ready()
-        self.url = f"http://127.0.0.1:{port}" if port else ready["url"]
+        self.url: str = ready["url"]
         self._http = httpx.Client(timeout=ANSWER_S, limits=httpx.Limits(max_connections=200), trust_env=False)
         self.root = self.caller(self.root_key)
 

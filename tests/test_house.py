@@ -47,7 +47,7 @@ ROOMS = [
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival"},
-    {"seal", "quota", "epoch"},
+    {"seal", "quota", "epoch", "advice"},
     {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
     {"scripts"},
     {"exposition"},

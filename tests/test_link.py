@@ -198,8 +198,8 @@ def test_a_server_that_moved_is_left() -> None:
 def test_a_sentinel_url_names_hosts_service_and_database() -> None:
     made = connector("redis+sentinel://me:secret@one,two:7000/jobs/3", 1.0)
     assert isinstance(made, BySentinel)
-    assert made._places == [("one", 26379), ("two", 7000)]
-    assert (made._service, made._options["db"], made._options["password"]) == ("jobs", 3, "secret")
+    assert made._sentinels._places == [("one", 26379), ("two", 7000)]
+    assert (made._sentinels._service, made._options["db"], made._options["password"]) == ("jobs", 3, "secret")
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://one:26379", "http://one", "redis+cluster://one", "nonsense"])

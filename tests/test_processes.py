@@ -122,19 +122,6 @@ def test_a_process_without_redis_url_says_so(command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_setting_that_cannot_be_used_stops_the_start_and_names_itself(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "jobwire", "up", "--data", str(tmp_path / "data"), "--port", "0"],
-        env=environment(JOBWIRE_RATE="many"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 78
-    assert "JOBWIRE_RATE is a whole number" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def start_up(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     """The JSON line that `up --json` prints when it is ready."""
     assert process.stdout is not None
@@ -151,12 +138,23 @@ def test_up_prints_one_json_line_and_answers_at_once(tmp_path: Path) -> None:
     with running(*up_arguments(tmp_path / "data"), env=environment()) as process:
         ready = start_up(process)
         assert ready.keys() == {"url", "rootKey", "spaceId", "keys"}
+        assert ready["url"].startswith("http://127.0.0.1:")
         assert ready["keys"].keys() == {"producer", "worker", "reader", "public"}
         assert httpx.get(f"{ready['url']}/readyz").status_code == 200
         process.terminate()
         rest, _ = process.communicate(timeout=20)
         assert rest == b""
         assert process.returncode == 0
+
+
+def test_up_tells_where_it_listens_and_what_its_public_url_is(tmp_path: Path) -> None:
+    public = "https://jobs.example.org"
+    with running(*up_arguments(tmp_path / "data"), env=environment(JOBWIRE_PUBLIC_URL=public)) as process:
+        ready = start_up(process)
+        assert ready["publicUrl"] == public
+        assert httpx.get(f"{ready['url']}/readyz").status_code == 200
+    with running(*up_arguments(tmp_path / "data"), env=environment()) as process:
+        assert "publicUrl" not in start_up(process)
 
 
 def test_the_keys_stay_the_same_and_are_readable_by_the_owner_only(tmp_path: Path) -> None:

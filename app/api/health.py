@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
+from app.advice import policy_problem
 from app.api.http import Answer, answer, bug, refuse_method, refused
 from app.error import Refusal
+from app.headroom import parse_info
 from app.link import RedisFault
 from app.scripts import Scripts
 
@@ -85,11 +87,8 @@ class Health:
         return "" if self._backend.relay.live else "Live delivery does not work: no message comes back from Redis."
 
     async def _policy(self) -> str:
-        """Any other eviction policy may drop jobs: https://redis.io/docs/latest/develop/reference/eviction/"""
         try:
-            info = (await self._backend.control.call("INFO", "memory")).decode()
+            info = await self._backend.control.call("INFO", "memory")
         except (Refusal, RedisFault) as error:
             return f"The eviction policy could not be read: {error}"
-        fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        policy = fields.get("maxmemory_policy", "noeviction")
-        return "" if policy == "noeviction" else f"Redis's eviction policy is {policy}: it may drop jobs."
+        return policy_problem(parse_info(info))

@@ -308,10 +308,11 @@ def test_a_hangup_changes_nothing_when_what_is_installed_cannot_serve(valkey: Va
         assert web.beside("/readyz").status_code == 200
 
 
-def test_workers_that_cannot_serve_end_the_command(valkey: Valkey) -> None:
+def test_workers_that_cannot_serve_end_the_command(valkey: Valkey, tmp_path: Path) -> None:
+    (tmp_path / "1-another.names").write_bytes(b"no JSON\n")
     with Web(valkey.url) as web:
         words = ("--port", str(free_port()), "--workers", "2")
-        process = command(*words, web=web, stderr=subprocess.PIPE, JOBWIRE_METRICS_FOLDER="/dev/null/metrics")
+        process = command(*words, web=web, stderr=subprocess.PIPE, JOBWIRE_METRICS_FOLDER=str(tmp_path))
         _, said = process.communicate(timeout=READY_S)
     assert process.returncode == 69
     assert said.decode().endswith("jobwire: a worker could not serve; the log says why.\n")

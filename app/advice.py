@@ -1,0 +1,52 @@
+"""What the operator should know of the Redis that is used: told in the log at the start, and by /readyz.
+
+Owns: which servers are too old, and which eviction policy is safe. Never: refuses to work.
+"""
+
+import logging
+
+from app.error import Refusal
+from app.headroom import parse_info
+from app.link import Link, RedisFault
+
+log = logging.getLogger("jobwire")
+
+REDIS_LEAST = 7
+VALKEY_LEAST = 8
+"""Major versions."""
+
+
+def policy_problem(info: dict[str, str]) -> str:
+    """A sentence, or "". Other policies drop jobs: https://redis.io/docs/latest/develop/reference/eviction/"""
+    policy = info.get("maxmemory_policy", "noeviction")
+    return "" if policy == "noeviction" else f"Redis's eviction policy is {policy}: it may drop jobs."
+
+
+def version_problem(info: dict[str, str]) -> str:
+    """A sentence, or ""; also "" for a server that does not tell its version."""
+    name, version, least = "Redis", info.get("redis_version", ""), REDIS_LEAST
+    if info.get("server_name") == "valkey":
+        name, version, least = "Valkey", info.get("valkey_version", ""), VALKEY_LEAST
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) >= least:
+        return ""
+    return f"{name} {version} is too old: jobwire needs Redis {REDIS_LEAST} or Valkey {VALKEY_LEAST}, or a later one."
+
+
+async def advise(control: Link) -> None:
+    """Tell what is wrong with the Redis, once it is there."""
+    info = await _info(control)
+    for problem in (version_problem(info), policy_problem(info)):
+        if problem:
+            log.warning("%s", problem)
+
+
+async def _info(control: Link) -> dict[str, str]:
+    while True:
+        try:
+            await control.ready(60)
+            return parse_info(await control.call("INFO"))
+        except Refusal:
+            continue
+        except RedisFault:
+            return {}
