@@ -8,12 +8,13 @@ Always: a revoked or expired key stops working on every process within one secon
 import asyncio
 import hashlib
 import hmac
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from app.error import Refusal
 from app.keys import Keys
-from app.link import Link
+from app.link import Link, Word
 from app.redis_clock import RedisClock
 from app.scripts import Scripts
 from app.settings import Settings
@@ -155,21 +156,25 @@ class Keyring:
 
 
 class _Share:
-    """What one process may still let through for one key, and until when the grant (or the refusal) counts."""
+    """What one process may still let through for one key, and until when the grant counts.
 
-    __slots__ = ("left", "retry_s", "until_s")
+    Of a key that is over its rate: until when it is refused unasked, and how long it has to wait.
+    """
 
-    def __init__(self, left: int, until_s: float, retry_s: float) -> None:
+    __slots__ = ("left", "retry_ms", "until_s")
+
+    def __init__(self, left: int, until_s: float, retry_ms: int = 0) -> None:
         self.left = left
         self.until_s = until_s
-        self.retry_s = retry_s
+        self.retry_ms = retry_ms
 
 
 class Rate:
     """The rate of each key, held over all processes: Redis counts, a process takes small shares in advance.
 
     A share is a fiftieth of the rate and lapses after a tenth of a second, so that the total stays within a tenth of
-    the rate however many processes there are.
+    the rate however many processes there are. A call that is more work than a share has left is granted all that it
+    lacks at once, or takes nothing.
     """
 
     def __init__(self, control: Link, keys: Keys, settings: Settings) -> None:
@@ -180,33 +185,61 @@ class Rate:
         self._shares: dict[str, _Share] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def spend(self, identity: Identity) -> None:
-        """Count one request. Refusal `rate_limited` over the key's rate; the root key is exempt."""
-        if not self._rate or identity.is_root:
-            return
-        share = self._shares.get(identity.digest)
-        if share is None or share.until_s <= _now_s() or (share.left <= 0 and not share.retry_s):
-            share = await self._take(identity.digest)
-        if share.left <= 0:
-            wait = f"{max(1, round(share.retry_s))}"
-            raise Refusal("rate_limited", f"Over {self._rate} requests/s for this key.", headers={"retry-after": wait})
-        share.left -= 1
+    async def spend(self, identity: Identity, units: int = 1, spent: int = 0) -> int:
+        """Count the work of a call that has `spent` some units before; how many it has spent now.
 
-    async def _take(self, hashed: str) -> _Share:
-        lock = self._locks.setdefault(hashed, asyncio.Lock())
-        async with lock:
+        A call spends a second's rate at most, so that a rested key gets any call through. Refusal `rate_limited` over
+        the key's rate; the root key is exempt.
+        """
+        if not self._rate or identity.is_root:
+            return 0
+        units = min(units, self._rate - spent)
+        share = self._shares.get(identity.digest)
+        if share is None or share.left < units or share.until_s <= _now_s():
+            share = await self._take(identity.digest, units, spent)
+        share.left -= units
+        return spent + units
+
+    async def _take(self, hashed: str, units: int, spent: int) -> _Share:
+        """A share of at least so many units. Refusal `rate_limited`."""
+        async with self._locks.setdefault(hashed, asyncio.Lock()):
             share = self._shares.get(hashed)
-            if share is not None and share.until_s > _now_s() and (share.left > 0 or share.retry_s):
+            if share is None or share.until_s <= _now_s():
+                share = _Share(0, 0.0)
+            if share.left >= units:
                 return share
-            granted, retry_ms = await self._scripts.run(
-                "rate_take", [self._keys.rate(hashed)], [self._rate, self._share]
-            )
-            share = _Share(granted, _now_s() + (GRANT_S if granted else REFUSED_S), 0.0 if granted else retry_ms / 1000)
+            if share.retry_ms:
+                raise self._over(share.retry_ms)
+            return await self._grow(hashed, share, units, spent)
+
+    async def _grow(self, hashed: str, share: _Share, units: int, spent: int) -> _Share:
+        """A share with what was left in this one, and as much more as is needed at least. Refusal `rate_limited`."""
+        left, share.left = share.left, 0
+        needed = units - left
+        args: list[Word] = [self._rate, max(self._share, needed), needed, units + spent]
+        try:
+            granted, retry_ms = await self._scripts.run("rate_take", [self._keys.rate(hashed)], args)
+        except BaseException:
+            share.left = left
+            raise
+        if granted:
+            grown = _Share(left + granted, _now_s() + GRANT_S)
+        elif units > 1:
+            share.left = left
+            raise self._over(retry_ms)
+        else:
+            grown = _Share(0, _now_s() + REFUSED_S, retry_ms)
         if len(self._shares) >= CACHE_MOST:
             self._shares.clear()
             self._locks.clear()
-        self._shares[hashed] = share
-        return share
+        self._shares[hashed] = grown
+        if not granted:
+            raise self._over(retry_ms)
+        return grown
+
+    def _over(self, retry_ms: int) -> Refusal:
+        wait = {"retry-after": str(math.ceil(retry_ms / 1000))}
+        return Refusal("rate_limited", f"Over {self._rate} units of work a second for this key.", headers=wait)
 
 
 def _now_s() -> float:

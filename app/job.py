@@ -77,6 +77,7 @@ URL_CHARS = 2048
 HEADERS_MOST = 32
 HEADERS_BYTES = 8 * KIB
 BATCH_JOBS = 1000
+BATCH_CLAIMS = 100
 BATCH_BYTES = 8 * MIB
 RESULT_BYTES = MIB
 TEXT_BYTES = 64 * KIB
@@ -92,6 +93,12 @@ EVENTS_ANSWERED = 1000
 EVENTS_ANSWERED_BYTES = 4 * MIB
 NESTING_MOST = 64
 IDEMPOTENCY_MS = 86_400_000
+
+UNIT_BYTES = 64 * KIB
+"""Bytes of an inflated body that are one unit more of a key's rate."""
+
+UNIT_JOBS = 10
+"""Jobs of one call, beside the first, that are one unit more."""
 
 
 def encode_ulid(at_ms: int, entropy: bytes) -> str:

@@ -3,11 +3,17 @@
 Owns: how far a step goes, and when the walk ends. Never: holds Redis up; a step looks at 200 jobs and lets 50 of
 them run again, which takes Redis about 3 ms. What a step did is done: a walk that is cut off has let fewer jobs run
 again, none by half, and may be begun again.
+
+A step is spent before it is made, as the jobs of a create are: so a walk is no more for a unit of rate than any other
+call, also where it finds nothing.
 """
 
+import math
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from app.error import Refusal
+from app.job import UNIT_JOBS
 from app.keys import Keys
 from app.link import Link, RedisFault, Word
 from app.scripts import Scripts
@@ -32,6 +38,10 @@ class Revived(NamedTuple):
     more: bool
 
 
+Spend = Callable[[int], Awaitable[None]]
+"""Spends units of the caller's rate, or raises its Refusal."""
+
+
 class Revival:
     """The walks of one process."""
 
@@ -39,14 +49,16 @@ class Revival:
         self._scripts = Scripts(control)
         self._keys = keys
 
-    async def walk(self, space: str, chosen: Selection, most: int) -> Revived:
-        """Let up to `most` of the chosen jobs run again, oldest created first. Refusals: space_not_found.
+    async def walk(self, space: str, chosen: Selection, most: int, spend: Spend) -> Revived:
+        """Let up to `most` of the chosen jobs run again, oldest created first.
 
-        When Redis goes away on the way, what was done until then is the answer.
+        Refusals: space_not_found, rate_limited. When Redis goes away on the way, or the rate is spent, what was done
+        until then is the answer.
         """
-        revived, position = 0, 0
+        revived, position, free = 0, 0, 1
         while revived < most:
             try:
+                await spend(math.ceil(min(most - revived, STEP_JOBS) / UNIT_JOBS) - free)
                 done, last = await self._step(space, chosen, position, most - revived)
             except (Refusal, RedisFault):
                 if revived:
@@ -55,7 +67,7 @@ class Revival:
             revived += done
             if last is None:
                 return Revived(revived, False)
-            position = int(last)
+            position, free = int(last), 0
         return Revived(revived, True)
 
     async def _step(self, space: str, chosen: Selection, position: int, most: int) -> tuple[int, bytes | None]:

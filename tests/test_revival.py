@@ -6,11 +6,16 @@ from typing import Any
 import httpx
 import pytest
 
+from app.error import Refusal
 from app.link import RedisFault
 from app.revival import Revival, Revived, Selection
 from tests.log_room import Room, with_room
 
 ALL_MS = 2**53
+
+
+async def free(units: int) -> None:
+    """Spend nothing: whoever walks has no bound."""
 
 
 async def jobs(room: Room, count: int, status: str = "killed", **fields: Any) -> list[str]:
@@ -119,7 +124,8 @@ def test_a_step_passes_over_what_has_gone_and_goes_on() -> None:
     async def work(room: Room) -> None:
         ids = await jobs(room, 201)
         await room.call("DEL", *(room.keys.job(room.space, id_) for id_ in ids[:200]))
-        done = await Revival(room.backend.control, room.keys).walk(room.space, Selection("killed", "", 0, ALL_MS), 10)
+        chosen = Selection("killed", "", 0, ALL_MS)
+        done = await Revival(room.backend.control, room.keys).walk(room.space, chosen, 10, free)
         assert done == Revived(1, False)
 
     with_room(work)
@@ -130,7 +136,7 @@ def test_many_walks_at_once_let_each_job_run_again_once() -> None:
         await jobs(room, 300)
         walks = [Revival(room.backend.control, room.keys) for _ in range(8)]
         chosen = Selection("killed", "", 0, ALL_MS)
-        done = await asyncio.gather(*(walk.walk(room.space, chosen, 1000) for walk in walks))
+        done = await asyncio.gather(*(walk.walk(room.space, chosen, 1000, free) for walk in walks))
         assert sum(walk.jobs for walk in done) == 300
         assert await statuses(room) == {"pending": 300}
 
@@ -144,8 +150,44 @@ def test_what_was_done_before_something_broke_is_the_answer() -> None:
         await room.call("DEL", spoiled)
         await room.call("SET", spoiled, "no hash")
         revival, chosen = Revival(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
-        assert await revival.walk(room.space, chosen, 1000) == Revived(200, True)
+        assert await revival.walk(room.space, chosen, 1000, free) == Revived(200, True)
         with pytest.raises(RedisFault):
-            await revival.walk(room.space, chosen, 1000)
+            await revival.walk(room.space, chosen, 1000, free)
+
+    with_room(work)
+
+
+def test_a_walk_spends_each_step_before_it_is_made_also_where_it_finds_nothing() -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 401)
+        spent: list[int] = []
+
+        async def spend(units: int) -> None:
+            spent.append(units)
+
+        revival = Revival(room.backend.control, room.keys)
+        for name, most, wanted in (("nobody", 1, [0, 1, 1]), ("nobody", 1000, [4, 5, 5]), ("", 120, [4, 5, 2])):
+            spent.clear()
+            await revival.walk(room.space, Selection("killed", name, 0, ALL_MS), most, spend)
+            assert spent == wanted
+
+    with_room(work)
+
+
+def test_a_walk_that_has_spent_its_rate_answers_what_it_did_and_one_that_did_nothing_is_refused() -> None:
+    async def work(room: Room) -> None:
+        await jobs(room, 200)
+        left = [9]
+
+        async def spend(units: int) -> None:
+            if units > left[0]:
+                raise Refusal("rate_limited", "over")
+            left[0] -= units
+
+        revival, chosen = Revival(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
+        assert await revival.walk(room.space, chosen, 1000, spend) == Revived(100, True)
+        with pytest.raises(Refusal):
+            await revival.walk(room.space, chosen, 1000, spend)
+        assert await statuses(room) == {"pending": 100, "killed": 100}
 
     with_room(work)

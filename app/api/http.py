@@ -1,7 +1,8 @@
 """What every route shares: who calls, what they sent, how they are answered.
 
-Owns: the order in which a request is checked (path, method, key, scope, space, rate, media type, size, JSON), reading a
-body without ever holding more than its limit, and turning a Refusal, or a bug, into JSON. Never: knows what a job is.
+Owns: the order in which a request is checked (path, method, key, scope, space, rate, media type, size, JSON), what it
+spends of its key's rate, reading a body without ever holding more than its limit, and turning a Refusal, or a bug, into
+JSON. Never: knows what a job is.
 """
 
 import logging
@@ -19,7 +20,7 @@ from app.api.trail import HEADERS, REQUEST_ID
 from app.auth import Identity, Keyring, Rate
 from app.error import Refusal, invalid, space_not_found, too_large
 from app.inflate import ENCODINGS, inflate_aside
-from app.job import NESTING_MOST
+from app.job import NESTING_MOST, UNIT_BYTES
 from app.nesting import nested_deeper
 from app.settings import Settings
 
@@ -79,7 +80,7 @@ def refused(refusal: Refusal) -> Answer:
 class Call:
     """One request: its path parameters, headers, caller, and body."""
 
-    __slots__ = ("headers", "identity", "params", "receive", "scope", "space")
+    __slots__ = ("_rate", "_spent", "headers", "identity", "params", "receive", "scope", "space")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -88,6 +89,18 @@ class Call:
         self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
         self.identity: Identity
         self.space = ""
+        self._rate: Rate | None = None
+        self._spent = 0
+
+    async def spend_from(self, rate: Rate) -> None:
+        """Spend the first unit of work; more is spent from there, too. Refusal `rate_limited`."""
+        self._rate = rate
+        self._spent = await rate.spend(self.identity)
+
+    async def spend(self, units: int) -> None:
+        """Work beside the first unit, known only now; to be asked before anything is stored. Refusal `rate_limited`."""
+        if units and self._rate is not None:
+            self._spent = await self._rate.spend(self.identity, units, self._spent)
 
     def header(self, name: bytes) -> str:
         """A header's text, "" without it."""
@@ -136,7 +149,7 @@ class Call:
     async def body(self, limit_bytes: int, wire_bytes: int = 0, supported: Sequence[str] = (JSON,)) -> bytes:
         """The inflated body, valid UTF-8, of at most `limit_bytes` (`wire_bytes` before inflating, if given).
 
-        Refusals: unsupported_media_type, too_large, invalid_json. Raises ClientGone.
+        Refusals: unsupported_media_type, too_large, rate_limited, invalid_json. Raises ClientGone.
         """
         return await self.inflated(await self.sent(wire_bytes or limit_bytes, supported), limit_bytes)
 
@@ -149,9 +162,10 @@ class Call:
         return await self._read(limit_bytes)
 
     async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
-        """What the body stands for, valid UTF-8. Refusals: too_large, invalid_json."""
+        """What the body stands for, valid UTF-8; it is spent. Refusals: too_large, rate_limited, invalid_json."""
         encoding = self.header(b"content-encoding")
         whole = await inflate_aside(sent, encoding, limit_bytes) if encoding else sent
+        await self.spend(len(whole) // UNIT_BYTES)
         if not whole.isascii():
             try:
                 whole.decode()
@@ -269,7 +283,7 @@ class Gate:
             identity.require_space(call.space)
             if identity.is_root and not await self._exists(call.space):
                 raise space_not_found()
-        await self._rate.spend(identity)
+        await call.spend_from(self._rate)
 
 
 class Resource:

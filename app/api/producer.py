@@ -11,7 +11,7 @@ from app.api.shapes import Ended, RetriedMany
 from app.api.trail import trace_of
 from app.deletion import Deletion
 from app.error import job_not_found
-from app.job import BATCH_BYTES, KIB, TEXT_BYTES
+from app.job import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
 from app.revival import Revival
 from app.settings import Settings
 from app.store import Store
@@ -37,6 +37,7 @@ class Producer:
         jobs, many = decode_jobs(body)
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")
+        await call.spend((len(jobs) - 1) // UNIT_JOBS)
         digest = hashlib.sha256(body).hexdigest() if idem_key else ""
         trace = trace_of(call.headers)
         made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
@@ -63,7 +64,7 @@ class Producer:
     async def retry_many(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/retry"""
         request: RetryRequest = decode(RETRY, await call.body(8 * KIB))
-        done = await self._revival.walk(call.space, request.selection(), request.limit)
+        done = await self._revival.walk(call.space, request.selection(), request.limit, call.spend)
         return answer(RetriedMany(done.jobs, done.more))
 
     async def delete(self, call: Call) -> Answer:

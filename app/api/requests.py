@@ -18,6 +18,7 @@ from app.auth import SCOPES, SHORTHANDS
 from app.clock import MOST_MS, parse_ms
 from app.error import Refusal, invalid, too_large
 from app.job import (
+    BATCH_CLAIMS,
     BATCH_JOBS,
     HEADERS_BYTES,
     HEADERS_MOST,
@@ -185,6 +186,9 @@ def decode_jobs(body: bytes) -> tuple[list[NewJob], bool]:
         raise invalid("An array of jobs holds at least one.")
     if len(requests) > BATCH_JOBS:
         raise too_large(f"An array of jobs holds at most {BATCH_JOBS}.", "jobs", BATCH_JOBS, index=BATCH_JOBS)
+    if len(claims := [index for index, request in enumerate(requests) if request.claim]) > BATCH_CLAIMS:
+        text = f"An array of jobs claims at most {BATCH_CLAIMS} of them."
+        raise too_large(text, "claims", BATCH_CLAIMS, index=claims[BATCH_CLAIMS])
     return [_new_job(request, {"index": index}) for index, request in enumerate(requests)], True
 
 

@@ -1,10 +1,15 @@
 """The rate of a key, and browsers of other origins."""
 
+import gzip
+import hashlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.factories import Space, refused
 from tests.server import Server
@@ -62,6 +67,134 @@ def test_429_comes_after_403_and_before_the_body(redis_url: str) -> None:
         refused(space.all.get(other.jobs), 403, "wrong_space")
         refused(space.all.send("PUT", space.jobs), 405, "method_not_allowed")
         refused(space.all.post(space.jobs, content=b"{", headers={"content-type": "x"}), 429, "rate_limited")
+
+
+KIB = 1024
+SLOW = 60
+"""A rate so low that a process takes no unit in advance: then Redis has what each call spends."""
+
+
+@pytest.fixture(scope="module")
+def slow(redis_url: str) -> Iterator[Space]:
+    """A space whose keys have the rate SLOW."""
+    with Server(redis_url, JOBWIRE_RATE=str(SLOW)) as server:
+        yield Space(server)
+
+
+def spent(space: Space, path: str, **request: Any) -> int:
+    """The units that a call of a rested key spends; it goes through."""
+    key = f"{space.server.prefix}:rate:{hashlib.sha256((space.all.key or '').encode()).hexdigest()}"
+    with redis.Redis.from_url(space.server.redis_url) as client:
+        client.delete(key)
+        answer = space.all.post(path, **request)
+        assert answer.status_code in (200, 201), answer.text
+        counts: Any = client.hmget(key, "count", "before")
+        client.delete(key)
+    return sum(map(int, counts))
+
+
+@pytest.mark.parametrize(("jobs", "units"), [(1, 1), (10, 1), (11, 2), (20, 2), (21, 3), (511, 52), (1000, SLOW)])
+def test_every_further_ten_jobs_of_a_create_are_a_unit(slow: Space, jobs: int, units: int) -> None:
+    assert spent(slow, slow.jobs, json=[{"name": "x"}] * jobs) == units
+
+
+@pytest.mark.parametrize(("size", "units"), [(64 * KIB - 1, 1), (64 * KIB, 2), (1000 * KIB, 16)])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_every_64_kib_of_a_body_are_a_unit_however_it_was_packed(
+    slow: Space, size: int, units: int, encoding: str
+) -> None:
+    body = b'{"name":"x","payload":"%s"}' % (b"y" * (size - 25))
+    if encoding:
+        assert spent(slow, slow.jobs, content=gzip.compress(body), headers={"content-encoding": encoding}) == units
+    else:
+        assert spent(slow, slow.jobs, content=body) == units
+
+
+def test_other_calls_are_spent_by_their_bodies_too(slow: Space) -> None:
+    job = {"id": slow.server.root.post(slow.jobs, json={"name": "x", "claim": True}).json()["id"]}
+    assert spent(slow, f"/jobs/{job['id']}/logs", json=["y" * 1000] * 200) == 4
+    assert spent(slow, f"/jobs/{job['id']}/checkpoint", json={"x": "y" * 100 * KIB}) == 2
+    assert spent(slow, f"/jobs/{job['id']}/keepalive") == 1
+    assert spent(slow, f"/jobs/{job['id']}/complete", json="y" * 200 * KIB) == 4
+
+
+def test_a_retry_of_many_is_spent_by_the_jobs_that_it_may_let_run_again(slow: Space) -> None:
+    root = slow.server.root
+    dead = root.post(slow.jobs, json=[{"name": "dead"}] * 30).json()
+    for job in dead:
+        assert root.post(f"/jobs/{job['id']}/kill").status_code == 200
+    assert spent(slow, f"{slow.jobs}/retry", json={"status": "killed", "limit": 10}) == 1
+    assert spent(slow, f"{slow.jobs}/retry", json={"status": "killed", "limit": 20}) == 2
+    assert spent(slow, f"{slow.jobs}/retry", json={"status": "killed"}) == 5
+
+
+def test_a_rested_key_gets_any_single_call_through(redis_url: str) -> None:
+    with Server(redis_url, JOBWIRE_RATE="3") as server:
+        space = Space(server)
+        whole = [{"name": "x", "payload": "y" * 8000}] * 1000
+        assert space.all.post(space.jobs, json=whole).status_code == 201
+
+
+def test_a_key_that_is_over_once_its_work_is_known_stores_nothing_and_is_told_when_to_come_back(redis_url: str) -> None:
+    with Server(redis_url, JOBWIRE_RATE="20") as server:
+        space = Space(server)
+        many = [{"name": "x"}] * 200
+        assert space.all.post(space.jobs, json=many).status_code == 201
+        for request in ({"content": b"[" + b" " * 20 * 64 * KIB}, {"json": many}):
+            answer = space.all.post(space.jobs, **request)
+            refused(answer, 429, "rate_limited")
+        assert server.root.get(space.jobs).headers["x-total-count"] == "200"
+        for _ in range(3):
+            # The first time it may be the first unit that was refused, and the rest not known.
+            time.sleep(int(answer.headers["retry-after"]))
+            answer = space.all.post(space.jobs, json=many)
+            if answer.status_code == 201:
+                break
+        assert answer.status_code == 201
+
+
+def test_the_first_unit_is_taken_before_the_body_is_looked_at_and_the_rest_before_the_json(redis_url: str) -> None:
+    with Server(redis_url, JOBWIRE_RATE="20") as server:
+        space = Space(server)
+        refused(space.all.post(space.jobs, content=b"{", headers={"content-type": "x"}), 415, "unsupported_media_type")
+        refused(space.all.post(space.jobs, content=b"{" * 9 * KIB * KIB), 413, "too_large")
+        answers = [space.all.post(space.jobs, content=b"{" * 64 * 12 * KIB).json()["code"] for _ in range(20)]
+        assert answers[0] == "invalid_json"
+        assert set(answers) == {"invalid_json", "rate_limited"}
+
+
+def test_work_is_held_to_the_rate_over_two_processes_within_a_tenth(redis_url: str) -> None:
+    with (
+        Server(redis_url, JOBWIRE_RATE=str(RATE)) as one,
+        Server(redis_url, prefix=one.prefix, root_key=one.root_key, JOBWIRE_RATE=str(RATE)) as two,
+    ):
+        space = Space(one)
+        callers = [one.caller(space.all.key), two.caller(space.all.key)] * 2
+        begin = time.monotonic() + 1.2
+        end = begin + 3
+        body = [{"name": "x"}] * 50
+
+        def worker(number: int) -> int:
+            passed = 0
+            while time.monotonic() < end:
+                status = callers[number].post(space.jobs, json=body).status_code
+                passed += status == 201 and time.monotonic() >= begin
+            return passed
+
+        with ThreadPoolExecutor(len(callers)) as threads:
+            passed = sum(threads.map(worker, range(len(callers))))
+        assert passed * 5 <= 1.1 * RATE * 3
+
+
+def test_a_create_claims_at_most_a_hundred_jobs(space: Space) -> None:
+    claimed, plain = {"name": "x", "claim": True}, {"name": "x"}
+    batch = [plain, *[claimed] * 101, plain]
+    body = refused(space.all.post(space.jobs, json=batch), 413, "too_large")
+    assert body["limit"] == {"claims": 100}
+    assert body["index"] == 101
+    assert space.all.get(space.jobs).json() == []
+    made = space.all.post(space.jobs, json=[plain, *[claimed] * 100, plain])
+    assert [job["status"] for job in made.json()] == ["pending", *["delivered"] * 100, "pending"]
 
 
 PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key, x-lease-token"}

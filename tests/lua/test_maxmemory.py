@@ -154,7 +154,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
-    "rate_take": lambda room: ([room.keys.rate("x")], [100, 10]),
+    "rate_take": lambda room: ([room.keys.rate("x")], [100, 10, 1, 1]),
     "ready_probe": lambda room: ([room.keys.probe], []),
     "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),
     "space_due": lambda room: ([room.hash], [KEEP_MS]),
