@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "lease_lost": Kind(409, 1008),
     "invalid_state": Kind(409, 1008),
     "idempotency_mismatch": Kind(422, 1008),
+    "space_full": Kind(503, 1013),
     "unavailable": Kind(503, 1013),
     "outcome_unknown": Kind(503, 1013),
     "internal": Kind(500, 1011),
@@ -65,6 +66,12 @@ class Refusal(Exception):
 def unavailable(why: str) -> Refusal:
     """Redis cannot do it now, and nothing was done."""
     return Refusal("unavailable", why, headers={"retry-after": "1"})
+
+
+def space_full(most_bytes: int) -> Refusal:
+    """What the space's jobs and events may take is taken; room comes when jobs are removed."""
+    text = f"The jobs and events of this space take the {most_bytes} bytes that they may: remove some, or wait."
+    return Refusal("space_full", text, headers={"retry-after": "10"}, limit={"spaceBytes": most_bytes})
 
 
 def outcome_unknown() -> Refusal:

@@ -1,4 +1,6 @@
-"""How near Redis is to its memory limit: logs are refused before the state of jobs would be.
+"""How near Redis is to its memory limit: what is new is refused before what would end work that has begun.
+
+New are log lines, jobs and custom events.
 
 A Redis that does not tell how full it is refuses by itself.
 Never: asks more than once a second, unless what was sent since then may have used up what was left.
@@ -10,11 +12,11 @@ from app.error import unavailable
 from app.link import Link, RedisFault
 
 SHARE = 0.9
-"""The part of `maxmemory` that logs may fill."""
+"""The part of `maxmemory` that what is new may fill."""
 
 FRESH_S = 1.0
 COST = 1.5
-"""Redis bytes that a byte of an append may take, its overhead included."""
+"""Redis bytes that a byte of what is new may take, its overhead included."""
 
 
 class Headroom:
@@ -27,14 +29,14 @@ class Headroom:
         self._asking = asyncio.Lock()
 
     async def take(self, size_bytes: int) -> None:
-        """Return if that much may be appended; Refusal `unavailable` when Redis is almost full."""
+        """Return if that much may be stored; Refusal `unavailable` when Redis is almost full."""
         if not self._knows(size_bytes):
             async with self._asking:
                 if not self._knows(size_bytes):
                     await self._ask()
         self._left_bytes -= size_bytes * COST
         if self._left_bytes < 0:
-            raise unavailable("Redis is almost out of memory: logs are refused so that jobs go on.")
+            raise unavailable("Redis is almost out of memory: what is new is refused, so that what runs can end.")
 
     def _knows(self, size_bytes: int) -> bool:
         fresh = asyncio.get_running_loop().time() - self._asked_s < FRESH_S

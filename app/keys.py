@@ -25,7 +25,7 @@ class Keys:
         return f"{self.prefix}:token:{digest}"
 
     def rate(self, digest: str) -> str:
-        """Hash: the token bucket of one key."""
+        """Hash: the units of work of one key in this second and the one before."""
         return f"{self.prefix}:rate:{digest}"
 
     def space(self, space: str) -> str:
@@ -37,8 +37,12 @@ class Keys:
         return f"{self.prefix}:{{{space}}}:tokens"
 
     def idem(self, space: str, key: str) -> str:
-        """Hash: what a create under this Idempotency-Key did."""
+        """String: what a create under this Idempotency-Key did."""
         return f"{self.prefix}:{{{space}}}:idem:{key}"
+
+    def batch(self, space: str, first: str) -> str:
+        """Hash: key and left, the Idempotency-Key of a create of several jobs, and how many of them there are still."""
+        return f"{self.prefix}:{{{space}}}:batch:{first}"
 
     def job(self, space: str, job: str) -> str:
         """Hash: one job, a field per attribute."""

@@ -98,13 +98,13 @@ class Followed(NamedTuple):
 class Logs:
     """Logs of all jobs. `control` carries small calls, `bulk` large ones."""
 
-    def __init__(self, control: Link, bulk: Link, keys: Keys, settings: Settings) -> None:
+    def __init__(self, control: Link, bulk: Link, keys: Keys, settings: Settings, *, headroom: Headroom) -> None:
         self._control = control
         self._bulk = bulk
         self._keys = keys
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
-        self._headroom = Headroom(control)
+        self._headroom = headroom
         self.damage = Damage()
         self._sealer = Sealer(bulk, keys, settings, self.damage)
         self._quota = Quota(control, keys, settings.space_log_bytes)

@@ -23,6 +23,7 @@ from app.deletion import Deletion
 from app.epoch import Epoch
 from app.expiry import LeaseExpiry
 from app.guard import Guard
+from app.headroom import Headroom
 from app.history import History
 from app.hosts import Hosts
 from app.keys import Keys
@@ -65,8 +66,9 @@ class Backend:
         self.bulk = link(name="bulk")
         self.clock = RedisClock(self.control)
         self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, greet=greet)
-        self.store = Store(self.control, self.bulk, self.keys, self.clock, settings)
-        self.logs = Logs(self.control, self.bulk, self.keys, settings)
+        headroom = Headroom(self.control)
+        self.store = Store(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
+        self.logs = Logs(self.control, self.bulk, self.keys, settings, headroom=headroom)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)

@@ -202,7 +202,7 @@ class Route:
 EXPIRED: Sequence[str] = ("delivery_timeout", "retried", "dead")
 Moves = Iterable[tuple[str, int]]
 MOVES: dict[str, Callable[[Sequence[Any], Sequence[Any]], Moves]] = {
-    "job_create": lambda args, rest: [("created", args[0]), ("delivered", sum(map(bool, args[12::10])))],
+    "job_create": lambda args, rest: [("created", args[0]), ("delivered", sum(map(bool, args[13::10])))],
     "job_poll": lambda args, rest: [("delivered", len(rest))],
     "job_claim": lambda args, rest: [("delivered", 1)],
     "job_ack": lambda args, rest: [("started", 1)],

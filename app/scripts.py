@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from app import metrics
-from app.error import Refusal, invalid, job_not_found, space_not_found, unavailable
+from app.error import Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.link import Command, Link, RedisFault, ScriptUnknown, Word
 
 INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
@@ -80,6 +80,7 @@ WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
     "mismatch": lambda rest: Refusal(
         "idempotency_mismatch", "This Idempotency-Key was used before, with another body."
     ),
+    "space_full": lambda rest: space_full(int(rest[0])),
     "no_callback": lambda rest: invalid("The job has no callbackUrl."),
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }

@@ -43,7 +43,7 @@ class Settings:
     )
     public_url: str = knob("JOBWIRE_PUBLIC_URL", "", "Where clients reach us, for realtimeUrl; else the Host header.")
     origins: tuple[str, ...] = knob("JOBWIRE_ORIGINS", ("*",), "Origins of browsers that may call, comma-separated.")
-    rate: int = knob("JOBWIRE_RATE", 1000, "Requests per second and key, over all processes; 0 = off.", least=0)
+    rate: int = knob("JOBWIRE_RATE", 1000, "Units of work per second and key, over all processes; 0 = off.", least=0)
     retention_s: int = knob(
         "JOBWIRE_RETENTION",
         604_800,
@@ -105,6 +105,9 @@ class Settings:
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
+    )
+    space_bytes: int = knob(
+        "JOBWIRE_SPACE_BYTES", 0, "Bytes that jobs and events of a space may take; 0 = no bound.", least=0
     )
     space_log_bytes: int = knob(
         "JOBWIRE_SPACE_LOG_BYTES", 0, "Log bytes kept per space, before compression; 0 = no bound.", least=0

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from app.error import invalid, job_not_found
+from app.headroom import Headroom
 from app.job import (
     EVENTS_ANSWERED,
     EVENTS_ANSWERED_BYTES,
     IDEMPOTENCY_MS,
+    JOB_BYTES,
     is_ulid,
     new_job_ids,
     new_lease_token,
@@ -102,11 +104,15 @@ class Events(NamedTuple):
 class Store:
     """Jobs of all spaces. `control` carries small calls, `bulk` large answers."""
 
-    def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+    def __init__(
+        self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings, *, headroom: Headroom
+    ) -> None:
         self._control = control
         self._bulk = bulk
         self._keys = keys
         self._clock = clock
+        self._headroom = headroom
+        self._space_bytes = settings.space_bytes
         self._late_ms = int(settings.redis_timeout_s * 1000)
         self._retention_ms = settings.retention_s * 1000
         self._keep_ms = self._retention_ms + BACKSTOP_MS
@@ -142,11 +148,13 @@ class Store:
 
         `trace` is the traceparent that they belong to.
 
-        Refusals: space_not_found, idempotency_mismatch, invalid_request for a scheduledFor that has passed.
+        Refusals: space_not_found, idempotency_mismatch, space_full, unavailable when Redis is almost full,
+        invalid_request for a scheduledFor that passed more than a minute ago.
         """
+        await self._headroom.take(sum(JOB_BYTES + len(job.payload) + len(job.callback_headers) for job in jobs))
         ids = new_job_ids(space, self._clock.now_ms(), len(jobs))
         tokens = [new_lease_token() if job.claim else "" for job in jobs]
-        args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS]
+        args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._space_bytes]
         for id_, job, token in zip(ids, jobs, tokens, strict=True):
             due = "" if job.scheduled_ms is None else job.scheduled_ms
             args += (id_, job.name, job.payload, job.max_retries, job.timeout_s, due)
@@ -158,13 +166,13 @@ class Store:
         reply = await self._scripts.raw("job_create", [space_key, idem], args)
         if reply[0] == b"past":
             index = {"index": reply[1]} if len(jobs) > 1 else {}
-            raise invalid("scheduledFor is not in the future.", **index)
+            raise invalid("scheduledFor is more than a minute ago.", **index)
         if reply[0] == b"replay":
             made = [entry.partition(":") for entry in reply[2].decode().split(",")]
             return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
         at_ms = int(done[0])
-        if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or job.scheduled_ms is not None]:
+        if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or (job.scheduled_ms or 0) > at_ms]:
             self._hint_due(space, min(dues))
         return Created(ids, tokens, at_ms, False)
 
@@ -229,8 +237,12 @@ class Store:
         return await self._renewing("job_checkpoint", space, job, token, checkpoint)
 
     async def event(self, space: str, job: str, token: str, data: bytes) -> Renewed:
-        """A custom event (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
-        return await self._renewing("job_event", space, job, token, data)
+        """A custom event (JSON).
+
+        Refusals: job_not_found, lease_lost, invalid_state, space_full, unavailable when Redis is almost full.
+        """
+        await self._headroom.take(len(data))
+        return await self._renewing("job_event", space, job, token, data, self._space_bytes)
 
     async def keepalive(self, space: str, job: str, token: str) -> Renewed:
         """The lease anew. Refusals: job_not_found, lease_lost, invalid_state."""

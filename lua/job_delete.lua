@@ -3,7 +3,7 @@
 -- ARGV[1] id     the job
 -- Replies: {'ok'} | {'no_job'} | {'state', status}
 -- Events: none
--- Cost: about 20 commands; works at maxmemory
+-- Cost: about 25 commands; works at maxmemory
 -- include: clock
 -- include: job
 -- include: lease
@@ -19,4 +19,5 @@ if not job then return { 'no_job' } end
 if job.status ~= 'completed' and job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
 
 remove(space, id, job, now)
+settle(space)
 return { 'ok' }

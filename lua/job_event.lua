@@ -3,15 +3,17 @@
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the event's data
--- Replies: {'ok', status, lease end or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- ARGV[4] bytes  that jobs and events of the space may take, 0 for no bound
+-- Replies: {'ok', status, lease end or false} | {'no_job'} | {'lease_lost', status} | {'state', status} |
+--          {'space_full', bytes}
 -- Events: event
--- Cost: 10 commands
+-- Cost: about 12 commands
 -- include: clock
 -- include: job
 -- include: emit
 -- include: lease
 local space_key = KEYS[1]
-local id, token, data = ARGV[1], ARGV[2], ARGV[3]
+local id, token, data, most_bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
@@ -19,6 +21,9 @@ local job = read_job(space .. 'job:' .. id)
 local refusal = fence(job, token)
 if refusal then return refusal end
 if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
+if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + #data > most_bytes then
+  return { 'space_full', most_bytes }
+end
 
 emit(space, id, job, 'event', data, next_feed(space), now, 'null')
 redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)

@@ -5,7 +5,7 @@
 -- ARGV[3] JSON   the progress
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: none; a message of type progress on both channels, with the seqs of the events before it
--- Cost: 8 commands; works at maxmemory
+-- Cost: 8 commands, up to 4 more for a long progress; works at maxmemory
 -- include: clock
 -- include: job
 -- include: emit
@@ -22,6 +22,14 @@ if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', 
 
 local lease_end = renew(space, id, job, now)
 redis.call('HSET', job.key, 'progress', progress, 'progressAt', now, 'updatedAt', now)
+if job.bytes and #progress > PROGRESS_FREE_BYTES then
+  local over = #progress - PROGRESS_FREE_BYTES
+  local held = tonumber(redis.call('HGET', job.key, 'progressBytes') or 0)
+  if over > held then
+    hold(space, job, over - held)
+    redis.call('HSET', job.key, 'progressBytes', over)
+  end
+end
 local text = message(id, job, 'progress', progress, redis.call('HGET', space_key, 'seq'), now, 'null')
 redis.call('PUBLISH', space .. 'live:' .. id, text)
 redis.call('PUBLISH', space .. 'live', text)

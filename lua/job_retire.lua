@@ -5,7 +5,7 @@
 -- ARGV[2] ms     how long an ended job is kept; '' takes any job, whatever its status, for its space goes
 -- Replies: {'ok', id, ...}
 -- Events: none
--- Cost: about 20 commands a job; works at maxmemory
+-- Cost: about 25 commands a job; works at maxmemory
 -- include: clock
 -- include: job
 -- include: lease
@@ -23,4 +23,5 @@ else
   ids = redis.call('ZRANGE', space .. 'jobs', 0, most - 1)
 end
 for _, id in ipairs(ids) do remove(space, id, read_job(space .. 'job:' .. id), now) end
+settle(space)
 return { 'ok', unpack(ids) }

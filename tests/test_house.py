@@ -262,6 +262,7 @@ def test_every_key_stands_in_the_docs() -> None:
             "job": "J",
             "digest": "<sha256>",
             "key": "<key>",
+            "first": "<first>",
             "name": "<name>",
             "status": "<status>",
         }

@@ -131,7 +131,7 @@ def created_answer(
 ) -> JobAnswer:
     """The job object of a job as it was when it was created."""
     at = rfc3339(at_ms)
-    status = "delivered" if token else "pending" if job.scheduled_ms is None else "scheduled"
+    status = "delivered" if token else "scheduled" if (job.scheduled_ms or 0) > at_ms else "pending"
     return JobAnswer(
         id=id_,
         space_id=space,

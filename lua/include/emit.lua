@@ -19,19 +19,34 @@ local function next_feed(space)
   return redis.call('HINCRBY', space .. 'space', 'seq', 1)
 end
 
+-- What a job takes of what its space may hold, whose `bytes` are the sum over its jobs: its events (eventBytes) and all
+-- else (bytes). The latter is JOB_BYTES, which any job costs, and the lengths of its name, payload, callback's URL and
+-- headers, result, newest checkpoint, and what its longest progress has over PROGRESS_FREE_BYTES. A job that is older
+-- than this count has no `bytes` and is never counted. JOB_BYTES stands in app/job.py, too.
+local JOB_BYTES = 1024
+local PROGRESS_FREE_BYTES = 256
+
+-- hold(...): so many bytes more of what is no event.
+local function hold(space, job, more)
+  if not job.bytes or more == 0 then return end
+  redis.call('HINCRBY', space .. 'space', 'bytes', more)
+  redis.call('HINCRBY', job.key, 'bytes', more)
+end
+
 -- emit(...): moves job.event_seq and job.event_bytes, which the caller stores with the rest of the job.
 local function emit(space, id, job, kind, data, feed, now, counted)
   local events = job.key .. ':events'
   -- Twice used, and a number costs as much to spell as the rest of a text to join.
   local at, position = string.format('%d', now), string.format('%d', feed)
   local item = '["' .. kind .. '",' .. at .. ',' .. data .. ',"' .. job.status .. '"]'
-  local kept = redis.call('RPUSH', events, item)
+  local kept, before = redis.call('RPUSH', events, item), job.event_bytes
   job.event_seq = job.event_seq + 1
-  job.event_bytes = job.event_bytes + #item
+  job.event_bytes = before + #item
   while kept > 1 and (kept > EVENTS_MOST or job.event_bytes > EVENTS_BYTES_MOST) do
     job.event_bytes = job.event_bytes - #redis.call('LPOP', events)
     kept = kept - 1
   end
+  if job.bytes then redis.call('HINCRBY', space .. 'space', 'bytes', job.event_bytes - before) end
   local text = message(id, job, kind, data, position, at, counted)
   local small = text
   if #data > SMALL_BYTES then small = message(id, job, kind, 'null,"omitted":true', position, at, counted) end

@@ -12,6 +12,7 @@ local function finish(space, id, job, status, data, result, now, keep_ms)
   redis.call('ZADD', space .. 'ended', now, id)
   redis.call('ZADD', space .. 'log_work', now + LOG_REST_MS, id)
   emit(space, id, job, status, data, next_feed(space), now, counts(space))
+  hold(space, job, #result)
   redis.call('HSET', job.key, 'status', status, 'result', result, 'completedAt', now, 'updatedAt', now,
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   redis.call('PEXPIRE', job.key, keep_ms)

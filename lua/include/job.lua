@@ -1,7 +1,7 @@
 -- read_job(key): what every transition asks of a job's hash, or nil without one.
 local function read_job(key)
   local field = redis.call('HMGET', key, 'status', 'name', 'attemptNumber', 'maxRetries', 'timeoutSeconds',
-    'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes')
+    'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes')
   if not field[1] then return nil end
   return {
     key = key,
@@ -15,6 +15,7 @@ local function read_job(key)
     deliveries = tonumber(field[8] or 0),
     event_seq = tonumber(field[9]),
     event_bytes = tonumber(field[10]),
+    bytes = field[11] and tonumber(field[11]),
   }
 end
 

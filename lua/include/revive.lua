@@ -3,6 +3,7 @@
 local function revive(space, id, job, now)
   redis.call('ZREM', space .. 'ended', id)
   redis.call('ZADD', space .. 'log_work', now, id)
+  hold(space, job, -redis.call('HSTRLEN', job.key, 'result'))
   disarm(space, id, job.key)
   redis.call('PERSIST', job.key)
   redis.call('PERSIST', job.key .. ':events')

@@ -56,7 +56,7 @@ class Room:
         """A new job's id."""
         (id_,) = new_job_ids(self.space, 1_700_000_000_000, 1)
         job = [id_, f"n{next(self._numbers) % 3}", '{"a":1}', retries, timeout_s, due_ms, url, "", "", token]
-        assert self.run("job_create", [self.hash, self.hash], [1, "", 1000, *job])[0] == b"ok"
+        assert self.run("job_create", [self.hash, self.hash], [1, "", 1000, 0, *job])[0] == b"ok"
         return id_
 
     def job_in(self, status: str, **more: Any) -> str:

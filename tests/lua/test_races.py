@@ -1,5 +1,6 @@
 """Each script with many callers at once: what may happen once happens once, and nothing is lost or doubled."""
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_of_many_creates_under_one_key_one_creates(room: Room) -> None:
     def call(_: int) -> list[Any]:
         ids = new_job_ids(room.space, 1_700_000_000_000, 3)
         jobs = [word for id_ in ids for word in (id_, "n", "null", 3, 300, "", "", "", "", "")]
-        return room.run("job_create", [room.hash, idem], [3, "digest", 60_000, *jobs])
+        return room.run("job_create", [room.hash, idem], [3, "digest", 60_000, 0, *jobs])
 
     replies = room.race(call)
     assert words(replies) == {b"ok": 1, b"replay": CALLERS - 1}
@@ -86,7 +87,11 @@ def test_many_polls_hand_each_job_out_once(room: Room) -> None:
 def test_many_calls_of_a_worker_all_count(room: Room, script: str) -> None:
     job = room.job_in("running")
     before = len(room.events(job))
-    replies = room.race(lambda n: room.on(script, job, *([] if script == "job_keepalive" else [f'{{"n":{n}}}'])))
+
+    def arguments(number: int) -> list[Any]:
+        return {"job_keepalive": [], "job_event": [f'{{"n":{number}}}', 0]}.get(script, [f'{{"n":{number}}}'])
+
+    replies = room.race(lambda n: room.on(script, job, *arguments(n)))
     assert words(replies) == {b"ok": CALLERS}
     kept = {"job_checkpoint": "checkpoint", "job_event": "event"}.get(script)
     assert room.events(job)[before:] == ([kept] * CALLERS if kept else [])
@@ -176,7 +181,7 @@ def test_deleting_a_job_spares_an_idempotency_key_that_was_used_again_since(room
         room.redis.delete(idem)
         (id_,) = new_job_ids(room.space, 1_700_000_000_000, 1)
         job = [id_, "n", "null", 3, 300, "", "", "", "", ""]
-        assert room.run("job_create", [room.hash, idem], [1, digest, 60_000, *job])[0] == b"ok"
+        assert room.run("job_create", [room.hash, idem], [1, digest, 60_000, 0, *job])[0] == b"ok"
     listed: Any = room.redis.zrange(room.keys.jobs(room.space), 0, -1)
     first, second = (id_.decode() for id_ in listed)
     for job_id, left in ((first, 1), (second, 0)):
@@ -203,7 +208,7 @@ def test_readers_see_a_job_as_it_is_at_one_moment(room: Room) -> None:
 
     def call(number: int) -> None:
         if number % 2:
-            room.on("job_event", job, f"{number}")
+            room.on("job_event", job, f"{number}", 0)
             return
         reply = room.run("job_read", [room.hash], [job, 1000, 2**22])
         fields = dict(zip(reply[1][::2], reply[1][1::2], strict=True))
@@ -230,8 +235,21 @@ def test_counts_of_a_space_add_up_at_every_moment(room: Room) -> None:
 
 
 def test_many_takers_of_a_rate_get_no_more_than_it_together(room: Room) -> None:
-    replies = room.race(lambda _: room.run("rate_take", [room.keys.rate("x")], [100, 10]))
+    replies = room.race(lambda _: room.run("rate_take", [room.keys.rate("x")], [100, 10, 1, 1]))
     assert 95 <= sum(reply[1] for reply in replies) <= 110
+
+
+def test_who_needs_more_of_a_rate_than_is_free_takes_nothing_and_is_told_when_to_come_back(room: Room) -> None:
+    key = [room.keys.rate("x")]
+    assert room.run("rate_take", key, [100, 60, 60, 60])[:2] == [b"ok", 60]
+    _, granted, wait_ms = room.run("rate_take", key, [100, 50, 50, 60])
+    assert granted == 0
+    assert 1 <= wait_ms <= 2000
+    assert room.run("rate_take", key, [100, 40, 40, 40])[1] == 40
+    deadline = time.monotonic() + wait_ms / 1000 + 2
+    while not (granted := room.run("rate_take", key, [100, 60, 60, 60])[1]):
+        assert time.monotonic() < deadline
+    assert granted == 60
 
 
 def test_one_of_many_sweepers_works_and_only_it_can_let_go(room: Room) -> None:
