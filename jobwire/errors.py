@@ -30,7 +30,7 @@ class Outage(JobwireError):
 
 
 class NotDone(Outage):
-    """Certainly nothing was done (refused connection, 503 `unavailable`, 429): any call may be repeated."""
+    """Certainly nothing was done (no connection, 503 `unavailable` or `space_full`, 429): any call may be repeated."""
 
 
 class OutcomeUnknown(Outage):
@@ -73,7 +73,7 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None) -> Jobw
     code = str(details.get("code", "")) or f"http_{status}"
     message = str(details.get("error", "")) or f"The server answered {status}"
     pause_s = _seconds(retry_after)
-    if status == 429 or (status == 503 and code == "unavailable"):
+    if status == 429 or (status == 503 and code in ("unavailable", "space_full")):
         return NotDone(message, retry_after_s=pause_s)
     if status >= 500:
         return OutcomeUnknown(message, retry_after_s=pause_s)

@@ -132,7 +132,7 @@ REFUSED = [
     for code in found["description"].split("`")[1::2]
     if status >= "4" and code not in ALWAYS_ELSEWHERE
 ]
-SPECIAL = {"rate_limited", "invalid_state", "idempotency_mismatch"}
+SPECIAL = {"rate_limited", "invalid_state", "idempotency_mismatch", "space_full"}
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,20 @@ def test_every_call_is_refused_over_the_rate() -> None:
                 assert reply.headers["retry-after"]
 
     with_room(work, rate=1)
+
+
+def test_every_call_that_brings_something_new_is_refused_by_a_full_space() -> None:
+    async def work(room: Room) -> None:
+        async with room.client() as client:
+            here = await stage(client)
+            await client.post(f"/jobs/{here.job}/claim")
+            await client.post(f"/jobs/{here.job}/checkpoint", json={"x": "y" * 5000})
+            for operation in [operation for operation, code in REFUSED if code == "space_full"]:
+                reply = await send(client, operation, provoked(here, operation, "token_not_found"))
+                assert (reply.status_code, reply.json()["code"]) == (503, "space_full")
+                assert reply.json()["limit"] == {"spaceBytes": 5000}
+
+    with_room(work, space_bytes=5000)
 
 
 # Random calls against the service itself

@@ -46,6 +46,7 @@ BODY = ("unsupported_media_type", "too_large", "invalid_json")
 CHECKED = (*BODY, "invalid_request")
 LEASED = ("job_not_found", "lease_lost", "invalid_state")
 IDEMPOTENT = ("idempotency_mismatch",)
+NEW = ("space_full",)
 
 RESIZE = {"name": "resize", "payload": {"image": 7}, "maxRetries": 2}
 PROGRESS = {"percent": 40, "message": "scaling", "subProgress": {"upload": {"percent": 10}}}
@@ -125,7 +126,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         JobAnswer | list[JobAnswer],
         JobRequest | Jobs,
         201,
-        (*CHECKED, *IDEMPOTENT),
+        (*CHECKED, *IDEMPOTENT, *NEW),
         (KEY, TRACE),
         example=RESIZE,
     ),
@@ -204,7 +205,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needed=True,
         example={"page": 7},
     ),
-    ("POST", "/jobs/{job_id}/event"): worker("Add an event of one's own.", Any, example={"found": 3}),
+    ("POST", "/jobs/{job_id}/event"): worker("Add an event of one's own.", Any, Renewed, *NEW, example={"found": 3}),
     ("POST", "/jobs/{job_id}/complete"): worker("Done; the body is the result.", Any, Ended, example={"width": 640}),
     ("POST", "/jobs/{job_id}/fail"): worker(
         "This attempt failed.", FailRequest, Failed, "invalid_request", example={"error": "out of memory"}

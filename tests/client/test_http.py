@@ -51,6 +51,7 @@ def test_a_server_that_never_answers_is_not_waited_for_for_ever() -> None:
     ("status", "code", "kind"),
     [
         (503, "unavailable", NotDone),
+        (503, "space_full", NotDone),
         (503, "outcome_unknown", OutcomeUnknown),
         (429, "rate_limited", NotDone),
         (500, "internal", OutcomeUnknown),

@@ -196,6 +196,46 @@ def test_a_time_is_read_with_any_offset_and_cut_to_milliseconds(space: Space) ->
         assert space.get(job)["scheduledFor"] == answered
 
 
+@pytest.mark.parametrize("ago_s", [0, 1, 40])
+def test_a_time_up_to_a_minute_ago_is_now(space: Space, ago_s: int) -> None:
+    sent = in_future(seconds=-ago_s)
+    first = space.create(scheduledFor=sent)
+    second = space.all.post(space.jobs, json=[{"name": "b", "scheduledFor": sent}, {"name": "c"}]).json()[0]
+    for job in (first, second):
+        assert job["status"] == "pending"
+        assert at(job["scheduledFor"]) == at(sent).replace(microsecond=at(sent).microsecond // 1000 * 1000)
+        stored = space.get(job)
+        assert {name: stored[name] for name in OBJECT} == {name: job[name] for name in OBJECT}
+        assert space.events(job) == ["created"]
+    assert [job["id"] for job in space.poll(count=2)] == [first["id"], second["id"]]
+    assert space.server.root.get(f"/spaces/{space.id}").json()["counts"]["scheduled"] == 0
+
+
+def test_a_time_more_than_a_minute_ago_is_400(space: Space) -> None:
+    wrong = {"name": "x", "scheduledFor": in_future(seconds=-61)}
+    refused(space.all.post(space.jobs, json=wrong), 400, "invalid_request")
+    body = refused(space.all.post(space.jobs, json=[{"name": "a"}, wrong]), 400, "invalid_request")
+    assert body["index"] == 1
+    assert space.all.get(space.jobs).json() == []
+
+
+def test_claimed_and_other_jobs_of_a_batch_are_what_they_would_be_alone(space: Space) -> None:
+    batch = [{"name": "a", "claim": True}, {"name": "b"}, {"name": "c", "scheduledFor": in_future()}]
+    made = space.all.post(space.jobs, json=[*batch, {"name": "d", "claim": True, "timeoutSeconds": 60}]).json()
+    assert [job["status"] for job in made] == ["delivered", "pending", "scheduled", "delivered"]
+    for job in made:
+        stored = space.get(job)
+        assert {name: stored[name] for name in OBJECT} == {name: job[name] for name in OBJECT}
+        assert space.events(job) == ["created", *(["delivered"] if "leaseToken" in job else [])]
+    counts = space.server.root.get(f"/spaces/{space.id}").json()["counts"]
+    assert {status: count for status, count in counts.items() if count} == {
+        "delivered": 2, "pending": 1, "scheduled": 1
+    }  # fmt: skip
+    assert space.poll(count=5)[0]["id"] == made[1]["id"]
+    for job in (made[0], made[3]):
+        space.do(job, "complete", token=job["leaseToken"])
+
+
 def test_a_claimed_job_is_born_delivered_with_a_lease(space: Space) -> None:
     job = space.create(claim=True)
     assert job["status"] == "delivered"

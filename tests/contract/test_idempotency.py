@@ -20,11 +20,12 @@ def create(space: Space, body: Any, key: str = "k") -> Any:
         [{"name": "a"}, {"name": "b"}],
         {"name": "x", "claim": True},
         {"name": "x", "scheduledFor": "SOON"},
+        {"name": "x", "scheduledFor": "JUST NOW"},
     ],
 )
 def test_the_same_request_again_is_answered_like_the_first_and_does_nothing(space: Space, body: Any) -> None:
     if isinstance(body, dict) and "scheduledFor" in body:
-        body = {**body, "scheduledFor": in_future()}
+        body = {**body, "scheduledFor": in_future() if body["scheduledFor"] == "SOON" else in_future(seconds=-3)}
     first, second = create(space, body), create(space, body)
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.json() == second.json()
@@ -99,6 +100,20 @@ def test_the_key_is_kept_as_long_as_the_job(space: Space) -> None:
     second = create(space, {"name": "y"})
     assert second.status_code == 201
     assert second.json()["id"] != first["id"]
+
+
+def test_the_key_of_a_batch_is_kept_as_long_as_any_of_its_jobs(space: Space) -> None:
+    body = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+    first = create(space, body).json()
+    for job in first:
+        space.do(job, "kill")
+    for job in first[:2]:
+        assert space.server.root.delete(f"/jobs/{job['id']}").status_code == 204
+        again = create(space, body)
+        assert again.json() == first
+        assert again.headers["idempotency-replayed"] == "true"
+    assert space.server.root.delete(f"/jobs/{first[2]['id']}").status_code == 204
+    assert create(space, [{"name": "other"}]).status_code == 201
 
 
 @pytest.mark.parametrize("key", ["x", 'x y ~!"', "}{*", "x" * 128, ":a:b"])
