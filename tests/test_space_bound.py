@@ -1,4 +1,4 @@
-"""When nothing new is taken: a space that holds what it may, a Redis that is nearly full; what runs goes on and ends."""
+"""When nothing new is taken: a space that holds what it may, a Redis that is nearly full; what runs can still end."""
 
 import pytest
 
