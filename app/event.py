@@ -302,7 +302,12 @@ def websocket_frame(text: bytes, _: str = "") -> bytes:
 
 def server_sent_event(text: bytes, position: str) -> bytes:
     """One event with its id, if it has a position, as a chunk of HTTP/1.1."""
-    return chunk(b"id: %b\ndata: %b\n\n" % (position.encode(), text) if position else b"data: %b\n\n" % text)
+    return chunk(unchunked_event(text, position))
+
+
+def unchunked_event(text: bytes, position: str) -> bytes:
+    """One event with its id, if it has a position. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    return b"id: %b\ndata: %b\n\n" % (position.encode(), text) if position else b"data: %b\n\n" % text
 
 
 def chunk(text: bytes) -> bytes:

@@ -4,43 +4,47 @@ An application finds `jobwire.take` among the scope's extensions. Called after a
 when the client has gone); the application then returns, and with it every object of the request. On a WebSocket it
 accepts; on HTTP the head of the response has been sent before.
 
-Owns: keeping the `token` of a query out of every scope, and so out of every log line: it comes as the extension
-`jobwire.token`.
+Owns: the handshake of a WebSocket, refused in JSON where it is broken, and the subprotocol that is answered. Never:
+logs an address with its query, which may hold a key.
 """
 
 import functools
 import logging
-from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
-from app.outlet import EventStreamOutlet, WebSocketOutlet
-from app.protocol import Protocol
+from app import metrics
+from app.error import Refusal, invalid
+from app.outlet import EventStreamOutlet, UnchunkedOutlet, WebSocketOutlet
+from app.protocol import UNREADABLE, Protocol
 
 log = logging.getLogger("jobwire.web")
 quiet = logging.getLogger("jobwire.websocket")
 quiet.setLevel(logging.WARNING)
-"""Where websockets writes: at INFO, a line for each connection that opens, which takes a tenth of a handshake."""
+"""Where websockets and uvicorn write of a WebSocket: at INFO, lines for each, with the query of its address."""
 
 TAKE = "jobwire.take"
-TOKEN = "jobwire.token"
+SUBPROTOCOL = "jobwire"
 
 
-def hide_token(scope: MutableMapping[str, Any]) -> None:
-    """Move `?token=` from the scope's query to its extensions."""
-    query: bytes = scope["query_string"]
-    if b"token" not in query:
-        return
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
-    tokens = [value for name, value in pairs if name == "token"]
-    if tokens:
-        scope["query_string"] = urlencode([p for p in pairs if p[0] != "token"], encoding="latin-1").encode("latin-1")
-        scope.setdefault("extensions", {})[TOKEN] = tokens[-1]
+class Handshake(ServerProtocol):
+    """A handshake whose refusals are JSON. https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2"""
+
+    def reject(self, status: Any, text: str) -> Response:
+        failed = Refusal("internal", "The WebSocket could not be opened.")
+        refusal = invalid(" ".join(text.split())) if status < 500 else failed
+        metrics.refused(refusal.code, ())
+        response = super().reject(refusal.kind.status, msgspec.json.encode(refusal.body()).decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        response.headers["Sec-WebSocket-Version"] = "13"
+        return response
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -49,14 +53,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.taken = False
+        self.logger = quiet
+        self.conn = Handshake(logger=quiet)
         self.conn.debug = False
-        self.conn.logger = quiet
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self._refuse_unreadable()
+
+    def _refuse_unreadable(self) -> None:
+        """Answer a head of which websockets makes no request: one with a body, or with too many or too long lines."""
+        unsent = self.conn.data_to_send()
+        refusal = b"".join(unsent) or self.conn.reject(400, UNREADABLE).serialize()
+        self.handshake_complete = True
+        self.transport.write(refusal)
+        self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
             scope: Any = self.scope
-            hide_token(scope)
             scope["extensions"][TAKE] = self.take
 
     def take(self) -> WebSocketOutlet | None:
@@ -65,6 +82,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return None
         self.taken = self.handshake_complete = True
         del self.response.headers["Date"]
+        if SUBPROTOCOL in self.scope["subprotocols"]:
+            self.response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
         for name, value in self.default_headers:
             self.response.headers[name.decode("latin-1")] = value.decode("latin-1")
         self.conn.send_response(self.response)
@@ -91,13 +110,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 class HttpProtocol(Protocol):
     """A request that may become an event stream."""
 
-    def on_headers_complete(self) -> None:
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is not before:
-            scope: Any = self.cycle.scope
-            hide_token(scope)
-            scope.setdefault("extensions", {})[TAKE] = functools.partial(self.take, self.cycle)
+    def begun(self, cycle: RequestResponseCycle) -> None:
+        super().begun(cycle)
+        scope: Any = cycle.scope
+        scope.setdefault("extensions", {})[TAKE] = functools.partial(self.take, cycle)
 
     def take(self, cycle: RequestResponseCycle) -> EventStreamOutlet | None:
         """Hand over, after the head of a response without a length."""
@@ -106,6 +122,7 @@ class HttpProtocol(Protocol):
         cycle.disconnected = True
         self._unset_keepalive_if_required()
         self.connections.discard(self)
-        outlet = EventStreamOutlet(self.transport, self.connections)
+        kind = EventStreamOutlet if cycle.scope["http_version"] == "1.1" else UnchunkedOutlet
+        outlet = kind(self.transport, self.connections)
         self.transport.set_protocol(outlet)
         return outlet

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from app.advice import advise
 from app.agenda import Agenda
-from app.api.lane import Application
+from app.api.lane import Application, failed
 from app.api.origins import Origins
 from app.api.routes import Handlers, add_routes
 from app.api.trail import RequestLines
@@ -137,7 +137,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         allow_headers=["*"],
         expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
     )
-    app = Application(middleware=[cors], lifespan=lifespan)
+    app = Application(middleware=[cors], lifespan=lifespan, exception_handlers={Exception: failed})
     app.request_lines = RequestLines() if settings.log == "json" else None
     rate = Rate(backend.control, backend.keys, settings)
     add_routes(app, Handlers(backend, backend.keyring, rate))

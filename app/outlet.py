@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from app.event import chunk, server_sent_event, websocket_frame
+from app.event import chunk, server_sent_event, unchunked_event, websocket_frame
 from app.inbound import CLOSE, PING, Inbound, Wrong
 from app.patience import Taken, taken
 
@@ -184,6 +184,9 @@ class EventStreamOutlet(Outlet):
 
     __slots__ = ()
 
+    last = b"0\r\n\r\n"
+    """What ends the body."""
+
     @property
     def wrap(self) -> Callable[[bytes, str], bytes]:
         return server_sent_event
@@ -194,12 +197,31 @@ class EventStreamOutlet(Outlet):
     def close(self, code: int, reason: str) -> None:
         if self._close_begins():
             if reason:
-                self.write(chunk(b"retry: %d\n\n" % retry_ms(reason)))
-            self.write(b"0\r\n\r\n")
+                self.write(self.coded(b"retry: %d\n\n" % retry_ms(reason)))
+            self.write(self.last)
             self.transport.close()
 
     def ping(self) -> None:
-        self.write(chunk(b":\n\n"))
+        self.write(self.coded(b":\n\n"))
+
+    def coded(self, text: bytes) -> bytes:
+        """Text as a piece of the body."""
+        return chunk(text)
+
+
+class UnchunkedOutlet(EventStreamOutlet):
+    """The same to HTTP/1.0: the body ends with the connection."""
+
+    __slots__ = ()
+
+    last = b""
+
+    @property
+    def wrap(self) -> Callable[[bytes, str], bytes]:
+        return unchunked_event
+
+    def coded(self, text: bytes) -> bytes:
+        return text
 
 
 def away(reconnect_after_ms: int) -> str:

@@ -1,19 +1,48 @@
-"""HTTP/1.1 on a connection, as uvicorn speaks it, with three differences that clients and the operator notice.
+"""HTTP/1.1 on a connection, as uvicorn speaks it, with differences that clients and the operator notice.
 
 What is no HTTP is refused in JSON, as everything else is. The head of a request (its URL and headers, chunk headers and
 trailers too) is bounded: uvicorn's httptools protocol holds whatever is sent. And so is the time in which a head comes:
 uvicorn's only time-out begins when a request has been answered, and ends with the first byte of the next.
+
+Always: one request is one request. An upgrade that is offered is taken only from the GET of a WebSocket; every other
+offer is passed over, and the body behind it is read as a body. What a trailer has is no header. What cannot be read as
+one request ends the connection. Who speaks HTTP/1.0 is sent no chunks.
 """
 
 from typing import Any
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app import metrics
 from app.error import Refusal, invalid, too_large
 
 HEAD_BYTES = 65_536
+UNREADABLE = "Invalid HTTP request received."
+CHUNKED = b"chunked"
+
+
+class CarefulCycle(RequestResponseCycle):
+    """A request of HTTP/1.0, or one that waits for `100 Continue`, and its answer.
+
+    To HTTP/1.0 a body without a length ends with the connection: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+    Who was answered while waiting may send the body or leave it out, so that what comes next could be either:
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+    """
+
+    _is_measured = True
+
+    async def send(self, message: Any) -> None:
+        if not self.response_started:
+            if self.waiting_for_100_continue and self.more_body:
+                self.keep_alive = False
+            self._is_measured = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if self.scope["http_version"] != "1.1" and not self._is_measured:
+                self.chunked_encoding = False
+        elif self.chunked_encoding is False and not self._is_measured:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class Protocol(HttpToolsProtocol):
@@ -38,11 +67,62 @@ class Protocol(HttpToolsProtocol):
         self._seen = self.scope
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
         self._held_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.send_400_response(UNREADABLE)
+        except HttpParserUpgrade as offer:
+            self._answer_offers(memoryview(data)[offer.args[0] :])
         if self._held_bytes > HEAD_BYTES and not self.transport.is_closing():
             text = f"The URL and headers are larger than {HEAD_BYTES} bytes."
             self._refuse(too_large(text, "headBytes", HEAD_BYTES))
+
+    def _should_upgrade(self) -> bool:
+        """uvicorn then makes no request of a head that offers an upgrade: what it becomes is decided after it."""
+        return True
+
+    def _answer_offers(self, rest: memoryview) -> None:
+        """Go on after a head that offers an upgrade, and after each such head in the rest of what has come.
+
+        The parser stops at it, takes nothing behind it for its body, and cannot be told that nothing is upgraded: so
+        that another one reads the head again, without the offer.
+        """
+        try:
+            while not self.transport.is_closing():
+                if self._opens_websocket():
+                    self.handle_websocket_upgrade()
+                    return
+                head = self._head_without_offer()
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except HttpParserUpgrade as offer:
+                    rest = rest[offer.args[0] :]
+        except HttpParserError:
+            self.send_400_response(UNREADABLE)
+
+    def _opens_websocket(self) -> bool:
+        """Whether the head is that of a WebSocket: https://www.rfc-editor.org/rfc/rfc6455#section-4.1
+
+        Not behind a request that is still being answered: two would write at once.
+        """
+        offered = [value.lower() for name, value in self.scope["headers"] if name == b"upgrade"]
+        is_get = self.scope["method"] == "GET" and self.scope["http_version"] == "1.1"
+        return is_get and offered == [b"websocket"] and (self.cycle is None or self.cycle.response_complete)
+
+    def _head_without_offer(self) -> bytes:
+        """The head as it came, but for what it offers. HttpParserError for a CONNECT, which is nothing else."""
+        if self.scope["method"] == "CONNECT":
+            raise HttpParserError
+        start = f"HTTP/{self.scope['http_version']}".encode()
+        lines = [b"%b %b %b" % (self.scope["method"].encode(), self.url, start)]
+        lines += [b"%b: %b" % header for header in self.scope["headers"] if header[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
 
     def on_message_begin(self) -> None:
         self._held_bytes = 0
@@ -50,7 +130,25 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._held_bytes = 0
+        before = self.cycle
         super().on_headers_complete()
+        self.headers = []  # where fields of a trailer go: they must not pass for those of the head
+        if self.cycle is not before:
+            self.begun(self.cycle)
+
+    def begun(self, cycle: RequestResponseCycle) -> None:
+        """A request has begun. HTTP/1.0 knows no `100 Continue`."""
+        if cycle.scope["http_version"] != "1.1":
+            cycle.keep_alive = cycle.waiting_for_100_continue = False
+            cycle.__class__ = CarefulCycle
+        elif cycle.waiting_for_100_continue:
+            cycle.__class__ = CarefulCycle
+
+    def on_chunk_header(self) -> None:
+        """Refuse a body that is coded in another way before it is chunked. The parser does not."""
+        codings = (value for name, value in self.scope["headers"] if name == b"transfer-encoding")
+        if any(coding.lower() != CHUNKED for coding in codings):
+            raise HttpParserError
 
     def on_body(self, body: bytes) -> None:
         self._held_bytes = 0

@@ -3,17 +3,19 @@
 Owns: the order of refusals (as everywhere, and before the upgrade), what the query and `Last-Event-ID` ask for.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import base64
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app import metrics
 from app.api.http import Action, Answer, Call, ClientGone, Gate, bug, refused
-from app.api.query import Query
+from app.api.origins import origin_of
+from app.api.query import Query, fields_of
 from app.error import Refusal, invalid, job_not_found
 from app.event import Audience, Frame, Gap, Stream, connected_text
-from app.handover import TAKE, TOKEN
+from app.handover import TAKE
 from app.hub import Viewer
 from app.job import ENDED
 from app.job_watch import JobWatch
@@ -25,16 +27,15 @@ from app.topics import NO_MORE
 from app.watch import Watch
 
 SEQ_MOST = 2**53
-EVENT_STREAM_HEAD: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache, no-transform"),
-        (b"x-accel-buffering", b"no"),
-        (b"connection", b"close"),
-    ],
-}
+EVENT_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),
+)
+ALLOW = "GET, HEAD"
+KEY_SUBPROTOCOL = "jobwire.key."
+"""What a browser names its key with, which can set no header on a WebSocket: base64url, without padding."""
 
 
 class Asked(NamedTuple):
@@ -48,12 +49,15 @@ class Asked(NamedTuple):
 
 
 class StreamCall(Call):
-    """A request for a stream: the key may stand in the query, where `app/handover.py` has taken it from."""
+    """A request for a stream: the key may also stand in the subprotocols, or in the query.
+
+    There it wins over Authorization, which a browser may have from whoever asks for a password in front of us.
+    """
 
     @property
     def key(self) -> str:
-        hidden: str = self.scope.get("extensions", {}).get(TOKEN, "")
-        return super().key or hidden
+        named = key_of(self.scope.get("subprotocols", ())) or token_of(self.scope["query_string"])
+        return super().key if b"x-api-key" in self.headers or not named else named
 
     @property
     def is_socket(self) -> bool:
@@ -69,6 +73,7 @@ class Streams:
         self._gate = gate
         self._clock = clock
         self._settings = settings
+        self._public_origin = origin_of(settings.public_url)
 
     def paths(self) -> Mapping[str, "Endpoint"]:
         """Every path below the base."""
@@ -82,7 +87,7 @@ class Streams:
         origin, allowed = call.header(b"origin"), self._settings.origins
         if not call.is_socket or not origin or "*" in allowed or origin in allowed:
             return
-        if origin.partition("://")[2] != call.header(b"host"):
+        if origin != self._public_origin and origin.partition("://")[2] != call.header(b"host"):
             raise Refusal("origin_not_allowed", f"Pages of {origin[:200]} may not call.")
 
     # A job
@@ -214,7 +219,10 @@ class Endpoint:
 
         async def take() -> Outlet:
             if not call.is_socket:
-                await send(EVENT_STREAM_HEAD)
+                await send({"type": "http.response.start", "status": 200, "headers": list(EVENT_STREAM_HEADERS)})
+                if call.scope["method"] == "HEAD":
+                    await send({"type": "http.response.body", "body": b""})
+                    raise ClientGone
             outlet: Outlet | None = scope["extensions"][TAKE]()
             if outlet is None:
                 raise ClientGone
@@ -229,8 +237,8 @@ class Endpoint:
 
     async def _answer(self, call: StreamCall, take: Take) -> Answer | None:
         try:
-            if not call.is_socket and call.scope["method"] != "GET":
-                raise Refusal("method_not_allowed", "This path allows GET.", headers={"allow": "GET"})
+            if not call.is_socket and call.scope["method"] not in ("GET", "HEAD"):
+                raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
             return await self._handler(call, take)
         except Refusal as refusal:
             metrics.refused(refusal.code, refusal.more.get("limit", ()))
@@ -239,6 +247,27 @@ class Endpoint:
             raise
         except Exception:
             return bug(call.scope)
+
+
+def key_of(subprotocols: Iterable[str]) -> str:
+    """The key that a WebSocket's subprotocols name, "" without one. What is no base64url is no key of ours."""
+    for name in subprotocols:
+        if name.startswith(KEY_SUBPROTOCOL):
+            return unpadded(name.removeprefix(KEY_SUBPROTOCOL))
+    return ""
+
+
+def unpadded(text: str) -> str:
+    """What base64url without its padding stands for; the text itself where it stands for none."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+    except ValueError:
+        return text
+
+
+def token_of(query: bytes) -> str:
+    """The last `token` of a query, "" without one. Refusal `invalid_request` for one of too many fields."""
+    return fields_of(query).get("token", [""])[-1] if b"token" in query else ""
 
 
 def denying(send: Send) -> Send:

@@ -5,6 +5,7 @@ spends of its key's rate, reading a body without ever holding more than its limi
 JSON. Never: knows what a job is.
 """
 
+import base64
 import logging
 import re
 import secrets
@@ -122,6 +123,8 @@ class Call:
         if b"x-api-key" in self.headers:
             return self.header(b"x-api-key").strip()
         scheme, _, rest = self.header(b"authorization").partition(" ")
+        if scheme.lower() == "basic":
+            return password_of(rest.strip())
         return rest.strip() if scheme.lower() == "bearer" else ""
 
     def idempotency_key(self) -> str:
@@ -200,6 +203,14 @@ class Call:
             pieces.append(piece)
             more = message.get("more_body", False)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def password_of(credentials: str) -> str:
+    """The password of HTTP Basic, "" for what is none. https://www.rfc-editor.org/rfc/rfc7617"""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def check_json(body: bytes, what: str = "The body") -> None:

@@ -10,9 +10,11 @@ from time import perf_counter
 from typing import NamedTuple
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http import Resource
+from app.api.http import JSON, Resource, bug
 from app.api.trail import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
 
 
@@ -75,6 +77,12 @@ class Application(Starlette):
         scope[HEADERS] = headers
         scope[REQUEST_ID] = id_of(headers)
         return lane
+
+
+async def failed(request: Request, _: Exception) -> Response:
+    """What a bug is answered outside of all resources, as they answer theirs."""
+    told = bug(request.scope)
+    return Response(told.body, told.status, media_type=JSON)
 
 
 def is_trick(scope: Scope) -> bool:

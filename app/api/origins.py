@@ -1,5 +1,7 @@
 """Browsers: which origins may call, and the answer to their preflights. https://fetch.spec.whatwg.org/#http-cors-protocol"""
 
+from urllib.parse import urlsplit
+
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -13,8 +15,24 @@ class Origins(CORSMiddleware):
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
-        if response.status_code == 200:
-            return response
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        if response.status_code == 200:
+            return Response(status_code=204, headers=headers)
         body = refused(invalid(f"{bytes(response.body).decode()}.")).body
         return Response(body, response.status_code, headers, JSON)
+
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL, as browsers write it; "" for what is no http(s) URL. https://www.rfc-editor.org/rfc/rfc6454"""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in DEFAULT_PORTS or not host:
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port not in (None, DEFAULT_PORTS[parts.scheme]) else ''}"

@@ -6,16 +6,24 @@ from urllib.parse import parse_qs
 from app.api.http import Call
 from app.error import invalid
 
+FIELDS_MOST = 100
+
+
+def fields_of(query: bytes) -> dict[str, list[str]]:
+    """Every parameter with its values. Refusal `invalid_request` for over FIELDS_MOST of them, or for no UTF-8."""
+    if query.count(b"&") >= FIELDS_MOST:
+        raise invalid(f"The query has more than {FIELDS_MOST} fields.")
+    try:
+        return parse_qs(query.decode(), keep_blank_values=True, errors="strict") if query else {}
+    except ValueError:
+        raise invalid("The query is not UTF-8.") from None
+
 
 class Query:
     """The parameters of one request; of a doubled one the last counts, except where all do."""
 
     def __init__(self, call: Call) -> None:
-        text = call.scope.get("query_string", b"")
-        try:
-            self._values = parse_qs(text.decode(), keep_blank_values=True, errors="strict") if text else {}
-        except ValueError:
-            raise invalid("The query is not UTF-8.") from None
+        self._values = fields_of(call.scope.get("query_string", b""))
 
     def text(self, name: str) -> str | None:
         """A parameter's text, or None."""

@@ -95,14 +95,19 @@ class RequestLines:
         if at_ms != self._at_ms:
             self._at_ms, self._at = at_ms, rfc3339(at_ms)
         path: str = scope["path"]
+        client: str = (scope.get("client") or ("",))[0]
         trace = trace_of(scope[HEADERS])
         return (
             f'{{"at":"{self._at}","level":"{"error" if status >= 500 else "info"}","logger":"jobwire.request",'
-            f'"requestId":"{scope[REQUEST_ID].decode()}","method":"{scope["method"]}",'
-            f'"path":{_encode(masked(path) if "_" in path else path).decode()},"status":{status},'
-            f'"ms":{seconds * 1000:.3f},"client":"{(scope.get("client") or ("",))[0]}"'
+            f'"requestId":{_quoted(scope[REQUEST_ID].decode())},"method":{_quoted(scope["method"])},'
+            f'"path":{_quoted(path)},"status":{status},"ms":{seconds * 1000:.3f},"client":{_quoted(client)}'
             f"{TRACE % trace if trace else ''}}}\n"
         )
+
+
+def _quoted(text: str) -> str:
+    """A value as JSON, without what looks like a key: nothing of a request is taken to be harmless."""
+    return _encode(masked(text) if "_" in text else text).decode()
 
 
 _encode = msgspec.json.Encoder().encode

@@ -391,10 +391,10 @@ def test_refusals_are_answers_before_the_upgrade(space: Space, kind: str) -> Non
         assert (answer[0], answer[1]["code"]) == (status, code), path
 
 
-def test_only_get_asks_for_an_event_stream(space: Space) -> None:
+def test_only_get_and_head_ask_for_an_event_stream(space: Space) -> None:
     answer = space.all.post(f"/realtime/{NO_JOB}")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_a_key_may_stand_in_the_query_and_no_log_line_shows_it(space: Space, key: str, transport: Any) -> None:
