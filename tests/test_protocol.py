@@ -1,0 +1,141 @@
+"""The protocol by itself: however a pipeline of requests is cut, the same requests are answered, in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from app.handover import HttpProtocol
+from app.serve import OPTIONS
+
+WAIT_S = 10.0
+OFFERS = (
+    "",
+    "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\nUpgrade: h2c\r\n",
+    "Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\n",
+    "Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: upgrade\r\n",
+    "Upgrade: h2c\r\n",
+    "Connection: upgrade\r\n",
+)
+INNER = b"POST /inner HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Sent(NamedTuple):
+    """A request: what it says, and how."""
+
+    method: str
+    offer: str
+    body: bytes
+    chunks: tuple[int, ...] | None
+
+    def wire(self, number: int) -> bytes:
+        """Its bytes."""
+        head = f"{self.method} /{number}?a=b HTTP/1.1\r\nHost: x\r\n{self.offer}X-Number: {number}\r\n"
+        if self.chunks is None:
+            return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
+        return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"".join(self._chunks()) + b"0\r\n\r\n"
+
+    def _chunks(self) -> list[bytes]:
+        assert self.chunks is not None
+        edges = sorted({0, *(edge % (len(self.body) + 1) for edge in self.chunks), len(self.body)})
+        parts = [self.body[begin:end] for begin, end in pairwise(edges)]
+        return [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+
+
+bodies = st.one_of(st.binary(max_size=40), st.just(INNER), st.binary(max_size=8).map(lambda end: INNER * 3 + end))
+requests = st.builds(
+    Sent,
+    st.sampled_from(("POST", "DELETE", "PATCH", "PUT")),
+    st.sampled_from(OFFERS),
+    bodies,
+    st.one_of(st.none(), st.lists(st.integers(0, 400), max_size=4).map(tuple)),
+)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with all that a request said."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    numbers = [value.decode() for name, value in scope["headers"] if name == b"x-number"]
+    said = json.dumps([scope["method"], scope["path"], numbers, body.decode("latin-1")]).encode()
+    headers = [(b"content-length", b"%d" % len(said))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": said})
+
+
+class Counted(HttpProtocol):
+    """A protocol that tells how much it was given."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.taken_bytes = 0
+        self.taken = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.taken_bytes += len(data)
+        self.taken.set()
+
+    async def until(self, total_bytes: int) -> None:
+        """Return when so much was taken in all."""
+        while self.taken_bytes < total_bytes:
+            self.taken.clear()
+            await self.taken.wait()
+
+
+async def answers(pieces: list[bytes], count: int) -> tuple[list[Any], bytes]:
+    """What is answered to pieces of which each was taken before the next is sent; and what is answered beyond that."""
+    config = uvicorn.Config(echo, **OPTIONS)
+    config.load()
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.connect_accepted_socket(lambda: Counted(config, ServerState(), {}), theirs)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    sent_bytes = 0
+    async with asyncio.timeout(WAIT_S):
+        for piece in pieces:
+            writer.write(piece)
+            sent_bytes += len(piece)
+            await protocol.until(sent_bytes)
+        got = [await answer(reader) for _ in range(count)]
+        protocol.transport.close()
+        beyond = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return got, beyond
+
+
+async def answer(reader: asyncio.StreamReader) -> Any:
+    """The next answer's body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    assert head.startswith("HTTP/1.1 200 "), head
+    length = next(line for line in head.split("\r\n") if line.startswith("content-length: "))
+    return json.loads(await reader.readexactly(int(length.partition(": ")[2])))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(requests, min_size=1, max_size=6), st.lists(st.integers(0, 4000), max_size=12))
+def test_however_a_pipeline_is_cut_the_same_requests_are_answered_in_order(sent: list[Sent], cuts: list[int]) -> None:
+    whole = b"".join(request.wire(number) for number, request in enumerate(sent))
+    edges = sorted({0, *(cut % len(whole) for cut in cuts), len(whole)})
+    pieces = [whole[begin:end] for begin, end in pairwise(edges)]
+    expected = [[one.method, f"/{i}", [str(i)], one.body.decode("latin-1")] for i, one in enumerate(sent)]
+    assert asyncio.run(answers(pieces, len(sent))) == (expected, b"")
+
+
+def test_thousands_of_offers_in_one_packet_are_no_burden() -> None:
+    one = b"POST /0 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
+    got, beyond = asyncio.run(answers([one * 3000], 3000))
+    assert got == [["POST", "/0", [], "{}"]] * 3000
+    assert beyond == b""
