@@ -41,7 +41,11 @@ class Settings:
     root_key: str = knob(
         "JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys, at least 16 characters; without one nobody can."
     )
-    public_url: str = knob("JOBWIRE_PUBLIC_URL", "", "Where clients reach us, for realtimeUrl; else the Host header.")
+    public_url: str = knob(
+        "JOBWIRE_PUBLIC_URL",
+        "",
+        "Where clients reach us: for realtimeUrl (else the Host header), and an origin that is our own.",
+    )
     origins: tuple[str, ...] = knob("JOBWIRE_ORIGINS", ("*",), "Origins of browsers that may call, comma-separated.")
     rate: int = knob("JOBWIRE_RATE", 1000, "Units of work per second and key, over all processes; 0 = off.", least=0)
     retention_s: int = knob(

@@ -126,6 +126,10 @@ SPACE_QUERY = {
     "streamInstanceId": "The instance in which it was given out.",
 }
 
+HEADERS = {
+    "Sec-WebSocket-Protocol": "jobwire, jobwire.key.<the key in base64url, without padding>: where no header is set."
+}
+
 Json = dict[str, Any]
 
 
@@ -158,11 +162,17 @@ def document(base: str) -> Json:
 def channel(address: str, meaning: str, frames: tuple[type[Struct], ...], query: dict[str, str]) -> Json:
     """One stream."""
     name = address[address.index("{") + 1 : address.index("}")]
-    asked = {word: {"type": "string", "description": text} for word, text in query.items()}
+    asked, sent = (
+        {
+            "type": "object",
+            "properties": {word: {"type": "string", "description": text} for word, text in words.items()},
+        }
+        for words in (query, HEADERS)
+    )
     return {
         "address": address,
         "description": meaning,
         "parameters": {name: {"description": f"The {name.removesuffix('Id')}'s id."}},
         "messages": {kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"} for kind in frames},
-        "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": asked}}},
+        "bindings": {"ws": {"method": "GET", "query": asked, "headers": sent}},
     }

@@ -55,13 +55,14 @@ def document(table: Mapping[str, Mapping[str, Action]], base: str) -> Json:
         },
         "servers": [{"url": base}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "security": [{"key": []}, {"bearer": []}],
+        "security": [{"key": []}, {"bearer": []}, {"basic": []}],
         "paths": {path: item(path, actions, schemas) for path, actions in table.items()},
         "components": {
             "schemas": components,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
             },
         },
     }
