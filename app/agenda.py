@@ -6,6 +6,7 @@ have noted it, is made good by a walk through the spaces, a few at a time.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from zlib import crc32
 
 from app.clock import MOST_MS
@@ -14,6 +15,9 @@ from app.link import Link, Word
 from app.redis_clock import RedisClock
 from app.scripts import Scripts
 from app.settings import Settings
+
+HEADS = 64
+"""Hints that are looked at in one trip."""
 
 STRIDE = 100
 """Spaces that are noted in one trip."""
@@ -25,8 +29,8 @@ IDLE_WALKS = 4
 class Agenda:
     """The hints, as one sweeper uses them.
 
-    `owed` are spaces that were taken out and not yet noted: a Redis that went away in between loses none of them.
-    `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
+    `owed` are spaces that were taken out and not yet noted, in the order of their turns: a Redis that went away in
+    between loses none of them. `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
     """
 
     def __init__(self, link: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
@@ -41,16 +45,18 @@ class Agenda:
         self.tidying: dict[str, None] = {}
 
     async def take(self, most: int) -> tuple[list[str], float]:
-        """Up to `most` spaces that are due or owed, now out of the hints; and seconds until the next one is due."""
-        spaces = list(self.owed)[:most]
-        heads = await self._link.call("ZRANGE", self._keys.due, 0, most - 1, "WITHSCORES")
+        """The `most` spaces whose turn it is, of those owed and due; and seconds until the next one is due.
+
+        Those that are due are now out of the hints, and have their turn after all that waited before them.
+        """
+        heads = await self._link.call("ZRANGE", self._keys.due, 0, HEADS - 1, "WITHSCORES")
         now = self._clock.now_ms()
         due = [space.decode() for space, at in zip(heads[::2], heads[1::2], strict=True) if float(at) <= now]
         if due:
             self.owed.update(dict.fromkeys(due))
             await self._link.call("ZREM", self._keys.due, *due)
         later = [float(at) - now for at in heads[1::2] if float(at) > now]
-        return list(dict.fromkeys(spaces + due)), min(later, default=MOST_MS) / 1000
+        return list(islice(self.owed, most)), min(later, default=MOST_MS) / 1000
 
     async def note(self, spaces: Sequence[str]) -> None:
         """Look up when something is due next in each of these spaces, and hint it; they are owed no more."""
@@ -68,6 +74,11 @@ class Agenda:
             await self._link.call("ZADD", self._keys.due, "LT", *hints)
         for space in spaces:
             self.owed.pop(space, None)
+
+    def again(self, space: str) -> None:
+        """There is more to do in a space: it has another turn, after those who wait."""
+        self.owed.pop(space, None)
+        self.owed[space] = None
 
     async def put_off(self, space: str, seconds: float) -> None:
         """Look at a space in a while, whatever is due there; it is owed no more."""

@@ -20,6 +20,9 @@ from app.store import Store
 STEP_JOBS = 100
 """Jobs that one script call removes at most."""
 
+STEP_LOGS = 25
+"""Logs that are looked at in one turn of a space: each may have very many lines to seal."""
+
 
 class Deletion:
     """Removes jobs: one that ended, those whose retention is over, all of a space."""
@@ -59,7 +62,7 @@ class Deletion:
         stands behind its removal; one whose job runs again lives on.
         """
         index, now = self._keys.log_work(space), self._clock.now_ms()
-        due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, STEP_JOBS)
+        due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, STEP_LOGS)
         await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
         if due:
             await self._scripts.run("log_settled", [index], due)

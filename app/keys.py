@@ -17,6 +17,7 @@ class Keys:
         self.hooks = f"{prefix}:hooks"
         self.probe = f"{prefix}:probe"
         self.sweeper = f"{prefix}:sweeper"
+        self.outage = f"{prefix}:outage"
         self.pusher = f"{prefix}:pusher"
         self.epoch = f"{prefix}:epoch"
 

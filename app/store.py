@@ -22,12 +22,16 @@ from app.job import (
 )
 from app.keys import Keys
 from app.link import Link, Word
+from app.outages import Outage
 from app.redis_clock import RedisClock
 from app.scripts import Scripts
 from app.settings import Settings
 
 BACKSTOP_MS = 86_400_000
 """How much longer than their retention the keys of an ended job live, should nobody sweep."""
+
+LOG_REST_MS = 60_000
+"""How long an ended job's log rests before it is looked at: see lua/include/finish.lua."""
 
 Fields = dict[str, bytes]
 """A hash as Redis holds it."""
@@ -179,7 +183,7 @@ class Store:
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
         """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_kill", space, job, token, reason, self._keep_ms)
-        self._hint_callback(space, callback_due)
+        self._hint_ended(space, callback_due)
         return str(status.decode())
 
     async def retry(self, space: str, job: str, token: str) -> str:
@@ -251,7 +255,7 @@ class Store:
     async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
         """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_complete", space, job, token, result, self._keep_ms)
-        self._hint_callback(space, callback_due)
+        self._hint_ended(space, callback_due)
         return str(status.decode())
 
     async def fail(self, space: str, job: str, token: str, error: bytes, *, may_retry: bool) -> Failed:
@@ -260,7 +264,8 @@ class Store:
         status, will_retry, attempt, due, callback_due = await self._job("job_fail", space, job, token, *args)
         if due:
             self._hint_due(space, int(due))
-        self._hint_callback(space, callback_due)
+        if status == b"dead":
+            self._hint_ended(space, callback_due)
         return Failed(status.decode(), will_retry == 1, attempt)
 
     # Readers
@@ -308,10 +313,16 @@ class Store:
 
     # The sweeper's part
 
-    async def expire(self, space: str, most: int) -> int:
-        """Act on up to `most` leases that ended; how many deadlines were looked at."""
-        args: list[Word] = [most, random.getrandbits(31), self._keep_ms]
-        looked_at, callback_due, *_ = await self._scripts.run("job_expire", [self._keys.space(space)], args)
+    async def expire(self, space: str, most: int, outage: Outage | None = None) -> int | None:
+        """Act on up to `most` leases that ended; how many deadlines were looked at.
+
+        None, and nothing was done, when `outage` is not to be believed any more: a newer one may have been.
+        """
+        args: list[Word] = [most, random.getrandbits(31), self._keep_ms, *(outage.words() if outage else ())]
+        reply = await self._scripts.raw("job_expire", [self._keys.space(space)], args)
+        if reply[0] == b"stale":
+            return None
+        looked_at, callback_due, *_ = self._scripts.done("job_expire", reply)
         self._hint_callback(space, callback_due)
         return int(looked_at)
 
@@ -349,6 +360,11 @@ class Store:
     def _hint_due(self, space: str, at_ms: int) -> None:
         """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
         self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
+
+    def _hint_ended(self, space: str, callback_due_ms: int | None) -> None:
+        """Tell of the callback, and the sweeper of when it has first to look at a job that ended now."""
+        self._hint_callback(space, callback_due_ms)
+        self._hint_due(space, self._clock.now_ms() + min(LOG_REST_MS, self._retention_ms))
 
     def _hint_callback(self, space: str, due_ms: int | None) -> None:
         """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""

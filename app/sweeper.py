@@ -1,10 +1,11 @@
 """What time does to jobs: leases that end, schedules that come, logs that rest, jobs whose retention is over.
 
-Owns: finding what is due, a space at a time, and having one script act on a bounded number of jobs. Several sweepers
-may run; one works, under a lease of its own, and when it is killed another takes over within three seconds. Two at once
-would do no harm: every script checks for itself what it acts on.
+Owns: finding what is due, and having one script act on a bounded number of jobs. Several sweepers may run; one works,
+under a lease of its own, and when it is killed another takes over within three seconds. Two at once would do no harm:
+every script checks for itself what it acts on.
 
-Leases and schedules are urgent: they have a loop of their own, which nothing else holds up. Logs and retention are
+Spaces have turns: a few steps each, then those who wait. So a space with very much to do is late itself, and no other
+is. Leases and schedules are urgent: they have a loop of their own, which nothing else holds up. Logs and retention are
 patient. A space that fails is put off and never stands in the way of another.
 """
 
@@ -21,6 +22,7 @@ from app.error import Refusal
 from app.expiry import LeaseExpiry
 from app.keys import Keys
 from app.link import Link, RedisFault
+from app.outages import Outages
 from app.scripts import Scripts
 from app.spaces import Spaces
 from app.store import Store
@@ -35,7 +37,11 @@ STEP_JOBS = 6
 BREATH_S = 0.001
 """A pause between two such calls, in which other calls have their turn."""
 
+TURN_STEPS = 10
+"""Steps that a space has in one turn, of each kind of work."""
+
 SPACES_AT_ONCE = 16
+TIDY_AT_ONCE = 4
 HOLD_MS = 2000
 TICK_S = 0.1
 WALK_S = 30.0
@@ -65,16 +71,18 @@ class Sweeper:
         self._deletion = deletion
         self._expiry = expiry
         self._name = secrets.token_hex(8)
+        self._outages = Outages(link, keys, self._name)
         self._begun = asyncio.Event()
         self._waits = False
+        self._tidied: set[str] = set()
         self.working = False
 
     async def run(self) -> None:
         """Sweep until cancelled; a Redis that is away is waited for. Then another may work at once."""
-        loops = (self._hold_forever, self._walk_forever, self._resume_forever, self._look_forever, self._tidy_forever)
+        loops = (self._hold_forever, self._walk_forever, self._resume_forever, self._look_forever)
         try:
             async with asyncio.TaskGroup() as group:
-                for loop in loops:
+                for loop in (*loops, *(self._tidy_forever,) * TIDY_AT_ONCE):
                     group.create_task(loop(), name=f"sweeper{loop.__name__}")
         finally:
             if self.working:
@@ -91,6 +99,8 @@ class Sweeper:
 
     async def _hold(self, for_ms: int) -> bool:
         (held,) = await self._scripts.run("sweeper_hold", [self._holder_key], [self._name, for_ms])
+        if held:
+            await self._outages.mark()
         return bool(held)
 
     async def _walk_forever(self) -> None:
@@ -144,7 +154,7 @@ class Sweeper:
                 await self._expiry.wait(min(pause_s, TICK_S))
 
     async def _look(self) -> float:
-        """Work on what is due in some spaces; seconds until more is."""
+        """Give some spaces their turn; seconds until more is due."""
         self._agenda.owed.update(dict.fromkeys(self._expiry.take()))
         spaces, pause_s = await self._agenda.take(SPACES_AT_ONCE)
         if not spaces:
@@ -153,42 +163,59 @@ class Sweeper:
         return 0.0
 
     async def sweep(self, space: str) -> None:
-        """Do what is urgent in one space, and note when something is due there next."""
+        """A turn of a space: some of what is urgent there. If that was all, it is noted when something is due next."""
         await self._in_space(space, self._expire_and_promote)
 
-    async def _expire_and_promote(self, space: str) -> None:
-        for step in (self._store.expire, self._store.promote):
-            await self._step_by_step(partial(step, space, STEP_JOBS))
+    async def _expire_and_promote(self, space: str) -> bool:
+        more = False
+        for step in (self._expire, self._store.promote):
+            more = await self._step_by_step(partial(step, space, STEP_JOBS)) or more
+        return more
 
-    async def _step_by_step(self, step: Callable[[], Awaitable[int]]) -> None:
-        while True:
+    async def _step_by_step(self, step: Callable[[], Awaitable[int]]) -> bool:
+        """Whether there is more to do than fits into a turn."""
+        for _ in range(TURN_STEPS):
             if await step() < STEP_JOBS:
-                return
+                return False
             await asyncio.sleep(BREATH_S)
+        return True
+
+    async def _expire(self, space: str, most: int) -> int:
+        while (looked_at := await self._store.expire(space, most, self._outages.latest)) is None:
+            await self._outages.mark()
+        return looked_at
 
     async def _tidy_forever(self) -> None:
         while True:
-            if not self.working or not self._agenda.tidying:
+            space = next((one for one in self._agenda.tidying if one not in self._tidied), None)
+            if not self.working or space is None:
                 await asyncio.sleep(TICK_S)
                 continue
-            space = next(iter(self._agenda.tidying))
+            self._tidied.add(space)
             await self._calmly(partial(self._tidy, space), None)
+            self._tidied.discard(space)
 
     async def _tidy(self, space: str) -> None:
         """Do some of what is patient in one space; what is left makes it due again."""
         del self._agenda.tidying[space]
         self._agenda.owed[space] = None
-        await self._in_space(space, self._settle_and_retire)
+        await self._in_space(space, self._retire_and_settle)
 
-    async def _settle_and_retire(self, space: str) -> None:
-        await self._deletion.settle_logs(space)
+    async def _retire_and_settle(self, space: str) -> bool:
         await self._deletion.retire(space)
+        await self._deletion.settle_logs(space)
+        return False
 
-    async def _in_space(self, space: str, work: Callable[[str], Awaitable[None]]) -> None:
-        """Work, then note when something is due next; what fails puts the space off. Raises Refusal: Redis is away."""
+    async def _in_space(self, space: str, work: Callable[[str], Awaitable[bool]]) -> None:
+        """Work, then wait for another turn if it says that there is more, or note when something is due next.
+
+        What fails puts the space off. Raises Refusal: Redis is away.
+        """
         try:
-            await work(space)
-            await self._agenda.note([space])
+            if await work(space):
+                self._agenda.again(space)
+            else:
+                await self._agenda.note([space])
         except Refusal:
             raise
         except Exception:
@@ -212,5 +239,6 @@ class Sweeper:
         return otherwise
 
 
-async def nothing(space: str) -> None:
-    """Do nothing in a space."""
+async def nothing(space: str) -> bool:
+    """Do nothing in a space, of which nothing is left."""
+    return False

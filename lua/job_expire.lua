@@ -1,13 +1,19 @@
 -- Act on leases that ended: delivered -> pending (dead after 100 deliveries in a row without an ack), running -> as a
--- failed attempt. A lease that still lives keeps its job, whatever the deadline says.
+-- failed attempt. A lease that still lives keeps its job, whatever the deadline says. One that ended in an outage, or
+-- just after it, before its worker could come back, gets a grace from the end of the outage.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- ARGV[1] int    jobs at most
 -- ARGV[2] int    a seed for the jitter of retry delays
 -- ARGV[3] ms     how long an ended job's keys live on, should nobody sweep
--- Replies: {'ok', jobs looked at, moment of the callbacks that became due or false, jobs back to pending without a retry,
+-- ARGV[4] ms     moment up to which what follows may be believed; without these four there was no outage
+-- ARGV[5] string the run of the server of which it holds
+-- ARGV[6] ms     moment at which the latest outage began
+-- ARGV[7] ms     moment at which it ended
+-- Replies: {'stale'} when what is said of outages does not hold any more: nothing was done
+--          | {'ok', jobs looked at, moment of the callbacks that became due or false, jobs back to pending without a retry,
 --          jobs that got a retry, jobs that are dead now}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
--- Cost: about 25 commands a job; works at maxmemory
+-- Cost: about 25 commands a job and 3 in all; works at maxmemory
 -- include: clock
 -- include: job
 -- include: emit
@@ -16,9 +22,12 @@
 -- include: callback
 -- include: finish
 -- include: attempt
+-- include: server
 local DELIVERIES_MOST = 100
+local GRACE_MS = 10000
 local space_key = KEYS[1]
 local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local believed_till, run, began, ended = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
@@ -37,10 +46,18 @@ local function expire(id, job)
   return false
 end
 
-math.randomseed(seed)
+-- Until when the outage keeps a job whose lease ended at `deadline`; not after `now` for one that it does not.
+local function graced_till(job, deadline)
+  if not began or deadline < began then return 0 end
+  return ended + math.min(GRACE_MS, job.timeout_ms)
+end
+
 local callback_due, again, retried, dead = false, 0, 0, 0
-local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'LIMIT', 0, most)
-for _, id in ipairs(due) do
+local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+if believed_till and #due > 0 and (now > believed_till or run_id() ~= run) then return { 'stale' } end
+math.randomseed(seed)
+for i = 1, #due, 2 do
+  local id, deadline = due[i], tonumber(due[i + 1])
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
   local job = read_job(space .. 'job:' .. id)
   if left_ms > 0 then
@@ -48,17 +65,23 @@ for _, id in ipairs(due) do
     redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
   elseif job and (job.status == 'running' or job.status == 'delivered') then
-    local was_running = job.status == 'running'
-    callback_due = expire(id, job) or callback_due
-    if job.status == 'dead' then
-      dead = dead + 1
-    elseif was_running then
-      retried = retried + 1
+    local was_running, till = job.status == 'running', graced_till(job, deadline)
+    if till > now then
+      -- Again a write that needs no memory comes first.
+      redis.call('DEL', space .. 'lease:' .. id)
+      redis.call('ZADD', space .. 'deadlines', till, id)
     else
-      again = again + 1
+      callback_due = expire(id, job) or callback_due
+      if job.status == 'dead' then
+        dead = dead + 1
+      elseif was_running then
+        retried = retried + 1
+      else
+        again = again + 1
+      end
     end
   else
     release(space, id)
   end
 end
-return { 'ok', #due, callback_due, again, retried, dead }
+return { 'ok', #due / 2, callback_due, again, retried, dead }

@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from app.headroom import parse_info
+from app.link import Word
 from app.main import Backend
 from app.store import Delivered, NewJob, pairs
 from app.sweeper import Sweeper
@@ -92,6 +94,25 @@ async def lapse(room: Room, *jobs: str) -> None:
     for job in jobs:
         await room.call("DEL", room.keys.lease(room.space, job))
         await room.call("ZADD", room.keys.deadlines(room.space), 1, job)
+
+
+async def never_away(room: Room) -> None:
+    """As if a sweeper had worked for long, and nothing had ever been away."""
+    run = parse_info(await room.call("INFO", "server"))["run_id"]
+    mark: dict[str, Word] = {"at": room.backend.clock.now_ms(), "by": "before", "run": run, "began": 1, "ended": 1}
+    await room.call("HSET", room.keys.outage, *(word for pair in mark.items() for word in pair))
+
+
+async def lapse_all(room: Room) -> None:
+    """Let every lease of the room's space have ended a moment ago, in one step."""
+    text = """
+      local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+      for _, id in ipairs(ids) do
+        redis.call('DEL', ARGV[1] .. id)
+        redis.call('ZADD', KEYS[1], ARGV[2], id)
+      end"""
+    now = room.backend.clock.now_ms()
+    await room.call("EVAL", text, 1, room.keys.deadlines(room.space), room.keys.lease(room.space, ""), now - 1)
 
 
 async def sweep(room: Room) -> None:

@@ -47,7 +47,7 @@ ROOMS = [
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival"},
-    {"seal", "quota", "epoch", "advice"},
+    {"seal", "quota", "epoch", "advice", "outages"},
     {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
     {"scripts"},
     {"exposition"},
@@ -205,7 +205,7 @@ def test_a_header_tells_every_first_word_of_a_reply(name: str) -> None:
 
 
 def test_every_refusal_word_of_a_script_has_its_error() -> None:
-    read_by_callers = {"ok", "replay", "past"}
+    read_by_callers = {"ok", "replay", "past", "stale"}
     for name, source in SOURCES.items():
         told = set(re.findall(r"\{'(\w+)'", section(header(source), "Replies")))
         if name.startswith("job_"):

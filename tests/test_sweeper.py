@@ -16,8 +16,10 @@ from tests.sweeping import (
     home,
     is_in,
     lapse,
+    lapse_all,
     make,
     make_many,
+    never_away,
     run,
     sweep,
     sweeping,
@@ -250,6 +252,54 @@ def test_a_space_that_fails_does_not_stand_in_the_way_of_others(caplog: pytest.L
     with_room(work)
 
 
+def test_very_many_leases_that_end_at_once_in_one_space_delay_anothers_by_a_second_at_most() -> None:
+    async def work(room: Room) -> None:
+        for _ in range(240):
+            await make_many(room, 100, claim=True)
+        crowded, room.space = room.space, ""
+        await home(room)
+        due = room.backend.clock.now_ms() + 300
+        await never_away(room)
+        async with sweeping(room) as sweeper:
+            await eventually(lambda: truth(sweeper.working))
+            job, scheduled = await make(room, timeout_s=1, claim=True), await make(room, scheduled_ms=due)
+            room.space, alone = crowded, room.space
+            await lapse_all(room)
+            room.space = alone
+            await eventually(lambda: is_in(room, scheduled, "pending"), 10)
+            assert room.backend.clock.now_ms() - due < 1000
+            ends = int(await room.call("ZSCORE", room.keys.deadlines(room.space), job))
+            await eventually(lambda: is_in(room, job, "pending"), 10)
+            assert room.backend.clock.now_ms() - ends < 1000
+            left = await room.call("ZCARD", room.keys.deadlines(crowded))
+            assert left > 0, "the crowded space is still at it, or this proved nothing"
+
+    with_room(work)
+
+
+def test_very_many_spaces_that_are_due_have_their_turns_one_after_the_other() -> None:
+    async def work(room: Room) -> None:
+        crowded = []
+        for _ in range(40):
+            room.space = ""
+            await make_many(room, 100, claim=True)
+            await make_many(room, 100, claim=True)
+            crowded.append(room.space)
+        await never_away(room)
+        async with sweeping(room) as sweeper:
+            await eventually(lambda: truth(sweeper.working))
+            for room.space in crowded:
+                await lapse_all(room)
+                await room.call("ZADD", room.keys.due, 1, room.space)
+            room.space = ""
+            job = await make(room, timeout_s=1, claim=True)
+            ends = int(await room.call("ZSCORE", room.keys.deadlines(room.space), job))
+            await eventually(lambda: is_in(room, job, "pending"), 10)
+            assert room.backend.clock.now_ms() - ends < 1000
+
+    with_room(work)
+
+
 def test_a_sweeper_that_waits_stays_awake_and_takes_over_when_the_other_leaves() -> None:
     async def work(room: Room) -> None:
         other = Backend(room.settings)
@@ -337,6 +387,24 @@ def test_the_log_of_an_ended_job_listed_again_meanwhile_stays_listed() -> None:
         assert await room.call("ZCARD", index) == 1
 
     with_room(work)
+
+
+def test_a_job_goes_when_its_retention_is_over_though_nothing_else_happens_in_its_space() -> None:
+    async def work(room: Room) -> None:
+        await home(room)
+        await never_away(room)
+        async with sweeping(room) as sweeper:
+            await eventually(lambda: truth(sweeper.working))
+            job = await make(room)
+            await room.backend.store.kill(room.space, job, "", b"null")
+            ended = room.backend.clock.now_ms()
+            await eventually(lambda: gone(room, job))
+            assert 1900 < room.backend.clock.now_ms() - ended < 4000
+
+    async def gone(room: Room, job: str) -> bool:
+        return not await room.call("EXISTS", room.keys.job(room.space, job))
+
+    with_room(work, retention_s=2)
 
 
 def test_retention_never_takes_a_job_that_was_let_run_again() -> None:

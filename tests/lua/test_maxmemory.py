@@ -81,6 +81,12 @@ def owned(room: Room) -> Call:
     return [room.keys.sweeper], ["me", 10_000]
 
 
+def marked(room: Room) -> Call:
+    args = ["me", 1500, 3000, 10_000]
+    room.run("outage_mark", [room.keys.outage], args)
+    return [room.keys.outage], args
+
+
 def token(room: Room) -> Call:
     room.run("token_create", [room.keys.token("x")], ["", "space", room.space])
     return [room.keys.token("x")], []
@@ -154,6 +160,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
+    "outage_mark": marked,
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10, 1, 1]),
     "ready_probe": lambda room: ([room.keys.probe], []),
     "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),

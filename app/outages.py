@@ -1,0 +1,51 @@
+"""Outages of ours: when nobody could act on a lease, or nobody could renew it, for no sweeper worked or Redis was away.
+
+Owns: the mark that the sweeper at work sets again and again (lua/outage_mark.lua), and what its gaps tell. A Redis that
+stalls, is killed or loses its power leaves a gap as a sweeper does; one that is started anew within a moment is known
+by its run. Always: what is known here holds for AWAY_MS only, on Redis's clock. Whoever acts on a lease hands it to the
+script, which looks at the time itself: the call may have stood in a queue while Redis was away.
+"""
+
+from typing import NamedTuple
+
+from app.keys import Keys
+from app.link import Link, Word
+from app.scripts import Scripts
+
+AWAY_MS = 1500
+"""Without a mark for longer than this somebody was away: marks are set twice a second."""
+
+FOLLOW_MS = 3000
+"""So long may it take until another sweeper follows one that was killed; it is no outage."""
+
+GRACE_MS = 10_000
+"""What lua/job_expire.lua grants at most: an outage that begins within it is one with the outage before."""
+
+
+class Outage(NamedTuple):
+    """The latest outage, ms on Redis's clock; and until when, and of which run of the server, this may be believed."""
+
+    believed_till_ms: int
+    run: str
+    began_ms: int
+    ended_ms: int
+
+    def words(self) -> tuple[Word, ...]:
+        """As lua/job_expire.lua takes it."""
+        return (self.believed_till_ms, self.run, self.began_ms, self.ended_ms)
+
+
+class Outages:
+    """What one sweeper knows of them. `latest` is not to be believed before the first mark."""
+
+    def __init__(self, link: Link, keys: Keys, sweeper: str) -> None:
+        self._scripts = Scripts(link)
+        self._key = keys.outage
+        self._sweeper = sweeper
+        self.latest = Outage(0, "", 0, 0)
+
+    async def mark(self) -> None:
+        """The sweeper works, and so does Redis; learn of the latest outage. Raises what the link raises."""
+        args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS, GRACE_MS]
+        now, run, began, ended = await self._scripts.run("outage_mark", [self._key], args)
+        self.latest = Outage(now + AWAY_MS, run.decode(), began, ended)
