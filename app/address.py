@@ -95,6 +95,11 @@ def forbidden(text: str, allowed: Sequence[Network]) -> str:
     return special(address)
 
 
+THIS_MACHINE = frozenset(
+    {"localhost", "localhost.localdomain", "localhost6", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback"}
+)
+"""Names that mean this machine wherever they are resolved: RFC 6761, section 6.3, and what hosts files say."""
+
 _NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
 
 
@@ -121,6 +126,28 @@ def check_url(text: str) -> URL:
     if ":" not in host and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         _check_dotted(host)
     return url
+
+
+def check_literal(text: str, allowed: Sequence[Network]) -> None:
+    """Raise Forbidden for a URL that is not called, or whose host is a literal address that must not be, or localhost.
+
+    What other names resolve to is found out when connecting: it may change until then, and is told to nobody.
+    """
+    host = str(check_url(text).raw_host).rstrip(".").lower()
+    if host in THIS_MACHINE or host.endswith(".localhost"):
+        kind = forbidden("127.0.0.1", allowed) and forbidden("::1", allowed)
+    else:
+        kind = forbidden(host, allowed) if _is_address(host) else ""
+    if kind:
+        raise Forbidden(f"The host is not public but {kind}; JOBWIRE_CALLBACK_ALLOW can allow its network.")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_dotted(host: str) -> None:

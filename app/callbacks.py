@@ -34,7 +34,6 @@ T = TypeVar("T")
 
 TAKE = 50
 POSTPONE = 100
-IN_HAND_MOST = 10_000
 TICK_S = 0.05
 REBUILD_S = 30.0
 PAUSE_S = 0.1
@@ -44,11 +43,12 @@ UNSENT_DELAY_MS = 1000
 class Try:
     """One callback in hand: an errand for the hosts."""
 
-    __slots__ = ("_callbacks", "host", "taken")
+    __slots__ = ("_callbacks", "host", "space", "taken")
 
     def __init__(self, callbacks: "Callbacks", taken: Taken) -> None:
         self._callbacks = callbacks
         self.taken = taken
+        self.space = taken.space
         self.host = taken.host
 
     async def run(self) -> bool | None:
@@ -110,7 +110,7 @@ class Callbacks:
     async def _look_forever(self) -> None:
         nothing: list[str] = []
         while True:
-            for space in await self._once(self._outbox.due_spaces, nothing):
+            for space in await self._once(partial(self._outbox.due_spaces, len(self._working)), nothing):
                 if space not in self._working:
                     self._working[space] = asyncio.create_task(self._work(space), name="callbacks-work")
             await asyncio.sleep(TICK_S)
@@ -127,7 +127,7 @@ class Callbacks:
     async def _empty(self, space: str) -> None:
         dropped = False
         while True:
-            while self._hosts.in_hand >= IN_HAND_MOST:
+            while not self._hosts.has_room(space):
                 await self._hosts.freed(TICK_S)
             try:
                 if not dropped:
@@ -140,17 +140,17 @@ class Callbacks:
                 continue
             if len(taken) < TAKE:
                 await self._once(partial(self._outbox.hint, space, next_due), None)
-            await self._hand_out(taken)
+            await self._hand_out(space, taken)
             if len(taken) < TAKE:
                 return
 
-    async def _hand_out(self, taken: list[Taken]) -> None:
+    async def _hand_out(self, space: str, taken: list[Taken]) -> None:
         """To the hosts; returns when those that are quick have room again."""
         tries = [Try(self, one) for one in taken]
         for one in tries:
             self._hosts.offer(one)
         hosts = {one.host for one in tries}
-        while any(self._hosts.is_full(host) for host in hosts):
+        while any(self._hosts.is_full(space, host) for host in hosts):
             await self._hosts.freed(TICK_S)
 
     # Trying
@@ -173,7 +173,7 @@ class Callbacks:
             return None
         if message is None:
             return None
-        outcome = await self._send(message)
+        outcome = await self._send(taken, message)
         if not outcome.error:
             data = {"url": message.url, "statusCode": outcome.status}
             await self._note(taken, token, "callback_sent", msgspec.json.encode(data), None)
@@ -185,9 +185,12 @@ class Callbacks:
             metrics.CALLBACKS.inc("given_up" if again is None else "failed")
         return outcome.reached
 
-    async def _send(self, message: Message) -> Outcome:
+    async def _send(self, taken: Taken, message: Message) -> Outcome:
         own = signed(message.id, self._outgoing.now_s(), message.body, message.secrets)
-        return await self._outgoing.post(message.url, message.body, message.headers, own)
+        outcome = await self._outgoing.post(message.url, message.body, message.headers, own, space=taken.space)
+        if outcome.detail:
+            log.info("no answer to the callback of job %s from %s: %s", taken.job, taken.host, outcome.detail)
+        return outcome
 
     async def _note(self, taken: Taken, token: str, kind: str, data: bytes, again_ms: int | None) -> None:
         """Note it, however long Redis is away: a note is the one thing that must not be given up."""

@@ -1,11 +1,13 @@
-"""Fairness between the hosts that we send to: a lane for each, so that those that hang do not slow those that do not.
+"""Fairness between spaces, and between the hosts that each sends to: nobody's hosts that hang slow anybody else's.
 
-Owns: how many errands run at once, in all and for each host, in which order, and which hosts are left alone for a
-while. Never: does I/O; knows what an errand is about.
+Owns: how many errands run at once, in all, for each space and for each of its hosts, in which order, and which hosts
+are left alone for a while. Never: does I/O; knows what an errand is about.
 
-Hosts that have not answered of late share half of all places: however many hang, those that answer have the rest.
+Spaces share the places (app/shares.py) and have their turns one after the other. Hosts that have not answered of late
+share half of all places: however many hang, those that answer have the rest.
 
-A lane begins two errands wide, grows by one with each answer, and shrinks to one when none comes. After ten in a row
+A host has a lane in each space that sends to it: what one space sends there does not wait for what another does. A
+lane begins two errands wide, grows by one with each answer, and shrinks to one when none comes. After ten in a row
 without an answer its breaker opens: nobody goes there for 30 s, then one errand tries, and each vain try doubles the
 rest, up to five minutes.
 """
@@ -17,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
+
+from app.shares import Shares
 
 log = logging.getLogger("jobwire.callbacks")
 
@@ -37,11 +41,13 @@ GRACE_S = 0.25
 WINDOW_S = 1.0
 WINDOW_DONE = 20
 LANES_MOST = 1000
+IN_HAND_MOST = 10_000
 
 
 class Errand(Protocol):
     """Something to do at one host."""
 
+    space: str
     host: str
 
     async def run(self) -> bool | None:
@@ -52,9 +58,10 @@ class Errand(Protocol):
 
 
 class Lane:
-    """One host: what waits for it, what runs, and how it has behaved."""
+    """One host, as one space sends to it: what waits for it, what runs, and how it has behaved."""
 
-    def __init__(self) -> None:
+    def __init__(self, space: str) -> None:
+        self.space = space
         self.waiting: deque[Errand] = deque()
         self.running = 0
         self.closed_until_s = 0.0
@@ -126,37 +133,48 @@ class Hosts:
     """The lanes of all hosts, in one process. `most` errands run at once."""
 
     def __init__(self, most: int, clock_s: Callable[[], float]) -> None:
-        self._most = most
         self._clock_s = clock_s
-        self._lanes: dict[str, Lane] = {}
-        self._ready: dict[bool, dict[Lane, None]] = {True: {}, False: {}}
-        self._doubtful = 0
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._lanes_most = LANES_MOST
+        self._ready: dict[bool, dict[str, dict[Lane, None]]] = {True: {}, False: {}}
+        self._places = Shares(most)
+        self._doubtful = Shares(max(1, most // 2))
+        self._in_hand = Shares(IN_HAND_MOST)
         self._running: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._closing = False
-        self.in_hand = 0
+
+    @property
+    def in_hand(self) -> int:
+        """Errands that wait or run."""
+        return self._in_hand.held
+
+    def has_room(self, space: str) -> bool:
+        """Whether the space may offer more: it has its share in hand otherwise, and more would be put off."""
+        return self._in_hand.has_room(space)
 
     def offer(self, errand: Errand) -> None:
-        """Run it when its turn comes, or put it off: the host rests, or has more than it can do."""
-        now_s = self._clock_s()
-        lane = self._lanes.get(errand.host)
+        """Run it when its turn comes, or put it off: the host rests, or it or the space has more than it can do."""
+        now_s, place = self._clock_s(), (errand.space, errand.host)
+        lane = self._lanes.get(place)
         if lane is None:
             self._forget_idle(now_s)
-            lane = self._lanes[errand.host] = Lane()
+            lane = self._lanes[place] = Lane(errand.space)
         if self._closing:
             errand.put_off(0.0)
         elif now_s < lane.closed_until_s:
             errand.put_off((lane.closed_until_s - now_s) * _spread())
-        elif lane.has_enough() and not lane.is_quick(now_s):
+        elif (lane.has_enough() and not lane.is_quick(now_s)) or not self.has_room(errand.space):
             errand.put_off(lane.wait_s(now_s) * _spread())
         else:
             lane.add(errand, now_s)
-            self.in_hand += 1
-            self._start(lane)
+            self._in_hand.take(errand.space)
+            while lane.has_room(now_s) and self._start(lane):
+                pass
 
-    def is_full(self, host: str) -> bool:
+    def is_full(self, space: str, host: str) -> bool:
         """Whether it is better to wait before more is taken for this host: it is quick, and has enough."""
-        lane = self._lanes.get(host)
+        lane = self._lanes.get((space, host))
         return lane is not None and lane.has_enough() and lane.is_quick(self._clock_s())
 
     async def freed(self, most_s: float) -> None:
@@ -179,23 +197,37 @@ class Hosts:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _has_place(self, answers: bool) -> bool:
-        """Whether one more may run, of a host that answers or of one that is in doubt."""
-        return len(self._running) < self._most and (answers or self._doubtful < max(1, self._most // 2))
+    def _has_place(self, space: str, answers: bool) -> bool:
+        """Whether one more of the space may run, to a host that answers or to one that is in doubt."""
+        return self._places.has_room(space) and (answers or self._doubtful.has_room(space))
 
-    def _start(self, lane: Lane) -> None:
-        """Start what may run in a lane; what must wait for the others is remembered in turn."""
-        now_s = self._clock_s()
-        while lane.has_room(now_s):
-            answers = lane.answers
-            if not self._has_place(answers):
-                self._ready[answers].setdefault(lane)
-                return
-            lane.running += 1
-            self._doubtful += not answers
-            task = asyncio.create_task(self._run(lane, lane.waiting.popleft()), name="errand")
-            self._running.add(task)
-            task.add_done_callback(partial(self._ended, lane, answers))
+    def _start(self, lane: Lane) -> bool:
+        """Start one errand of a lane that has room; whether there was a place. If not, the lane has its turn later."""
+        space, answers = lane.space, lane.answers
+        if not self._has_place(space, answers):
+            self._ready[answers].setdefault(space, {}).setdefault(lane)
+            return False
+        lane.running += 1
+        self._places.take(space)
+        if not answers:
+            self._doubtful.take(space)
+        task = asyncio.create_task(self._run(lane, lane.waiting.popleft()), name="errand")
+        self._running.add(task)
+        task.add_done_callback(partial(self._ended, lane, answers))
+        return True
+
+    def _next(self, answers: bool) -> Lane | None:
+        """The lane whose turn it is: the longest waiting of the space that waits longest and has a place."""
+        ready = self._ready[answers]
+        space = next((space for space in ready if self._has_place(space, answers)), None)
+        if space is None:
+            return None
+        lanes = ready.pop(space)
+        lane = next(iter(lanes))
+        del lanes[lane]
+        if lanes:
+            ready[space] = lanes
+        return lane
 
     async def _run(self, lane: Lane, errand: Errand) -> None:
         answered = None
@@ -209,32 +241,38 @@ class Hosts:
     def _ended(self, lane: Lane, answers: bool, task: asyncio.Task[None]) -> None:
         """Give the place to whose turn it is; `answers` is what the host did when the errand began."""
         self._running.discard(task)
-        self._doubtful -= not answers
-        self.in_hand -= 1
+        self._places.give(lane.space)
+        if not answers:
+            self._doubtful.give(lane.space)
+        self._in_hand.give(lane.space)
         now_s = self._clock_s()
         if now_s < lane.closed_until_s:
             self._put_off_waiting(lane, lane.closed_until_s - now_s)
-        if lane.has_room(now_s):
-            self._ready[lane.answers].setdefault(lane)
-        for kind, ready in self._ready.items():
-            while ready and self._has_place(kind):
-                turn = next(iter(ready))
-                del ready[turn]
-                self._start(turn)
+        self._queue(lane, now_s)
+        for kind in (True, False):
+            while (turn := self._next(kind)) is not None:
+                if turn.has_room(now_s) and self._start(turn):
+                    self._queue(turn, now_s)
         self._freed.set()
+
+    def _queue(self, lane: Lane, now_s: float) -> None:
+        """Let a lane have its turn, if it has something to do."""
+        if lane.has_room(now_s):
+            self._ready[lane.answers].setdefault(lane.space, {}).setdefault(lane)
 
     def _put_off_waiting(self, lane: Lane, delay_s: float) -> None:
         while lane.waiting:
-            self.in_hand -= 1
+            self._in_hand.give(lane.space)
             lane.waiting.popleft().put_off(delay_s * _spread())
 
     def _forget_idle(self, now_s: float) -> None:
-        """Forget hosts with nothing to do, once there are many; those that rest are remembered."""
-        if len(self._lanes) < LANES_MOST:
+        """Forget hosts with nothing to do, whenever there are twice as many; those that rest are remembered."""
+        if len(self._lanes) < self._lanes_most:
             return
-        for host, lane in tuple(self._lanes.items()):
+        for place, lane in tuple(self._lanes.items()):
             if lane.is_idle() and now_s >= lane.closed_until_s:
-                del self._lanes[host]
+                del self._lanes[place]
+        self._lanes_most = max(LANES_MOST, 2 * len(self._lanes))
 
 
 def _spread() -> float:

@@ -75,10 +75,10 @@ class Outbox:
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
 
-    async def due_spaces(self) -> list[str]:
-        """Spaces whose hint says that something is due, the longest due first."""
+    async def due_spaces(self, more: int = 0) -> list[str]:
+        """Spaces whose hint says that something is due, the longest due first; `more` than else are looked at."""
         found = await self._control.call(
-            "ZRANGEBYSCORE", self._keys.due_callbacks, "-inf", self._clock.now_ms(), "LIMIT", 0, LOOK_SPACES
+            "ZRANGEBYSCORE", self._keys.due_callbacks, "-inf", self._clock.now_ms(), "LIMIT", 0, LOOK_SPACES + more
         )
         return [space.decode() for space in found]
 

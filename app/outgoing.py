@@ -2,16 +2,26 @@
 
 Owns: the limits of one request (5 s to connect, 15 s in all, 64 KiB of the answer), and telling every way in which it
 can fail as one Outcome. Never: follows a redirect, uses a proxy or cookies, unpacks an answer, raises for what a
-stranger does.
+stranger does; tells who gave the address more than that no answer came: what a name resolves to and which ports are
+open are nobody's business but the operator's.
+
+Always: an answer whose status line came is an answer, whatever is wrong with the rest of it.
 """
 
 import asyncio
+import html
 import io
+import json
+import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from app.address import Forbidden, check_url
 from app.guard import Guard
@@ -50,10 +60,23 @@ OURS = frozenset(
 """Headers that a user's do not replace: they frame the message, or prove where it comes from."""
 
 
+HEAD_BYTES = 65_536
+HEADERS_MOST = 1000
+"""What is taken of the head of an answer. Of a larger one only the status line counts."""
+
+UNREACHED = "The host could not be reached, or gave no answer."
+"""All that is told of a request without an answer, whatever the reason."""
+
+MASK = "***"
+BEGINNING_CHARS = 4
+"""Of a secret that breaks off at the end of an answer, a beginning of so many characters is masked."""
+
+
 class Outcome(NamedTuple):
     """What became of a request. `status` is None when no answer came; `error` is "" for 2xx.
 
-    `reached`: an answer came; None when the guard refused, which says nothing about the host.
+    `reached`: an answer came; None when the guard refused, which says nothing about the host. `detail` is why no answer
+    came, for the operator.
     """
 
     status: int | None
@@ -61,6 +84,54 @@ class Outcome(NamedTuple):
     body: str | None
     retry_after_s: float | None
     reached: bool | None
+    detail: str = ""
+
+
+class Beginning:
+    """How the answer to one request begins, as far as it came."""
+
+    def __init__(self) -> None:
+        self.bytes = b""
+
+    @property
+    def status(self) -> int | None:
+        """What the status line says, if it came whole; that of an interim answer does not count."""
+        begun = self.bytes.lstrip(b"\r\n")
+        at = 0
+        while (line := STATUS_LINE.match(begun, at)) is not None:
+            status = int(line[1])
+            if status >= 200 or status == 101:
+                return status
+            end = begun.find(b"\r\n\r\n", line.end() - 2)
+            if end < 0:
+                break
+            at = end + 4
+        return None
+
+
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
+ASKED: ContextVar[Beginning] = ContextVar("ASKED")
+
+
+class Connection(ResponseHandler):
+    """A connection of aiohttp's that keeps how each answer begins: its parser keeps nothing of what it refuses."""
+
+    beginning = Beginning()
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request begins; it is that of the task which calls this."""
+        self.beginning = ASKED.get()
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        room = HEAD_BYTES - len(self.beginning.bytes)
+        if room > 0:
+            self.beginning.bytes += data[:room]
+        super().data_received(data)
+        broken = self.exception()
+        if broken is not None and self._payload is not None and self._payload.exception() is None:
+            # The base class tells only those who wait for a head: who reads the body would wait for the time limit.
+            self._payload.set_exception(aiohttp.ClientPayloadError(), broken)
 
 
 class Outgoing:
@@ -75,6 +146,7 @@ class Outgoing:
             keepalive_timeout=IDLE_S,
             ttl_dns_cache=10,
         )
+        connector._factory = partial(Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a kind of it
         self._guard = guard
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -83,6 +155,9 @@ class Outgoing:
             trust_env=False,
             auto_decompress=False,
             skip_auto_headers=("Accept-Encoding",),
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
+            max_headers=HEADERS_MOST,
         )
 
     @staticmethod
@@ -95,46 +170,58 @@ class Outgoing:
         await self._session.close()
         await self._guard.close()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], own: Mapping[str, str]) -> Outcome:
-        """POST JSON once, with a user's `headers` and our `own`, which win. Never raises but when cancelled."""
-        sent = {name: value for name, value in headers.items() if name.lower() not in OURS}
-        names = {name.lower() for name in sent}
-        if "user-agent" not in names:
-            sent["User-Agent"] = f"jobwire/{__version__}"
-        sent |= {"Content-Type": "application/json", "Accept-Encoding": "identity", **own}
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], own: Mapping[str, str], *, space: str = ""
+    ) -> Outcome:
+        """POST JSON once, with a user's `headers` and our `own`, which win. Never raises but when cancelled.
+
+        Names are looked up in the turn of `space`.
+        """
         try:
             target = check_url(url)
-            data = io.BytesIO(body) if len(body) > LARGE_BYTES else body
-            async with self._session.post(target, data=data, headers=sent, allow_redirects=False) as response:
-                return await self._outcome(response, tuple(headers.values()))
         except Forbidden as error:
             return Outcome(None, str(error), None, None, None)
-        except aiohttp.ConnectionTimeoutError:
-            return Outcome(None, f"No connection within {self._timeout_s / 3:g} s.", None, None, False)
-        except TimeoutError:
-            return Outcome(None, f"No answer within {self._timeout_s:g} s.", None, None, False)
+        data = io.BytesIO(body) if len(body) > LARGE_BYTES else body
+        beginning = Beginning()
+        token = ASKED.set(beginning)
+        try:
+            with self._guard.asking(space):
+                async with self._session.post(
+                    target, data=data, headers=_sent(headers, own), allow_redirects=False
+                ) as response:
+                    wait = response.headers.get("Retry-After", "")
+                    return answered(response.status, await self._read(response, tuple(headers.values())), wait)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            return _failed(error)
+            status = beginning.status
+            return self._failed(error) if status is None else answered(status, "", "")
+        finally:
+            ASKED.reset(token)
 
-    async def _outcome(self, response: aiohttp.ClientResponse, hidden: Sequence[str]) -> Outcome:
-        kept = await self._read(response)
-        status = response.status
-        if 200 <= status < 300:
-            return Outcome(status, "", None, None, True)
-        redirect = "; redirects are not followed" if 300 <= status < 400 else ""
-        wait_s = retry_after(response.headers.get("Retry-After", ""), time.time())
-        return Outcome(status, f"The answer was {status}{redirect}.", without(kept, hidden), wait_s, True)
+    def _failed(self, error: Exception) -> Outcome:
+        """No answer came."""
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(seen, Forbidden):
+                return Outcome(None, UNREACHED, None, None, None, str(seen))
+            seen = seen.__cause__ or getattr(seen, "os_error", None)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            detail = f"no connection within {self._timeout_s / 3:g} s"
+        elif isinstance(error, TimeoutError):
+            detail = f"no answer within {self._timeout_s:g} s"
+        else:
+            detail = f"{type(error).__name__}: {error}"
+        return Outcome(None, UNREACHED, None, None, False, detail)
 
     @staticmethod
-    async def _read(response: aiohttp.ClientResponse) -> str:
-        """The first KiB as text. The rest up to 64 KiB is read, so that the connection can be used again.
+    async def _read(response: aiohttp.ClientResponse, hidden: Sequence[str]) -> str:
+        """The first KiB as text, without what is hidden. An answer whose body does not come is an answer.
 
-        An answer whose head came in time and whose body does not is an answer.
+        The rest up to 64 KiB is read, so that the connection can be used again.
         """
         kept, size = b"", 0
         try:
             async for chunk in response.content.iter_any():
-                kept = (kept + chunk)[:KEPT_BYTES] if len(kept) < KEPT_BYTES else kept
+                kept = (kept + chunk)[:ANSWER_BYTES]
                 size += len(chunk)
                 if size > ANSWER_BYTES:
                     break
@@ -142,30 +229,71 @@ class Outgoing:
             pass
         if not response.content.at_eof():
             response.close()
-        return kept.decode("utf-8", "replace")
+        if 200 <= response.status < 300:
+            return ""
+        return without(kept.decode("utf-8", "replace"), hidden, len(kept[:KEPT_BYTES].decode("utf-8", "replace")))
 
 
-def without(text: str, hidden: Sequence[str]) -> str:
-    """The text without secrets that the receiver echoed: our requests carry them in headers."""
-    for secret in hidden:
-        if len(secret) >= 8:
-            text = text.replace(secret, "***")
-    return text
+def answered(status: int, body: str, wait: str) -> Outcome:
+    """An answer came, with such a body, and a Retry-After or ""."""
+    if 200 <= status < 300:
+        return Outcome(status, "", None, None, True)
+    redirect = "; redirects are not followed" if 300 <= status < 400 else ""
+    return Outcome(status, f"The answer was {status}{redirect}.", body, retry_after(wait, time.time()), True)
 
 
-def _failed(error: Exception) -> Outcome:
-    """No answer came. The text names the host at most: a URL's path and query may be secrets."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, Forbidden):
-            return Outcome(None, str(seen), None, None, None)
-        seen = seen.__cause__ or getattr(seen, "os_error", None)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Outcome(None, "The host's name could not be resolved.", None, None, False)
-    if isinstance(error, aiohttp.ClientSSLError):
-        return Outcome(None, f"TLS failed: {type(error).__name__}.", None, None, False)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Outcome(None, f"No connection: {error.os_error.strerror or 'refused'}.", None, None, False)
-    if isinstance(error, asyncio.IncompleteReadError | aiohttp.ServerDisconnectedError | ConnectionError):
-        return Outcome(None, "The connection was closed before an answer.", None, None, False)
-    return Outcome(None, f"The request failed: {type(error).__name__}.", None, None, False)
+def _sent(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request."""
+    sent = {name: value for name, value in headers.items() if name.lower() not in OURS}
+    if "user-agent" not in {name.lower() for name in sent}:
+        sent["User-Agent"] = f"jobwire/{__version__}"
+    return sent | {"Content-Type": "application/json", "Accept-Encoding": "identity", **own}
+
+
+# What a receiver echoes of our headers
+
+
+def spellings(secret: str) -> Iterator[str]:
+    """The ways in which an echo spells it."""
+    yield secret
+    for ascii_only in (True, False):
+        yield json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+    yield quote(secret, safe="")
+    yield html.escape(secret)
+    yield secret.encode().decode("latin-1")
+
+
+def hidden_words(values: Sequence[str]) -> list[str]:
+    """What must not be shown, the longest first: the values of headers, and long words in them as after `Bearer `."""
+    secrets = {value for value in values if value}
+    secrets |= {word for value in values for word in value.split() if len(word) >= 8}
+    return sorted({spelt for secret in secrets for spelt in spellings(secret)}, key=len, reverse=True)
+
+
+def without(text: str, values: Sequence[str], most: int) -> str:
+    """The first `most` characters of a text, but for echoes of these values; each is masked as a whole.
+
+    One of three characters or fewer is masked where it stands by itself: it might be a part of any word.
+    """
+    words = hidden_words(values)
+    if not words:
+        return text[:most]
+    patterns = (re.escape(word) if len(word) > 3 else rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
+    pieces: list[str] = []
+    at = 0
+    for found in re.finditer("|".join(patterns), text):
+        if found.start() >= most:
+            break
+        pieces += (text[at : found.start()], MASK)
+        at = found.end()
+    end = len(text) - unfinished(text[at:], words)
+    pieces.append(text[at : min(end, most)])
+    if end < min(len(text), most):
+        pieces.append(MASK)
+    return "".join(pieces)
+
+
+def unfinished(text: str, words: Sequence[str]) -> int:
+    """With how many characters of one of the words, its beginning, a text breaks off."""
+    lengths = ((word, range(len(word) - 1, BEGINNING_CHARS - 1, -1)) for word in words)
+    return max((next((n for n in range_ if text.endswith(word[:n])), 0) for word, range_ in lengths), default=0)

@@ -56,20 +56,24 @@ HEARD = msgspec.json.Decoder(Heard)
 class PushErrand:
     """One job.pending on its way: tried once, dropped when its host cannot take it."""
 
-    __slots__ = ("_body", "_hooks", "_id", "_outgoing", "_push", "host")
+    __slots__ = ("_body", "_hooks", "_id", "_outgoing", "_push", "host", "space")
 
-    def __init__(self, outgoing: Outgoing, found: Hooks, push: Push, id_: str, body: bytes) -> None:
+    def __init__(self, outgoing: Outgoing, space: str, found: Hooks, push: Push, body: bytes) -> None:
         self._outgoing = outgoing
         self._hooks = found
         self._push = push
-        self._id = id_
+        self._id = f"msg_{secrets.token_hex(13)}"
         self._body = body
+        self.space = space
         self.host = host_of(push.url)
 
     async def run(self) -> bool | None:
         """Send it."""
         own = signed(self._id, self._outgoing.now_s(), self._body, self._hooks.secrets)
-        return (await self._outgoing.post(self._push.url, self._body, self._push.headers, own)).reached
+        sent = await self._outgoing.post(self._push.url, self._body, self._push.headers, own, space=self.space)
+        if sent.detail:
+            log.info("no answer to a push of space %s from %s: %s", self.space, self.host, sent.detail)
+        return sent.reached
 
     def put_off(self, delay_s: float) -> None:
         """It is dropped: a push that comes late tells nothing."""
@@ -99,9 +103,9 @@ class SlackSender:
         while True:
             await self._told.wait()
             body = msgspec.json.encode({"text": self._text()})
-            outcome = await self._outgoing.post(self._url, body, {}, {})
+            outcome = await self._outgoing.post(self._url, body, {}, {}, space=self._url)
             if outcome.error:
-                log.info("Slack did not take a message: %s", outcome.error)
+                log.info("Slack did not take a message: %s", outcome.detail or outcome.error)
             await asyncio.sleep(max(SLACK_PACE_S, min(60.0, outcome.retry_after_s or 0)))
 
     def _text(self) -> str:
@@ -147,7 +151,7 @@ class Listener:
             return
         for job, name in pending.items():
             body = msgspec.json.encode({"jobId": job, "spaceId": self._space, "name": name})
-            self._pusher.push(self.hooks, self.hooks.push, body)
+            self._pusher.push(self._space, self.hooks, self.hooks.push, body)
 
 
 class Pusher:
@@ -179,9 +183,9 @@ class Pusher:
             for sender in self._slack.values():
                 await sender.close()
 
-    def push(self, found: Hooks, push: Push, body: bytes) -> None:
+    def push(self, space: str, found: Hooks, push: Push, body: bytes) -> None:
         """Tell a worker of a job."""
-        self._hosts.offer(PushErrand(self._outgoing, found, push, f"msg_{secrets.token_hex(13)}", body))
+        self._hosts.offer(PushErrand(self._outgoing, space, found, push, body))
 
     def slack(self, url: str) -> SlackSender:
         """The sender of an incoming webhook: spaces with the same one share its pace."""

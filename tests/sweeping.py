@@ -113,6 +113,7 @@ async def lapse_all(room: Room) -> None:
       end"""
     now = room.backend.clock.now_ms()
     await room.call("EVAL", text, 1, room.keys.deadlines(room.space), room.keys.lease(room.space, ""), now - 1)
+    await room.call("ZADD", room.keys.due, now - 1, room.space)
 
 
 async def sweep(room: Room) -> None:

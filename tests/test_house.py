@@ -65,7 +65,7 @@ ROOMS = [
     {"settings"},
     {"metrics", "service_log"},
     {"tally"},
-    {"job", "clock", "keys", "error", "address", "schedule", "sign", "hooks", "patience", "inbound"},
+    {"job", "clock", "keys", "error", "address", "schedule", "shares", "sign", "hooks", "patience", "inbound"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
 
@@ -83,6 +83,7 @@ PURE = {
     "nesting",
     "address",
     "schedule",
+    "shares",
     "sign",
     "hooks",
     "inbound",

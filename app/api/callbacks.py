@@ -1,18 +1,20 @@
 """For those who are called back: another try of a callback, and what a space has set for what we send."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.address import Forbidden, check_url
+from app.address import Network
 from app.api.answers import space_answer
 from app.api.http import Answer, Call, answer
-from app.api.requests import Name, check_headers, decode_or_default
+from app.api.requests import Name, check_address, check_headers, decode_or_default
 from app.api.shapes import Ended
 from app.error import invalid
 from app.hooks import SLACK_EVENTS, Push, Slack
 from app.job import KIB, POLL_NAMES, URL_CHARS
+from app.settings import Settings
 from app.sign import SECRETS_MOST, is_secret, new_secret
 from app.spaces import Spaces
 from app.store import Store
@@ -47,17 +49,20 @@ class SpacePatch(Struct, rename="camel"):
     push: PushRequest | UnsetType | None = UNSET
     slack: SlackRequest | UnsetType | None = UNSET
 
-    def fields(self) -> dict[str, str]:
-        """Fields of the space's hash, as lua/space_patch.lua takes them. Refusal `invalid_request`."""
+    def fields(self, allowed: Sequence[Network]) -> dict[str, str]:
+        """Fields of the space's hash, as lua/space_patch.lua takes them. Refusal `invalid_request`.
+
+        `allowed` are networks beside the public ones.
+        """
         found = {}
         if self.name is not UNSET:
             found["name"] = self.name
         if self.webhook_secrets is not UNSET:
             found["webhookSecrets"] = _secrets(self.webhook_secrets or [])
         if self.push is not UNSET:
-            found["push"] = "" if self.push is None else _push(self.push)
+            found["push"] = "" if self.push is None else _push(self.push, allowed)
         if self.slack is not UNSET:
-            found["slack"] = "" if self.slack is None else _slack(self.slack)
+            found["slack"] = "" if self.slack is None else _slack(self.slack, allowed)
         return found
 
 
@@ -67,8 +72,9 @@ PATCH = msgspec.json.Decoder(SpacePatch)
 class CallbackHandlers:
     """The handlers of what we send by ourselves."""
 
-    def __init__(self, store: Store, spaces: Spaces) -> None:
+    def __init__(self, store: Store, spaces: Spaces, settings: Settings) -> None:
         self._store = store
+        self._allowed = settings.callback_networks
         self._spaces = spaces
 
     async def retry(self, call: Call) -> Answer:
@@ -81,7 +87,7 @@ class CallbackHandlers:
         request: SpacePatch = decode_or_default(PATCH, await call.body(PATCH_BYTES))
         fresh = new_secret() if request.rotate_webhook_secret else ""
         space = await self._spaces.patch(
-            call.space, request.fields(), fresh_secret=fresh, drop_old=request.drop_old_webhook_secret
+            call.space, request.fields(self._allowed), fresh_secret=fresh, drop_old=request.drop_old_webhook_secret
         )
         return answer(space_answer(space, webhook_secret=fresh or UNSET))
 
@@ -92,22 +98,15 @@ def _secrets(given: list[str]) -> str:
     return " ".join(given)
 
 
-def _push(request: PushRequest) -> str:
-    _check_url(request.url, "push.url")
+def _push(request: PushRequest, allowed: Sequence[Network]) -> str:
+    check_address(request.url, "push.url", allowed, {})
     check_headers(request.headers, "push.headers", {})
     return msgspec.json.encode(Push(request.url, request.headers, list(request.names))).decode()
 
 
-def _slack(request: SlackRequest) -> str:
-    _check_url(request.url, "slack.url")
+def _slack(request: SlackRequest, allowed: Sequence[Network]) -> str:
+    check_address(request.url, "slack.url", allowed, {})
     unknown = [event for event in request.events if event not in SLACK_EVENTS.values()]
     if unknown:
         raise invalid(f"slack.events are of {', '.join(SLACK_EVENTS.values())}, not {unknown[0][:50]!r}.")
     return msgspec.json.encode(Slack(request.url, request.events)).decode()
-
-
-def _check_url(url: str, what: str) -> None:
-    try:
-        check_url(url)
-    except Forbidden as error:
-        raise invalid(f"{what}: {error}") from None

@@ -6,7 +6,7 @@ import msgspec
 
 from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
-from app.api.requests import KILL, RETRY, RetryRequest, check_text, decode_jobs, decode_or_default
+from app.api.requests import KILL, RETRY, RetryRequest, check_callbacks, check_text, decode_jobs, decode_or_default
 from app.api.shapes import Ended, RetriedMany
 from app.api.trail import trace_of
 from app.deletion import Deletion
@@ -28,6 +28,7 @@ class Producer:
         self._store = store
         self._revival = revival
         self._deletion = deletion
+        self._allowed = settings.callback_networks
         self._public_url = settings.public_url.rstrip("/")
 
     async def create(self, call: Call) -> Answer:
@@ -35,6 +36,7 @@ class Producer:
         body = await call.body(BATCH_BYTES)
         idem_key = call.idempotency_key()
         jobs, many = decode_jobs(body)
+        check_callbacks(jobs, self._allowed, many=many)
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")
         await call.spend((len(jobs) - 1) // UNIT_JOBS)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from app.address import Forbidden, Network, check_literal
 from app.api.http import check_nesting, decode
 from app.auth import SCOPES, SHORTHANDS
 from app.clock import MOST_MS, parse_ms
@@ -256,6 +257,21 @@ def _callback_url(url: str, place: dict[str, int]) -> str:
         text = f"callbackUrl is an http or https URL without user info, of at most {URL_CHARS} characters."
         raise invalid(text, **place)
     return url
+
+
+def check_callbacks(jobs: Sequence[NewJob], allowed: Sequence[Network], *, many: bool) -> None:
+    """Refusal `invalid_request` for a callbackUrl that will never be called."""
+    for index, job in enumerate(jobs):
+        if job.callback_url:
+            check_address(job.callback_url, "callbackUrl", allowed, {"index": index} if many else {})
+
+
+def check_address(url: str, what: str, allowed: Sequence[Network], place: dict[str, int]) -> None:
+    """Refusal `invalid_request` for a URL that will never be called."""
+    try:
+        check_literal(url, allowed)
+    except Forbidden as error:
+        raise invalid(f"{what}: {error}", **place) from None
 
 
 def check_headers(headers: dict[str, str], what: str, place: dict[str, int]) -> None:

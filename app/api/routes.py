@@ -37,7 +37,7 @@ class Handlers:
         self.worker = Worker(backend.store, backend.rooms)
         self.reader = Reader(backend.store, backend.settings)
         self.admin = Admin(backend.spaces)
-        self.callbacks = CallbackHandlers(backend.store, backend.spaces)
+        self.callbacks = CallbackHandlers(backend.store, backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
         self.metrics = Metrics(backend.overview)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.address import Forbidden, check_url, forbidden, networks
+from app.address import Forbidden, check_literal, check_url, forbidden, networks
 
 PUBLIC = [
     "8.8.8.8",
@@ -188,3 +188,74 @@ def test_a_url_whose_looks_are_odd_is_refused(url: str, why: str) -> None:
 def test_full_width_digits_are_the_address_that_they_look_like() -> None:
     url = check_url("http://１２７.０.０.１/")
     assert forbidden(str(url.raw_host), ()) == "loopback"
+
+
+INWARD = [
+    "http://127.0.0.1/",
+    "http://127.0.0.1./",
+    "http://127.8.9.10:8080/x",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://017700000001/",
+    "http://0x7f.1/",
+    "http://127.1/",
+    "http://１２７.０.０.１/",
+    "http://10.0.0.1/",
+    "http://192.168.1.1/",
+    "http://169.254.169.254/latest/meta-data",
+    "http://0.0.0.0/",
+    "http://[::1]/",
+    "http://[::]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::ffff:a00:1]:80/",
+    "http://[0:0:0:0:0:ffff:10.0.0.1]/",
+    "http://[64:ff9b::10.0.0.1]/",
+    "http://[fd00::1]/",
+    "http://[fe80::1]/",
+    "http://localhost/",
+    "http://LOCALHOST:80/",
+    "http://localhost./",
+    "http://ｌｏｃａｌｈｏｓｔ/",
+    "http://a.b.localhost/",
+    "http://a.localhost./",
+    "https://localhost.localdomain/",
+]
+
+
+@pytest.mark.parametrize("url", INWARD)
+def test_a_literal_address_that_is_not_public_is_known_by_its_looks(url: str) -> None:
+    with pytest.raises(Forbidden):
+        check_literal(url, ())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost.example.com/",
+        "http://notlocalhost/",
+        "http://8.8.8.8/",
+        "http://[2606:4700:4700::1111]/",
+        "http://[::ffff:8.8.8.8]/",
+        "http://10.0.0.1.example.com/",
+        "http://intranet/",
+    ],
+)
+def test_other_names_and_public_addresses_are_taken(url: str) -> None:
+    check_literal(url, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://127.0.0.1:1/", "127.0.0.0/8"),
+        ("http://localhost/", "127.0.0.0/8"),
+        ("http://localhost/", "::1"),
+        ("http://[::ffff:10.1.2.3]/", "10.1.0.0/16"),
+        ("http://[fd12::1]/", "fd12::/16"),
+    ],
+)
+def test_a_literal_address_of_an_allowed_network_is_taken(url: str, allowed: str) -> None:
+    check_literal(url, networks([allowed]))
+    with pytest.raises(Forbidden):
+        check_literal(url, networks(["10.9.0.0/16"]))

@@ -1,6 +1,7 @@
 """Callbacks from end to end: a service, a receiver in a process of its own, and what the job's events say."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def test_no_answer_is_told_with_nulls(service: Service, receiver: Receiving) -> 
     (_, data) = tried(service, job, 1)[0]
     assert data == {
         "url": receiver.url("/drop"),
-        "error": "The connection was closed before an answer.",
+        "error": "The host could not be reached, or gave no answer.",
         "statusCode": None,
         "responseBody": None,
         "retryAttempt": 0,
@@ -148,12 +149,35 @@ def test_signatures_verify_during_a_rotation_and_no_secret_is_ever_shown(service
     service.call("PATCH", space, {"webhookSecrets": []})
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:1/", "http://169.254.169.254/latest/meta-data", "http://2130706433/"])
-def test_an_address_that_is_not_public_is_refused_when_connecting(service: Service, url: str) -> None:
-    job = ended(service, url)
-    (_, data) = tried(service, job, 1)[0]
-    assert data["statusCode"] is None
-    assert "JOBWIRE_CALLBACK_ALLOW" in data["error"] or "oddly spelt" in data["error"]
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1]:1/", "http://169.254.169.254/latest/meta-data", "http://2130706433/", "http://[::ffff:10.0.0.1]/"],
+)
+def test_a_literal_address_that_is_not_public_is_refused_when_it_is_given(service: Service, url: str) -> None:
+    jobs = f"/spaces/{service.space}/jobs"
+    assert service.call("POST", jobs, {"name": "n", "callbackUrl": url}).code == "invalid_request"
+    reply = service.call("POST", jobs, [{"name": "n"}, {"name": "n", "callbackUrl": url}])
+    assert (reply.status, reply.body["index"]) == (400, 1)
+    for change in ({"push": {"url": url}}, {"slack": {"url": url, "events": ["dead"]}}):
+        assert service.call("PATCH", f"/spaces/{service.space}", change).code == "invalid_request"
+
+
+def test_what_a_name_resolves_to_and_which_ports_are_open_is_told_to_the_operator_only(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        urls = [
+            f"http://127.0.0.1:{closed.getsockname()[1]}/",
+            f"http://127.0.0.1:{silent.getsockname()[1]}/",
+            f"https://127.0.0.1:{closed.getsockname()[1]}/",
+            "http://ip6-name-that-nobody-has.invalid/",
+        ]
+        jobs = [ended(service, url) for url in urls]
+        for job in jobs:
+            (_, data) = tried(service, job, 1)[0]
+            assert data["error"] == "The host could not be reached, or gave no answer."
+            assert data["statusCode"] is None
+            assert data["responseBody"] is None
+            assert f"no answer to the callback of job {job} from" in service.log
 
 
 def test_user_info_is_refused_when_the_job_is_created(service: Service) -> None:

@@ -1,16 +1,18 @@
 """The guarded client over real sockets: what it connects to, and what it makes of every kind of answer."""
 
 import asyncio
+import contextlib
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from app.address import networks
 from app.guard import Guard
-from app.outgoing import KEPT_BYTES, Outcome, Outgoing
+from app.outgoing import KEPT_BYTES, UNREACHED, Beginning, Outcome, Outgoing, without
 from tests.callbacks.receiving import Receiving
 
 HERE = ["127.0.0.1/32"]
@@ -52,9 +54,9 @@ def post(
 
 
 def refused(outcome: Outcome) -> str:
-    """Why the guard refused it."""
-    assert outcome[:1] + outcome[2:] == (None, None, None, None)
-    return outcome.error
+    """Why the guard refused it, as the operator reads it; who gave the address reads the same of all."""
+    assert outcome == Outcome(None, UNREACHED, None, None, None, outcome.detail)
+    return outcome.detail
 
 
 def test_a_checked_name_is_connected_to_at_the_checked_address(receiver: Receiving) -> None:
@@ -120,7 +122,9 @@ def test_the_socket_is_checked_even_if_the_resolver_was_passed_by() -> None:
 @pytest.mark.parametrize("url", ["http://0x7f000001/", "ftp://example.com/", "http://a:b@example.com/"])
 def test_a_url_with_odd_looks_is_refused_before_any_look_up(url: str) -> None:
     guard = Names(["8.8.8.8"])
-    refused(post(url, guard))
+    outcome = post(url, guard)
+    assert outcome == Outcome(None, outcome.error, None, None, None)
+    assert outcome.error != UNREACHED
     assert guard.asked == 0
 
 
@@ -142,19 +146,20 @@ def test_of_a_huge_answer_little_is_read_and_a_kib_kept(receiver: Receiving) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "error"),
+    ("path", "status", "error", "detail"),
     [
-        ("/hang", None, "No answer within 0.6 s."),
-        ("/drip", 500, "The answer was 500."),
-        ("/drop", None, "The connection was closed before an answer."),
+        ("/hang", None, UNREACHED, "no answer within 0.6 s"),
+        ("/drip", 500, "The answer was 500.", ""),
+        ("/drop", None, UNREACHED, "ServerDisconnectedError"),
     ],
 )
 def test_a_host_that_is_slow_or_gone_costs_the_time_limit_at_most(
-    receiver: Receiving, path: str, status: int | None, error: str
+    receiver: Receiving, path: str, status: int | None, error: str, detail: str
 ) -> None:
     begun = time.monotonic()
     outcome = post(receiver.url(path), timeout_s=0.6)
     assert (outcome.status, outcome.error) == (status, error)
+    assert outcome.detail.startswith(detail)
     assert time.monotonic() - begun < 3
 
 
@@ -169,42 +174,176 @@ def test_a_host_that_takes_no_connection_costs_a_third_of_the_limit() -> None:
         outcome = post(f"http://127.0.0.1:{full.getsockname()[1]}/", timeout_s=0.9)
         for one in held:
             one.close()
-    assert (outcome.status, outcome.error, outcome.reached) == (None, "No connection within 0.3 s.", False)
+    assert outcome == Outcome(None, UNREACHED, None, None, False, "no connection within 0.3 s")
 
 
 def test_tls_that_fails_is_a_failure_without_an_answer(receiver: Receiving) -> None:
     outcome = post(receiver.url("/ok").replace("http:", "https:"))
     assert (outcome.status, outcome.reached) == (None, False)
-    assert outcome.error.startswith("TLS failed")
+    assert outcome.error == UNREACHED
+    assert "SSL" in outcome.detail
 
 
-def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
+def test_a_closed_port_and_an_unknown_name_are_told_apart_to_the_operator_only() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    assert "Connect" in post(f"http://127.0.0.1:{port}/").error
-    assert post("http://name.invalid/").error == "The host's name could not be resolved."
+    closed, unknown = post(f"http://127.0.0.1:{port}/"), post("http://name.invalid/")
+    assert closed.error == unknown.error == UNREACHED
+    assert "Connect call failed" in closed.detail
+    assert "ClientConnectorDNSError" in unknown.detail
 
 
-def test_what_is_no_http_is_a_failure() -> None:
-    async def run() -> Outcome:
-        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(100)
-            writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
-            await writer.drain()
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def posts_to(handler: Handler, times: int = 1, timeout_s: float = 5.0) -> list[Outcome]:
+    """POSTs, one after the other, to a server of which each connection is handled so."""
+
+    async def run() -> list[Outcome]:
+        handled: list[asyncio.Task[Any] | None] = []
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            handled.append(asyncio.current_task())
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await handler(reader, writer)
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
-        server = await asyncio.start_server(babble, "127.0.0.1", 0)
-        outgoing = Outgoing(Guard(networks(HERE)), 5.0)
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        outgoing = Outgoing(Guard(networks(HERE)), timeout_s)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         try:
-            return await outgoing.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"{}", {}, {})
+            return [await outgoing.post(url, b"{}", {}, {}) for _ in range(times)]
         finally:
             await outgoing.close()
             server.close()
+            await asyncio.gather(*(task for task in handled if task), return_exceptions=True)
 
-    outcome = asyncio.run(run())
-    assert outcome.status is None
-    assert outcome.error
+    return asyncio.run(run())
+
+
+def said(*pieces: bytes, hangs: bool = False, timeout_s: float = 5.0) -> list[Outcome]:
+    """A POST to a server that answers with these bytes, in a packet each, and then hangs up, or hangs."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        if hangs:
+            await reader.read()
+
+    return posts_to(answer, 1, timeout_s)
+
+
+OK_LINE = b"HTTP/1.1 200 OK\r\n"
+
+ODD_HEADS = {
+    "a header of 10 KB": (OK_LINE + b"x-long: " + b"a" * 10_000 + b"\r\nContent-Length: 0\r\n\r\n",),
+    "a header of 200 KB": (OK_LINE + b"x-long: " + b"a" * 200_000 + b"\r\n\r\n",),
+    "130 headers": (OK_LINE + b"".join(b"x-%d: 1\r\n" % n for n in range(130)) + b"Content-Length: 0\r\n\r\n",),
+    "5000 headers": (OK_LINE + b"".join(b"x-%d: 1\r\n" % n for n in range(5000)) + b"\r\n",),
+    "a 204 with a body": (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",),
+    "a 204 with a body that says no length": (b"HTTP/1.1 204 No Content\r\n\r\nhello",),
+    "a doubled length": (OK_LINE + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok",),
+    "a length that is none": (OK_LINE + b"Content-Length: many\r\n\r\nok",),
+    "length and chunks": (OK_LINE + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",),
+    "a bad chunk after the head": (OK_LINE + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",),
+    "a bad chunk in a packet of its own": (OK_LINE + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
+    "a header without a name": (OK_LINE + b": nothing\r\n\r\n",),
+    "a header with a blank in its name": (OK_LINE + b"bad header: 1\r\n\r\n",),
+    "a header with a control character": (OK_LINE + b"x: a\x00b\r\n\r\n",),
+    "nothing after the status line": (OK_LINE,),
+    "half a header": (OK_LINE + b"Content-Le",),
+    "line feeds alone": (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",),
+    "no reason": (b"HTTP/1.1 200\r\nbad header: 1\r\n\r\n",),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nbad header: 1\r\n\r\n",),
+    "an interim answer first": (
+        b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + OK_LINE + b"bad header: 1\r\n\r\n",
+    ),
+    "byte by byte": tuple(bytes([byte]) for byte in OK_LINE + b": x\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("pieces", ODD_HEADS.values(), ids=ODD_HEADS)
+def test_an_answer_whose_status_line_came_is_an_answer_whatever_follows(pieces: tuple[bytes, ...]) -> None:
+    begun = time.monotonic()
+    (outcome,) = said(*pieces)
+    assert (outcome.status in (200, 204), outcome.error, outcome.reached) == (True, "", True)
+    assert time.monotonic() - begun < 4, "it costs no time limit"
+
+
+def test_a_failure_with_an_odd_head_is_told_by_its_status() -> None:
+    (outcome,) = said(b"HTTP/1.1 410 Gone\r\nbad header: 1\r\n\r\n")
+    assert outcome == Outcome(410, "The answer was 410.", "", None, True)
+
+
+def test_a_head_that_stops_coming_after_its_status_line_is_an_answer() -> None:
+    (outcome,) = said(OK_LINE + b"x-slow: ", hangs=True, timeout_s=0.5)
+    assert outcome[:2] == (200, "")
+
+
+def test_the_beginning_of_one_answer_is_not_taken_for_that_of_the_next() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(OK_LINE + b"Content-Length: 0\r\n\r\n")
+        await reader.readuntil(b"{}")
+
+    first, second = posts_to(answer, 2)
+    assert first.status == 200
+    assert (second.status, second.error) == (None, UNREACHED)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 2",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 103 Early\r\nlink: 1\r\n",
+        b"ICY 200 OK\r\n",
+    ],
+)
+def test_without_a_whole_status_line_there_is_no_answer(begun: bytes) -> None:
+    beginning = Beginning()
+    beginning.bytes = begun
+    assert beginning.status is None
+    (outcome,) = said(begun)
+    assert (outcome.status, outcome.error, outcome.body, outcome.reached) == (None, UNREACHED, None, False)
+
+
+def test_a_name_whose_look_ups_hang_does_not_keep_another_space_waiting(receiver: Receiving) -> None:
+    class Hanging(Names):
+        def look_up(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
+            if host.startswith("dead"):
+                over.wait(20)
+            return super().look_up(host, port, family)
+
+    over = threading.Event()
+
+    async def run() -> Outcome:
+        outgoing = Outgoing(Hanging(["127.0.0.1"]), 30.0)
+        try:
+            dead = [
+                asyncio.create_task(outgoing.post(f"http://dead-{n}.example/", b"{}", {}, {}, space="ill"))
+                for n in range(200)
+            ]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                outcome = await outgoing.post(receiver.url("/ok", "well.example"), b"{}", {}, {}, space="well")
+            for task in dead:
+                task.cancel()
+            await asyncio.gather(*dead, return_exceptions=True)
+            return outcome
+        finally:
+            over.set()
+            await outgoing.close()
+
+    assert asyncio.run(run()).status == 200
 
 
 def test_a_users_headers_are_sent_and_cannot_frame_the_message(receiver: Receiving) -> None:
@@ -231,6 +370,46 @@ def test_secrets_that_a_receiver_echoes_are_taken_out(receiver: Receiving) -> No
     assert outcome.body is not None
     assert "very-secret-token" not in outcome.body
     assert "***" in outcome.body
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "shown"),
+    [
+        ("key s3cr3t.", ["s3cr3t"], "key ***."),
+        ("xs3cr3ty", ["s3cr3t"], "x***y"),
+        ("1 and 11, n=1", ["1"], "*** and 11, n=***"),
+        ("ab=ab, cab", ["ab"], "***=***, cab"),
+        ("wrong token abcdefgh!", ["Bearer abcdefgh"], "wrong token ***!"),
+        ('{"k": "a\\"b\\\\c"}', ['a"b\\c'], '{"k": "***"}'),
+        ("{'k': '\\u00fcber'}", ["über"], "{'k': '***'}"),
+        ("k=a%2Fb%20c", ["a/b c"], "k=***"),
+        ("<b>a&amp;bc</b>", ["a&bc"], "<b>***</b>"),
+        ("abcdefgh abcd", ["abcd", "abcdefgh"], "*** ***"),
+        ("it is secr", ["secret"], "it is ***"),
+        ("it is sec", ["secret"], "it is sec"),
+        ("nothing of it", ["secret", ""], "nothing of it"),
+    ],
+)
+def test_echoes_of_header_values_are_masked_however_they_are_spelt(text: str, values: list[str], shown: str) -> None:
+    assert without(text, values, 1024) == shown
+
+
+@pytest.mark.parametrize("at", [1000, 1015, 1019, 1023, 1024])
+@pytest.mark.parametrize("after", [0, 3, 5, 500])
+def test_an_echo_that_the_kib_cuts_is_masked_as_a_whole(at: int, after: int) -> None:
+    secret = "0123456789" * 2
+    text = "x" * at + (secret + "y" * 2000)[: len(secret) - 5 + after]
+    shown = without(text, [secret], 1024)
+    assert shown.removesuffix("y" * (len(shown) - at - 3)) in (("x" * at + "***"), "x" * 1024)
+    assert "0123" not in shown
+
+
+def test_a_short_secret_at_the_end_of_the_first_kib_is_not_shown_in_part(receiver: Receiving) -> None:
+    for pad in range(900, 1024, 7):
+        outcome = post(receiver.url("/echo"), a="p" * pad, key="s3cr3t", Authorization="Bearer tok")
+        assert outcome.body is not None
+        assert "s3c" not in outcome.body
+        assert "Bearer t" not in outcome.body
 
 
 def test_a_body_of_a_mebibyte_arrives_whole(receiver: Receiving) -> None:

@@ -20,8 +20,9 @@ class Clock:
 class Stub:
     """An errand that ends when told, or as its host always does."""
 
-    def __init__(self, host: str, answers: Callable[[], Awaitable[bool | None]]) -> None:
+    def __init__(self, host: str, answers: Callable[[], Awaitable[bool | None]], space: str = "") -> None:
         self.host = host
+        self.space = space or host
         self.put_off_s: float | None = None
         self.begun = False
         self._answers = answers
@@ -159,11 +160,11 @@ def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> N
     async def work(hosts: Hosts, clock: Clock) -> None:
         offer(hosts, "slow", hang, 18)
         offer(hosts, "quick", hang, 18)
-        assert hosts.is_full("quick")
+        assert hosts.is_full("quick", "quick")
         clock.now_s += 2
         (late,) = offer(hosts, "slow", hang)
         assert late.put_off_s is not None
-        assert not hosts.is_full("slow")
+        assert not hosts.is_full("slow", "slow")
 
     on_loop(work)
 

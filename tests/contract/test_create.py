@@ -64,7 +64,7 @@ GOOD: list[dict[str, Any]] = [
     {"scheduledFor": None},
     {"callbackUrl": None, "callbackHeaders": None},
     {"callbackUrl": "https://example.com/" + "x" * 2028},
-    {"callbackUrl": "http://10.0.0.1:8080/hook?x=1#y"},
+    {"callbackUrl": "http://8.8.8.8:8080/hook?x=1#y"},
     {"callbackUrl": "https://example.com", "callbackHeaders": {f"x-{i}": "v" for i in range(32)}},
     {"callbackHeaders": {"authorization": "x" * (8192 - 13)}},
     {"callbackHeaders": {}},
