@@ -1,10 +1,11 @@
 """Lanes and breakers: the same rules whether or not anything is sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from app.hosts import BREAK_AFTER, REST_S, WIDTH_MOST, Hosts
+from app.hosts import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, Hosts
 
 
 class Clock:
@@ -235,5 +236,114 @@ def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
         assert [errand.begun for errand in errands] == [True, True, False, False, False]
         assert [errand.put_off_s for errand in errands] == [None, None, 0.0, 0.0, 0.0]
         assert hosts.in_hand == 0
+
+    on_loop(work)
+
+
+def in_space(
+    hosts: Hosts, space: str, names: Iterable[str], answers: Callable[[], Awaitable[bool | None]]
+) -> list[Stub]:
+    """An errand of this space to each of these hosts."""
+    errands = [Stub(host, answers, space) for host in names]
+    for errand in errands:
+        hosts.offer(errand)
+    return errands
+
+
+def test_a_space_whose_hosts_all_hang_leaves_others_as_many_places_as_it_has() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        hanging = in_space(hosts, "ill", (f"hanging-{number}" for number in range(4000)), hang)
+        await settled()
+        assert 120 <= sum(errand.begun for errand in hanging) <= 130
+        unknown = in_space(hosts, "well", (f"new-{number}" for number in range(60)), yes)
+        await settled()
+        assert all(errand.begun for errand in unknown), "hosts of which nothing is known yet, too"
+
+    on_loop(work, most=512)
+
+
+def test_a_space_whose_hosts_answer_slowly_leaves_others_places_too() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        names = [f"slow-{number}" for number in range(40) for _ in range(5)]
+        in_space(hosts, "busy", names, yes)
+        await settled()
+        busy = in_space(hosts, "busy", names, hang)
+        await settled()
+        assert 18 <= sum(errand.begun for errand in busy) <= 22
+        well = in_space(hosts, "well", ("a", "b", "c"), yes)
+        await settled()
+        assert all(errand.begun for errand in well)
+
+    on_loop(work, most=40)
+
+
+def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_a_place() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        begun = []
+        for space in range(6):
+            begun.append(in_space(hosts, f"ill-{space}", (f"h{number}" for number in range(200)), hang))
+            await settled()
+        (late,) = in_space(hosts, "late", ("any",), yes)
+        await settled()
+        assert late.begun
+        assert all(any(errand.begun for errand in errands) for errands in begun)
+
+    on_loop(work, most=256)
+
+
+def test_free_places_go_to_the_spaces_in_turn() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        free = asyncio.Semaphore(0)
+        order = []
+
+        def one(space: str) -> Callable[[], Awaitable[bool | None]]:
+            async def run() -> bool:
+                await free.acquire()
+                order.append(space)
+                return True
+
+            return run
+
+        first = in_space(hosts, "a", (f"h{number}" for number in range(50)), one("a"))
+        second = in_space(hosts, "b", (f"h{number}" for number in range(50)), one("b"))
+        await settled()
+        for _ in range(60):
+            free.release()
+            await settled()
+        assert abs(sum(errand.begun for errand in first) - sum(errand.begun for errand in second)) <= 4
+        assert abs(order.count("a") - order.count("b")) <= 4
+
+    on_loop(work, most=8)
+
+
+def test_what_one_space_sends_to_a_host_does_not_wait_for_what_another_does() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        in_space(hosts, "flood", ["shared"] * 1000, hang)
+        clock.now_s += 5
+        (one,) = in_space(hosts, "well", ["shared"], yes)
+        await settled()
+        assert one.begun
+
+    on_loop(work)
+
+
+def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        flood = in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
+        assert not hosts.has_room("flood")
+        assert sum(errand.put_off_s is not None for errand in flood) >= IN_HAND_MOST // 2 - 1
+        assert hosts.has_room("well")
+        (one,) = in_space(hosts, "well", ["a"], yes)
+        await settled()
+        assert one.begun
+
+    on_loop(work)
+
+
+def test_ten_thousand_hosts_are_taken_in_within_a_second_or_two() -> None:
+    async def work(hosts: Hosts, clock: Clock) -> None:
+        begun = time.monotonic()
+        in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
+        assert time.monotonic() - begun < 2, "each new host looks through all the others"
 
     on_loop(work)
