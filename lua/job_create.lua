@@ -53,7 +53,8 @@ number.scheduled, number.pending = number.scheduled + scheduled, number.pending 
 local at, counted = string.format('%d', now), spell(number)
 local batch = digest ~= '' and n > 1 and string.format('%d', seq + 1)
 -- Members of the indexes behind their scores, as ZADD takes them.
-local all, queue, named, later, due_later, taken = {}, {}, {}, {}, {}, {}
+local queue, named, later, due_later, taken = {}, {}, {}, {}, {}
+local all = scheduled + claimed == 0 and queue or {}
 local made, claims = {}, {}
 local function add(list, first, second)
   local size = #list
@@ -84,7 +85,7 @@ for i = 1, n do
   end
   redis.call('HSET', job.key, unpack(field))
   made[i] = id .. ':' .. token
-  add(all, feed, id)
+  if all ~= queue then add(all, feed, id) end
   bytes = bytes + job.event_bytes
   if status == 'scheduled' then
     add(later, feed, id)
