@@ -110,6 +110,11 @@ class Server:
         """Where it listens on 127.0.0.1."""
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has gone by itself."""
+        return self._process.poll() is not None
+
     def caller(self, key: str | None) -> Caller:
         """Requests with this key, or without any."""
         return Caller(self._http, self.url, key)
