@@ -14,7 +14,7 @@ from bench.harness import Figure, Rig, table
 from bench.load import Client
 from bench.service import Service
 
-SUITES = ("house", "time", "logs", "live", "callbacks", "scripts")
+SUITES = ("house", "time", "logs", "live", "callbacks", "scripts", "abuse")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = 0
     for name in asked.suite or ["house"]:
         suite = importlib.import_module(f"bench.{name}")
-        with Service() as service, Client() as client:
+        with Service(getattr(suite, "SETTINGS", {})) as service, Client() as client:
             rig = Rig(service, client, quick=asked.quick)
             figures: list[Figure] = suite.run(rig)
             about = machine(service) | {"suite": name, "rounds": rig.rounds, "windowSeconds": rig.seconds}
