@@ -83,6 +83,7 @@ class Proxy:
         for pem in own.cert_chain_pems:
             pem.write_to_path(self.folder / "jobs.pem", append=True)
         self.context = ssl.create_default_context()
+        self.context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 writes while it reads, which two threads must not
         authority.configure_trust(self.context)
         (self.folder / "config").write_text(self._kind.around.format(folder=self.folder, text=self._text(ports)))
         self._log = (self.folder / "log").open("wb")
