@@ -170,7 +170,7 @@ HOSTILE = [
 
 def test_nothing_in_a_job_can_run_or_break_out(signed_in: SignedIn, space: Space) -> None:
     bad = HOSTILE[0]
-    callback = {"callbackUrl": "http://127.0.0.1:9/?<b>", "callbackHeaders": {"x": bad}}
+    callback = {"callbackUrl": "http://hook.invalid/?<b>", "callbackHeaders": {"x": bad}}
     job = space.create(name=bad, claim=True, payload={bad: HOSTILE}, **callback)
     space.do(job, "ack")
     space.do(job, "progress", {"percent": 5, "message": bad, "subProgress": {bad: {"percent": 1, "message": bad}}})

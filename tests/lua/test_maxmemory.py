@@ -225,6 +225,14 @@ def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: 
         assert room.run("job_expire", keys, args)[:2] == [b"ok", 1]
 
 
+def test_a_lease_has_its_grace_after_an_outage_when_redis_is_full(room: Room) -> None:
+    keys, args = lapsed(room)
+    _, now, run, *_ = room.run("outage_mark", [room.keys.outage], ["me", 1500, 3000, 10_000])
+    with room.at_maxmemory():
+        assert room.run("job_expire", keys, [*args, now + 60_000, run, 0, now])[:2] == [b"ok", 2]
+    assert room.redis.zcount(room.keys.deadlines(room.space), f"({now}", now + 10_000) == 2
+
+
 @pytest.mark.parametrize("script", sorted(set(CASES) - READS))
 def test_a_script_that_the_server_has_forgotten_is_sent_and_runs_once(room: Room, script: str) -> None:
     keys, args = CASES[script](room)
