@@ -15,6 +15,7 @@ from tests.faults.service import Process, Reply, Service
 from tests.valkey import Valkey, until
 
 JOBS = 300
+CLAIMS = 100
 ROOT_KEY = "emit_" + "k" * 43
 
 
@@ -74,9 +75,12 @@ def delivered(service: Service, receiver: Receiving, *paths: str) -> list[str]:
     turns = paths or ("/ok", "/flaky/1")
     urls = [receiver.url(turns[number % len(turns)]) for number in range(JOBS)]
     jobs = [{"name": "n", "claim": True, "maxRetries": 0, "callbackUrl": url} for url in urls]
-    reply = service.call("POST", f"/spaces/{service.space}/jobs", jobs)
-    assert reply.status == 201
-    return [job["id"] for job in reply.body]
+    made: list[str] = []
+    for at in range(0, JOBS, CLAIMS):
+        reply = service.call("POST", f"/spaces/{service.space}/jobs", jobs[at : at + CLAIMS])
+        assert reply.status == 201
+        made += (job["id"] for job in reply.body)
+    return made
 
 
 def ending(service: Service, jobs: list[str], between: Callable[[], Any], rounds: int) -> None:
