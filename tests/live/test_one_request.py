@@ -61,7 +61,10 @@ class Wire:
 
     def head(self) -> tuple[int, dict[str, str]]:
         """Status and headers of the next answer, their names in lower case."""
-        lines = [line.decode("latin-1").strip() for line in iter(self._in.readline, b"\r\n") if line]
+        lines: list[str] = []
+        while (line := self._in.readline()) != b"\r\n":
+            assert line, "the connection ended where an answer was to come"
+            lines.append(line.decode("latin-1").strip())
         headers = dict(line.split(": ", 1) for line in lines[1:])
         return int(lines[0].split(" ")[1]), {name.lower(): value for name, value in headers.items()}
 
