@@ -310,6 +310,11 @@ def unchunked_event(text: bytes, position: str) -> bytes:
     return b"id: %b\ndata: %b\n\n" % (position.encode(), text) if position else b"data: %b\n\n" % text
 
 
+def end_text(status: str) -> bytes:
+    """How a job ended, for narrow callers: the reason of a WebSocket's close, and the data of the event `end`."""
+    return b'{"status":"%b"}' % status.encode()
+
+
 def chunk(text: bytes) -> bytes:
     """A chunk of a body of unknown length. https://www.rfc-editor.org/rfc/rfc9112#section-7.1"""
     return b"%x\r\n%b\r\n" % (len(text), text)

@@ -33,6 +33,9 @@ class Outlet(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Send what was written, then end."""
 
+    def tell_end(self, status: str, position: str) -> None:
+        """The job has ended like this, and nothing more will come: say so, then end."""
+
 
 class Viewer:
     """One connection and, while it is not live, where it stands."""

@@ -9,11 +9,12 @@ can make it grow.
 
 import asyncio
 import json
+import random
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from app.event import chunk, server_sent_event, unchunked_event, websocket_frame
+from app.event import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
 from app.inbound import CLOSE, PING, Inbound, Wrong
 from app.patience import Taken, taken
 
@@ -24,6 +25,13 @@ DRAINED_BYTES = 32 * 1024
 EMPTY_PING = b"\x89\x00"
 EMPTY_PONG = b"\x8a\x80"
 REASON_BYTES = 123
+
+NO_MORE = 1000
+"""Close code of a stream that has nothing more to say. https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1"""
+
+RETRY_MS = 3000
+SHORTEST_RETRY_MS = 1000
+"""When an EventSource comes back, with a jitter of a fifth, and the least that it is told when it is sent away."""
 
 
 class Watcher(Protocol):
@@ -114,6 +122,10 @@ class Outlet(asyncio.Protocol):
         """Send what was written, then end. Doing it again does nothing."""
 
     @abstractmethod
+    def tell_end(self, status: str, position: str) -> None:
+        """The job has ended like this, and nothing more will come: say so, then close."""
+
+    @abstractmethod
     def ping(self) -> None:
         """Show, to whatever lies between, that the connection is in use."""
 
@@ -175,17 +187,27 @@ class WebSocketOutlet(Outlet):
             body = code.to_bytes(2) + reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
             self.write(b"\x88%c%b" % (len(body), body))
 
+    def tell_end(self, status: str, position: str) -> None:
+        self.close(NO_MORE, end_text(status).decode())
+
     def ping(self) -> None:
         self.write(EMPTY_PING)
 
 
 class EventStreamOutlet(Outlet):
-    """A response of server-sent events after its head. Whatever else is requested on the connection is not read."""
+    """A response of server-sent events after its head. Whatever else is requested on the connection is not read.
+
+    It begins with when to come back, so that what an earlier one said, when it was sent away, is not for ever.
+    """
 
     __slots__ = ()
 
     last = b"0\r\n\r\n"
     """What ends the body."""
+
+    def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
+        super().__init__(transport, connections)
+        self.write(self.coded(retry_text(random.randint(RETRY_MS * 4 // 5, RETRY_MS * 6 // 5))))
 
     @property
     def wrap(self) -> Callable[[bytes, str], bytes]:
@@ -197,12 +219,17 @@ class EventStreamOutlet(Outlet):
     def close(self, code: int, reason: str) -> None:
         if self._close_begins():
             if reason:
-                self.write(self.coded(b"retry: %d\n\n" % retry_ms(reason)))
+                self.write(self.coded(retry_text(SHORTEST_RETRY_MS + away_ms(reason))))
             self.write(self.last)
             self.transport.close()
 
+    def tell_end(self, status: str, position: str) -> None:
+        if not self.closing:
+            self.write(self.coded(b"event: end\nid: %b\ndata: %b\n\n" % (position.encode(), end_text(status))))
+        self.close(NO_MORE, "")
+
     def ping(self) -> None:
-        self.write(self.coded(b":\n\n"))
+        self.write(self.coded(b":\n"))
 
     def coded(self, text: bytes) -> bytes:
         """Text as a piece of the body."""
@@ -224,14 +251,19 @@ class UnchunkedOutlet(EventStreamOutlet):
         return text
 
 
+def retry_text(after_ms: int) -> bytes:
+    """What tells an EventSource when to come back."""
+    return b"retry: %d\n\n" % after_ms
+
+
 def away(reconnect_after_ms: int) -> str:
     """The reason of a close that asks to come back, elsewhere or later."""
     return json.dumps({"reconnectAfterMs": reconnect_after_ms}, separators=(",", ":"))
 
 
-def retry_ms(reason: str) -> int:
-    """What `away` said; 1000 for another reason."""
+def away_ms(reason: str) -> int:
+    """What `away` said; 0 for another reason."""
     try:
         return int(json.loads(reason)["reconnectAfterMs"])
     except (ValueError, TypeError, KeyError):
-        return 1000
+        return 0

@@ -4,13 +4,14 @@ Owns: the order of refusals (as everywhere, and before the upgrade), what the qu
 """
 
 import base64
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app import metrics
-from app.api.http import Action, Answer, Call, ClientGone, Gate, bug, refused
+from app.api.http import Action, Answer, Call, ClientGone, Gate, Streamed, bug, refused
 from app.api.origins import origin_of
 from app.api.query import Query, fields_of
 from app.error import Refusal, invalid, job_not_found
@@ -20,10 +21,10 @@ from app.hub import Viewer
 from app.job import ENDED
 from app.job_watch import JobWatch
 from app.live import Live
-from app.outlet import Outlet
+from app.outlet import Outlet, retry_text
 from app.redis_clock import RedisClock
 from app.settings import Settings
-from app.topics import NO_MORE
+from app.topics import END
 from app.watch import Watch
 
 SEQ_MOST = 2**53
@@ -38,6 +39,13 @@ KEY_SUBPROTOCOL = "jobwire.key."
 """What a browser names its key with, which can set no header on a WebSocket: base64url, without padding."""
 
 
+PASSING = (429, 500, 503)
+"""Refusals that may be none a moment later; what is wrong with a request or a key is final."""
+
+BUG_MS = 5000
+"""After how long somebody who met a bug may come back."""
+
+
 class Asked(NamedTuple):
     """Where a viewer wants to go on: positions (None: from now on) and the epoch in which they were given out."""
 
@@ -46,6 +54,9 @@ class Asked(NamedTuple):
     epoch: str | None
     again: bool
     """Whether a browser's EventSource connects again by itself."""
+
+    knows_end: bool = False
+    """Whether it has been told how the job ended."""
 
 
 class StreamCall(Call):
@@ -63,6 +74,11 @@ class StreamCall(Call):
     def is_socket(self) -> bool:
         """Whether this is a WebSocket."""
         return bool(self.scope["type"] == "websocket")
+
+    @property
+    def returns(self) -> bool:
+        """Whether this is an EventSource that had a stream before."""
+        return not self.is_socket and bool(self.header(b"last-event-id"))
 
 
 class Streams:
@@ -105,7 +121,7 @@ class Streams:
         watch = await self._live.job(call.space, call.job)
         viewer = Viewer(audience)
         if not full:
-            if asked.again and watch.topic.status in ENDED:
+            if asked.knows_end and watch.topic.status in ENDED:
                 return Answer(204, b"")
             return await self._begin(call, take, viewer, watch, [])
         await watch.open_logs()
@@ -153,7 +169,7 @@ class Streams:
         outlet.write(outlet.wrap(last, topic.position_of(viewer)))
         self._hand_over(call, viewer, outlet, watch)
         if not full and topic.status in ENDED:
-            outlet.close(NO_MORE, "")
+            topic.tell_end(viewer, topic.status)
         return None
 
     # A space
@@ -219,7 +235,7 @@ class Endpoint:
 
         async def take() -> Outlet:
             if not call.is_socket:
-                await send({"type": "http.response.start", "status": 200, "headers": list(EVENT_STREAM_HEADERS)})
+                await send(event_stream_head())
                 if call.scope["method"] == "HEAD":
                     await send({"type": "http.response.body", "body": b""})
                     raise ClientGone
@@ -235,18 +251,41 @@ class Endpoint:
         if result is not None:
             await result.send(answering)
 
-    async def _answer(self, call: StreamCall, take: Take) -> Answer | None:
+    async def _answer(self, call: StreamCall, take: Take) -> Answer | Streamed | None:
+        """An answer in place of a stream. A viewer that returns gets none that is final for what may pass."""
         try:
             if not call.is_socket and call.scope["method"] not in ("GET", "HEAD"):
                 raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
             return await self._handler(call, take)
         except Refusal as refusal:
             metrics.refused(refusal.code, refusal.more.get("limit", ()))
-            return refused(refusal)
+            passes_ms = 1000 * int(refusal.headers.get("retry-after", 1))
+            result = refused(refusal)
         except ClientGone:
             raise
         except Exception:
-            return bug(call.scope)
+            passes_ms, result = BUG_MS, bug(call.scope)
+        return come_back(passes_ms) if call.returns and result.status in PASSING else result
+
+
+def event_stream_head() -> Message:
+    """The head of an event stream; a new one each time, for middleware writes into it."""
+    return {"type": "http.response.start", "status": 200, "headers": list(EVENT_STREAM_HEADERS)}
+
+
+def come_back(passes_ms: int) -> Streamed:
+    """An event stream that ends at once, and is asked for again after once to three times what passes in that time.
+
+    An EventSource never tries again after any status but 200:
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
+    """
+    body = retry_text(random.randint(passes_ms, 3 * passes_ms))
+
+    async def run(send: Send) -> None:
+        await send(event_stream_head())
+        await send({"type": "http.response.body", "body": body})
+
+    return Streamed(run)
 
 
 def key_of(subprotocols: Iterable[str]) -> str:
@@ -290,6 +329,8 @@ def asked_of_job(query: Query, last_event_id: str) -> Asked:
     if not last_event_id:
         return Asked(after, logs_after, query.text("epoch"), again=False)
     epoch, *positions = last_event_id.split(".")
+    if positions == ["", END]:
+        return Asked(None, None, epoch, again=True, knows_end=True)
     if len(positions) != 2 or not all(is_seq(text) or not text for text in positions):
         raise invalid("Last-Event-ID is not one of ours.")
     seq, log_seq = (int(text) if text else None for text in positions)

@@ -5,13 +5,24 @@ See app/hub.py for what holds of both.
 
 from typing import Any
 
-from app.event import Audience, Frame, Gap, JobEvent, LogLines, Opening, Progress, SpaceEvent, Stream, connected_text
+from app.event import (
+    ENDS,
+    Audience,
+    Frame,
+    Gap,
+    JobEvent,
+    LogLines,
+    Opening,
+    Progress,
+    SpaceEvent,
+    Stream,
+    connected_text,
+)
 from app.hub import Need, Topic, Viewer
 from app.track import Page, Track
 
-NO_MORE = 1000
-"""Close code of a stream that has nothing more to say. https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1"""
-
+END = "end"
+"""What stands for positions, in the id of the last event that a narrow viewer is sent."""
 
 PROGRESS_WAITS = 1000
 """Progress of a space's jobs that waits for the events before it; more is dropped, for it is a state."""
@@ -152,12 +163,14 @@ class JobTopic(Topic):
             self._last_end = event
         self._send(event)
         if event.ends:
-            for viewer in [viewer for viewer in self.viewers if viewer.audience is Audience.NARROW]:
+            for viewer in self._narrow():
                 if self.is_live(viewer):
-                    self.leave(viewer)
-                    viewer.outlet.close(NO_MORE, "")
+                    self.tell_end(viewer, event.kind)
         if self._progress_waits is not None and self._progress_waits.seq <= event.first:
             self._let_progress_leave()
+
+    def _narrow(self) -> list[Viewer]:
+        return [viewer for viewer in self.viewers if viewer.audience is Audience.NARROW]
 
     def _let_progress_leave(self) -> None:
         waits = self._progress_waits
@@ -207,8 +220,12 @@ class JobTopic(Topic):
     def _give(self, viewer: Viewer, frame: Frame) -> None:
         super()._give(viewer, frame)
         if viewer.audience is Audience.NARROW and isinstance(frame, JobEvent):
-            self.leave(viewer)
-            viewer.outlet.close(NO_MORE, "")
+            self.tell_end(viewer, frame.kind)
+
+    def tell_end(self, viewer: Viewer, status: str) -> None:
+        """A narrow viewer is told how the job ended, and leaves. Who comes back with this id has heard it."""
+        self.leave(viewer)
+        viewer.outlet.tell_end(status, f"{self.epoch}..{END}")
 
     def _move(self, viewer: Viewer, frame: Frame) -> None:
         if isinstance(frame, LogLines) or (isinstance(frame, Gap) and frame.stream is Stream.LOGS):
@@ -251,6 +268,9 @@ class JobTopic(Topic):
         self._send(self.opening(self.events.head, self.log_head, at_ms))
         for viewer in behind:
             self._give(viewer, self.opening(viewer.seq, viewer.log_seq, at_ms))
+        if self.status in ENDS:
+            for viewer in self._narrow():
+                self.tell_end(viewer, self.status)
 
     def roll_back(self, stream: Stream, to: int) -> None:
         """The store has lost what came after `to`: whoever has seen it is told, and goes on from there.

@@ -15,7 +15,7 @@ from .backoff import Backoff
 from .errors import AccessDenied, NotDone, Outage, Refused
 from .jobs import Jobs
 from .record import Job, LogLine, LogPage
-from .stream import ENDS, NoStream, frames
+from .stream import END, ENDS, NoStream, frames
 
 _Answered = TypeVar("_Answered")
 
@@ -94,6 +94,7 @@ def until_ended(
 class Follow:
     """Iterates over batches of lines until the job has ended and everything was read; `job` is the ended job then.
 
+    `status` says how it ended. A key that reads no more than progress gets no lines, and this but not the `job`.
     Lines come by the job's stream; by pages where there is none, or where a search (`q`) chooses them. Outages are
     waited out; `on_outage` is told when one begins (True) and ends (False).
     """
@@ -119,9 +120,10 @@ class Follow:
         self._backoff = Backoff()
         self._is_away = False
         self.job: Job | None = None
+        self.status = ""
 
     def __iter__(self) -> Iterator[list[LogLine]]:
-        while self.job is None and not self._q:
+        while not self.status and not self._q:
             try:
                 yield from self._streamed()
             except (NoStream, Refused) as refused:
@@ -131,11 +133,11 @@ class Follow:
             except Outage as outage:
                 self._note(away=True)
                 time.sleep(self._backoff.pause_s(outage))
-        if self.job is None:
+        if not self.status:
             yield from self._polled()
 
     def _streamed(self) -> Iterator[list[LogLine]]:
-        """Batches from one connection to the job's stream; when it ends, `job` is set if the job has ended."""
+        """Batches from one connection to the job's stream; when it ends, `status` is set if the job has ended."""
         path = f"/realtime/{self._job_id}"
         for frame in frames(self._jobs.http, path, logs_after=self._after, epoch=self._epoch):
             if frame.type == "init":
@@ -144,8 +146,8 @@ class Follow:
                 self._epoch = frame.epoch
                 if frame.log_seq is not None:
                     self._after = min(self._after, frame.log_seq)
-                if frame.status in ENDS:
-                    raise NoStream
+                    if frame.status in ENDS:
+                        raise NoStream
             elif frame.type == "logs":
                 said = frame.lines()
                 self._after = said.to_seq
@@ -154,6 +156,9 @@ class Follow:
                     yield lines
             elif frame.type == "gap" and frame.stream == "logs":
                 self._after = frame.last if frame.reason == "trimmed" else frame.first - 1
+            elif frame.type == END:
+                self.status = frame.status
+                return
             elif frame.is_end:
                 self._look_for_the_end()
                 return
@@ -185,7 +190,7 @@ class Follow:
     def _look_for_the_end(self) -> None:
         job = self._insist(lambda: self._jobs.get(self._job_id))
         if job.has_ended:
-            self.job = job
+            self.job, self.status = job, job.status
 
     def _insist(self, call: Callable[[], _Answered]) -> _Answered:
         while True:

@@ -15,6 +15,7 @@ from .record import LogLine
 CONTENT_TYPE = "text/event-stream"
 LONGEST_EVENT_BYTES = 64 * 1024 * 1024
 ENDS = ("completed", "dead", "killed")
+END = "end"
 
 
 class NoStream(Exception):
@@ -29,9 +30,12 @@ class LogsData(msgspec.Struct, rename="camel"):
 
 
 class Frame(msgspec.Struct):
-    """What a follower of lines wants to know of a frame. `first` and `last` bound a gap, `log_seq` its begin."""
+    """What a follower of lines wants to know of a frame. `first` and `last` bound a gap, `log_seq` its begin.
 
-    type: str
+    `end` is all that a narrow key is told of how the job ended.
+    """
+
+    type: str = ""
     status: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
     stream: str = ""
@@ -39,12 +43,13 @@ class Frame(msgspec.Struct):
     last: int = msgspec.field(default=0, name="to")
     reason: str = ""
     epoch: str = ""
+    seq: int | None = None
     log_seq: int | None = msgspec.field(default=None, name="logSeq")
 
     @property
     def is_end(self) -> bool:
-        """Whether the job has ended with this event."""
-        return self.type in ENDS
+        """Whether the job has ended with this event. A narrow key, which is told no seq, waits for `end`."""
+        return self.type in ENDS and self.seq is not None
 
     def lines(self) -> LogsData:
         """The lines of a `logs` frame."""
@@ -57,18 +62,20 @@ def frames(http: Http, path: str, *, logs_after: int, epoch: str) -> Iterator[Fr
     content_type, chunks = http.stream(path, query=query, accept=CONTENT_TYPE)
     if not content_type.startswith(CONTENT_TYPE):
         raise NoStream
-    for event in events(chunks):
-        yield msgspec.json.decode(event, type=Frame)
+    for kind, data in events(chunks):
+        frame = msgspec.json.decode(data, type=Frame)
+        frame.type = kind or frame.type
+        yield frame
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The `data` of each event in a body. ValueError for one that does not end."""
+def events(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Each event in a body: its type, "" for a frame, and its `data`. ValueError for one that does not end."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n\n")
         if len(rest) > LONGEST_EVENT_BYTES:
             raise ValueError("an event does not end")
         for event in whole:
-            data = [line[6:] for line in event.split(b"\n") if line.startswith(b"data: ")]
-            if data:
-                yield b"\n".join(data)
+            fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line)
+            if b"data" in fields:
+                yield fields.get(b"event", b"").decode(), fields[b"data"]

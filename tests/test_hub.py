@@ -29,6 +29,7 @@ class FakeOutlet:
         self.full = False
         self.frames: list[dict[str, Any]] = []
         self.closed: int | None = None
+        self.told: tuple[str, str] | None = None
 
     def _write(self, text: bytes) -> None:
         assert self.closed is None, "nothing is written after the close"
@@ -44,6 +45,10 @@ class FakeOutlet:
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code
+
+    def tell_end(self, status: str, position: str) -> None:
+        self.closed = 1000
+        self.told = status, position
 
 
 def event(seq: int, *, ends: bool = False) -> JobEvent:
@@ -245,6 +250,26 @@ def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept
         assert inits == [("another", min(kept, position))]
         seqs = [frame["seq"] for frame in viewer.outlet.frames if frame["type"] == "event"]
         assert seqs[-3 - (events - min(kept, position)) :] == list(range(min(kept, position) + 1, events + 4))
+
+
+def test_a_narrow_viewer_learns_of_an_end_that_the_store_went_back_to() -> None:
+    topic = JobTopic(JOB, EPOCH, "pending", seq=3, first_kept=1)
+    live, behind = Viewer(Audience.NARROW), Viewer(Audience.NARROW)
+    for viewer in (live, behind):
+        viewer.outlet = FakeOutlet()
+        viewer.seq = 3
+    topic.join(live)
+    behind.outlet.full = True
+    topic.join(behind)
+    topic.suspended = True
+    topic.status = "dead"
+    topic.roll_back(Stream.EVENTS, 2)
+    topic.begin("another", 0)
+    for viewer in (live, behind):
+        assert isinstance(viewer.outlet, FakeOutlet)
+        assert [(frame["type"], frame["status"]) for frame in viewer.outlet.frames] == [("init", "dead")]
+        assert viewer.outlet.told == ("dead", "another..end")
+    assert topic.viewers == set()
 
 
 def test_progress_leaves_after_the_event_that_it_follows() -> None:

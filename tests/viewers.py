@@ -33,6 +33,8 @@ class Viewer:
         self.ids: list[str] = []
         self.code: int | None = None
         self.reason = ""
+        self.ended: Any = None
+        """How the job ended, as a narrow viewer is told beside all frames."""
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -116,6 +118,7 @@ class SocketViewer(Viewer):
             pass
         self.code = self.socket.close_code
         self.reason = self.socket.close_reason or ""
+        self.ended = json.loads(self.reason) if self.code == 1000 and self.reason else None
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +129,7 @@ class SocketViewer(Viewer):
 
 
 class EventViewer(Viewer):
-    """An event stream; `status` and `headers` are those of the answer, `retry_ms` what the server asked for."""
+    """An event stream; `answer` is the response, `retries_ms` and `last_id` what an EventSource would keep."""
 
     def __init__(self, server: Server, path: str, key: str | None = None, last_event_id: str = "") -> None:
         super().__init__()
@@ -136,21 +139,27 @@ class EventViewer(Viewer):
         self._client = httpx.Client(timeout=httpx.Timeout(10, read=60), trust_env=False)
         request = self._client.build_request("GET", f"{server.url}/api/v1{path}", headers=headers)
         self.answer = self._client.send(request, stream=True)
-        self.retry_ms: int | None = None
+        self.retries_ms: list[int] = []
+        self.last_id = ""
         self.is_whole = False
         self._thread.start()
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        id_ = ""
+        kind = ""
         try:
             for line in self.answer.iter_lines():
                 name, _, value = line.partition(": ")
                 if name == "id":
-                    id_ = value
+                    self.last_id = value
                 elif name == "retry":
-                    self.retry_ms = int(value)
+                    self.retries_ms.append(int(value))
+                elif name == "event":
+                    kind = value
+                elif name == "data" and kind == "end":
+                    self.ended = json.loads(value)
                 elif name == "data":
-                    yield id_, value
+                    assert not kind, kind
+                    yield self.last_id, value
             self.is_whole = True
         except (httpx.HTTPError, httpx.StreamError):
             pass

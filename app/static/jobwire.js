@@ -3,7 +3,9 @@
 //   import { follow } from "https://jobwire.example/jobwire.js";
 //   const stream = follow({ job: "01J...", key: "emit_...", lines: true }, {
 //     frame(frame) { ... },          // every frame, as docs/streams.md has them
-//     state(state, detail) { ... },  // "live", "away" (it comes back by itself), "over" (it does not; detail says why)
+//     state(state, detail) { ... },  // "live", "away" (it comes back by itself), "over" (it does not; detail says why:
+//                                  `code` and `reason`, or `status` and `error` of a refusal; `status` also says how the
+//                                  job ended ("completed", "dead", "killed") to those who see no more than progress)
 //   });
 //   stream.close();
 //
@@ -67,11 +69,11 @@ class Stream {
       if (this._socket !== socket) return;
       this._socket = null;
       if (this._closed) return;
-      if (openedAt && OVER.has(code)) return this._end({ code, reason });
+      if (openedAt && OVER.has(code)) return this._end({ code, reason, ...said(reason) });
       if (openedAt && Date.now() - openedAt > STEADY_MS) this._failures = 0;
       this._tell("away");
       this._failures += 1;
-      const wait = asked(reason) ?? pause(this._failures);
+      const wait = said(reason).reconnectAfterMs ?? pause(this._failures);
       if (openedAt) this._comeBack(wait);
       else this._refused().then((why) => (why ? this._end(why) : this._comeBack(wait)));
     };
@@ -157,12 +159,12 @@ function address({ base, job, space, key, lines }, position, scheme) {
   return url.href;
 }
 
-/** When the server said how long to stay away. */
-function asked(reason) {
+/** What the server said in the reason of a close: how long to stay away, or how the job ended. */
+function said(reason) {
   try {
-    return JSON.parse(reason).reconnectAfterMs ?? null;
+    return Object(JSON.parse(reason));
   } catch {
-    return null;
+    return {};
   }
 }
 

@@ -149,7 +149,7 @@ def test_an_ended_job_and_a_refusal_are_over(valkey: Valkey, page: Page) -> None
         page.until("states.length === 1")
         space.do(job, "complete", "secret")
         page.until("stream.state === 'over'")
-        assert page.js("states.at(-1)[1].code") == 1000
+        assert page.js("states.at(-1)[1]") == {"code": 1000, "reason": '{"status":"completed"}', "status": "completed"}
         assert page.js("frames_.map((frame) => frame.type)") == ["init", "completed"]
         follow(page, server.url, job=job["id"], key="emit_wrong")
         page.until("stream.state === 'over'")

@@ -112,9 +112,24 @@ def test_an_ended_job_is_read_to_its_end(valkey: Valkey) -> None:
         assert reader.messages == [str(number) for number in range(1200)]
 
 
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_key_that_reads_no_more_than_progress_learns_how_it_ended(valkey: Valkey, comes_late: bool) -> None:
+    with Server(valkey.url) as server:
+        space = Space(server)
+        job = space.create(claim=True)
+        told: list[bool] = []
+        follow = Follow(Jobs(server.url, str(space.public.key)), job["id"], on_outage=told.append)
+        reader = None if comes_late else Reader(follow)
+        if reader is not None:
+            until(lambda: 'jobwire_streams_open{kind="job"} 1.0' in server.beside("/metrics").text)
+        space.do(job, "fail", {"error": "broken", "retry": False})
+        (reader or Reader(follow)).join()
+        assert (follow.status, follow.job, told) == ("dead", None, [])
+
+
 def test_events_are_cut_wherever_chunks_end() -> None:
-    body = b'id: e.1.2\ndata: {"a":1}\n\n:\n\nretry: 5\n\ndata: {"b":2}\n\ndata: cut'
+    body = b'retry: 5\n\nid: e.1.2\ndata: {"a":1}\n\n:\n:\n\nevent: end\ndata: {"b":": "}\n\ndata: cut'
     for size in range(1, len(body)):
         pieces = [body[i : i + size] for i in range(0, len(body), size)]
-        assert list(events(pieces)) == [b'{"a":1}', b'{"b":2}']
+        assert list(events(pieces)) == [("", b'{"a":1}'), ("end", b'{"b":": "}')]
     assert LogsData().entries == []

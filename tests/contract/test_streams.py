@@ -273,7 +273,7 @@ def test_a_narrow_event_source_of_an_ended_job_is_told_to_stop(space: Space) -> 
         space.do(job, "complete")
         viewer.until_closed()
     assert viewer.is_whole
-    with EventViewer(space.server, stream(job), last_event_id=viewer.ids[-1]) as again:
+    with EventViewer(space.server, stream(job), last_event_id=viewer.last_id) as again:
         again.until_closed()
     assert again.answer.status_code == 204
 

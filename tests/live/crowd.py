@@ -40,6 +40,8 @@ class Link(asyncio.Protocol):
         self._rest = b""
         self._body = b""
         self._is_open = False
+        self._has_begun = False
+        """Whether an event came; what a stream begins with is a time to come back that is longer than ours."""
         self._heard_s = self._loop.time()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.pause_s = random.uniform(*PAUSE_S)
@@ -140,9 +142,11 @@ class Link(asyncio.Protocol):
 
     def _read_event(self, event: bytes) -> None:
         fields = dict(line.split(b":", 1) for line in event.split(b"\n"))
-        if b"retry" in fields:
+        if b"retry" in fields and self._has_begun:
             self.pause_s = int(fields[b"retry"]) / 1000
-        if b"data" not in fields:
+        self._has_begun = True
+        self._follower.has_ended = fields.get(b"event") == b" end"
+        if b"data" not in fields or self._follower.has_ended:
             return
         told = fields.get(b"id", b" ")[1:].decode()
         self._take(fields[b"data"][1:], told)

@@ -165,7 +165,7 @@ class Stage:
             code = viewer.until_closed(WINDOW_S)
             if isinstance(viewer, EventViewer):
                 assert viewer.is_whole
-                assert viewer.retry_ms is not None
+                assert 1000 < viewer.retries_ms[-1] < 6000
             else:
                 assert code == 1012
                 assert 0 < json.loads(viewer.reason)["reconnectAfterMs"] < 5000
