@@ -42,8 +42,8 @@ KEY_SUBPROTOCOL = "jobwire.key."
 PASSING = (429, 500, 503)
 """Refusals that may be none a moment later; what is wrong with a request or a key is final."""
 
-BUG_MS = 5000
-"""After how long somebody who met a bug may come back."""
+FAULT_S = 5
+"""In what time a fault of ours may pass."""
 
 
 class Asked(NamedTuple):
@@ -259,13 +259,12 @@ class Endpoint:
             return await self._handler(call, take)
         except Refusal as refusal:
             metrics.refused(refusal.code, refusal.more.get("limit", ()))
-            passes_ms = 1000 * int(refusal.headers.get("retry-after", 1))
-            result = refused(refusal)
+            passes_s, result = int(refusal.headers.get("retry-after", FAULT_S)), refused(refusal)
         except ClientGone:
             raise
         except Exception:
-            passes_ms, result = BUG_MS, bug(call.scope)
-        return come_back(passes_ms) if call.returns and result.status in PASSING else result
+            passes_s, result = FAULT_S, bug(call.scope)
+        return come_back(passes_s) if call.returns and result.status in PASSING else result
 
 
 def event_stream_head() -> Message:
@@ -273,13 +272,13 @@ def event_stream_head() -> Message:
     return {"type": "http.response.start", "status": 200, "headers": list(EVENT_STREAM_HEADERS)}
 
 
-def come_back(passes_ms: int) -> Streamed:
+def come_back(passes_s: int) -> Streamed:
     """An event stream that ends at once, and is asked for again after once to three times what passes in that time.
 
     An EventSource never tries again after any status but 200:
     https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
     """
-    body = retry_text(random.randint(passes_ms, 3 * passes_ms))
+    body = retry_text(random.randint(1000 * passes_s, 3000 * passes_s))
 
     async def run(send: Send) -> None:
         await send(event_stream_head())

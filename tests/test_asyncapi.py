@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
-from app.api.asyncapi import Connected, Gap, Init, JobEvent, Logs, SpaceEvent, document
+from app.api.asyncapi import Connected, End, Gap, Init, JobEvent, Logs, SpaceEvent, document
 from app.api.routes import BASE
 from tests.faults.service import Service
 
@@ -82,6 +83,10 @@ def test_what_an_anonymous_viewer_sees_is_described(service: Service) -> None:
         service.call("POST", f"/jobs/{job['id']}/progress", {"percent": 1, "message": "x"})
         service.call("POST", f"/jobs/{job['id']}/complete")
         assert {"init", "progress", "completed"} == frames_until_completed(viewer, Init, JobEvent)
+        with pytest.raises(ConnectionClosedOK) as closed:
+            viewer.recv(10)
+    assert closed.value.rcvd is not None
+    assert msgspec.json.decode(closed.value.rcvd.reason, type=End) == End("completed")
 
 
 def test_a_gap_is_described(service: Service) -> None:

@@ -111,7 +111,16 @@ class SpaceEvent(JobEvent):
     counts: dict[str, int] | None = None
 
 
-JOB_FRAMES = (Init, JobEvent, Logs, Gap)
+class End(Strict):
+    """How the job ended, for callers without `jobs:read`: the event `end` of an event stream, with nothing after it.
+
+    On a WebSocket it is the reason of the close, 1000.
+    """
+
+    status: Literal["completed", "dead", "killed"]
+
+
+JOB_FRAMES = (Init, JobEvent, Logs, Gap, End)
 SPACE_FRAMES = (Connected, SpaceEvent)
 JOB_QUERY = {
     "token": "The key; without one only progress is shown.",

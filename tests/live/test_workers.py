@@ -34,14 +34,15 @@ from tests.viewers import STATES, EventViewer, Frame, SocketViewer, Viewer
 class Web(Server):
     """`jobwire web --workers 2`, in a process group of its own."""
 
-    def __init__(self, redis_url: str, **environ: str) -> None:
+    def __init__(self, redis_url: str, *, host: str = "127.0.0.1", **environ: str) -> None:
         self.redis_url, self.prefix = redis_url, f"w{secrets.token_hex(4)}"
         self.root_key = f"emit_{secrets.token_urlsafe(32)}"
         self._data = Path(tempfile.mkdtemp(prefix="jobwire-web-"))
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._process = command("--port", str(port), "--workers", "2", web=self, stderr=self._log, **environ)
+        place = ("--host", host, "--port", str(port))
+        self._process = command(*place, "--workers", "2", web=self, stderr=self._log, **environ)
         self._http = httpx.Client(timeout=ANSWER_S, trust_env=False)
         self.root = self.caller(self.root_key)
         until(lambda: "jobwire serves" in self.log(), READY_S)
@@ -50,7 +51,7 @@ class Web(Server):
         """The processes that serve."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
-        return {pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return {pid for pid in pids if b"spawn_main" in words_of(pid)}
 
     @contextlib.contextmanager
     def only(self, worker: int) -> Iterator[None]:
@@ -79,7 +80,7 @@ class Web(Server):
 def command(*options: str, web: Web, stderr: int | IO[bytes], **environ: str) -> subprocess.Popen[bytes]:
     """`jobwire web`, on the Redis and with the key of `web`."""
     own = {"REDIS_URL": web.redis_url, "JOBWIRE_PREFIX": web.prefix, "JOBWIRE_ROOT_KEY": web.root_key}
-    env = environment(JOBWIRE_RATE="0", **own, **environ)
+    env = environment(**{"JOBWIRE_RATE": "0", **own, **environ})
     words = [sys.executable, "-m", "jobwire", "web", *options]
     return subprocess.Popen(words, env=env, stderr=stderr, start_new_session=True)
 
@@ -89,6 +90,13 @@ def state(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     return ""
+
+
+def words_of(pid: int) -> bytes:
+    """The command of a process; nothing of one that has gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 class Poster(threading.Thread):
