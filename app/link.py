@@ -6,8 +6,9 @@ in which answers come back, connecting anew, and the translation of every failur
 Never: sends a command twice. Whoever calls learns whether a command was refused (`unavailable`: nothing was done) or
 whether nobody knows (`outcome_unknown`: it had been sent when the link broke).
 
-Always: an answer that does not come within the timeout breaks the link, so that a stalled Redis is a fault of seconds
-and not of a kernel's patience; the link then reconnects by itself.
+Always: a server that is silent for the timeout while calls wait breaks the link, so that a stalled Redis is a fault of
+seconds and not of a kernel's patience; the link then reconnects by itself. Bytes that arrive are life, however long a
+whole answer takes, and time in which this process itself stood still is no silence of the server's.
 """
 
 import asyncio
@@ -37,6 +38,9 @@ UNSENT_BYTES = 67_108_864
 
 ASK_S = 1.0
 """How often to ask whether the server has moved."""
+
+LOOKS = 8
+"""Looks at a link within its timeout, of which each must find it silent before it counts as stalled."""
 
 CONNECT_GRACE_S = 0.5
 """How long a call waits for a link that is just being made anew."""
@@ -112,7 +116,8 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
         self._out: list[bytes] = []
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._heard = 0
         self._up = asyncio.Event()
         self._lost: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -181,10 +186,9 @@ class Link(asyncio.Protocol):
             raise unavailable("Too many calls wait for Redis.")
 
     def _send(self, command: Command) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.write(command)
-        self._waiting.append((future, loop.time()))
+        self._waiting.append(future)
         return future
 
     def write(self, command: Command) -> None:
@@ -199,6 +203,7 @@ class Link(asyncio.Protocol):
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
 
     def data_received(self, data: bytes) -> None:
+        self._heard += 1
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not Ellipsis:
             self.answered(reply)
@@ -208,7 +213,7 @@ class Link(asyncio.Protocol):
         if not self._waiting:
             self._drop()
             return
-        future, _ = self._waiting.popleft()
+        future = self._waiting.popleft()
         if isinstance(reply, hiredis.ReplyError):
             self._fail(future, reply)
         elif not future.done():
@@ -233,7 +238,7 @@ class Link(asyncio.Protocol):
         unwritten, self._out = len(self._out), []
         waiting, self._waiting = self._waiting, deque()
         sent = len(waiting) - unwritten
-        for index, (future, _) in enumerate(waiting):
+        for index, future in enumerate(waiting):
             if not future.done():
                 future.set_exception(outcome_unknown() if index < sent else unavailable("Redis has gone away."))
                 future.exception()
@@ -287,10 +292,13 @@ class Link(asyncio.Protocol):
         """Return when the connection is lost; raise when it is of no more use: no answer comes, or the server moved."""
         assert self._lost is not None
         loop = asyncio.get_running_loop()
-        asked_s = loop.time()
+        asked_s, silent, heard = loop.time(), 0, self._heard
+        pause_s = min(self.timeout_s / LOOKS, ASK_S)
         while not self._lost.done():
-            await asyncio.wait([self._lost], timeout=min(self.timeout_s / 8, ASK_S))
-            if self._waiting and loop.time() - self._waiting[0][1] > self.timeout_s:
+            await asyncio.wait([self._lost], timeout=pause_s)
+            before, heard = heard, self._heard
+            silent = silent + 1 if self._waiting and heard == before else 0
+            if (silent - 1) * pause_s >= self.timeout_s:
                 raise TimeoutError(f"no answer for {self.timeout_s:g} s")
             if loop.time() - asked_s >= ASK_S and self._connection is not None:
                 asked_s = loop.time()

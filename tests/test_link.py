@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -27,12 +28,19 @@ class FakeRedis:
         self.heard: list[bytes] = []
         self.connections = 0
         self.tasks: list[asyncio.Task[None]] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    def say(self, data: bytes) -> None:
+        """Send this, asked or not."""
+        assert self._writer is not None
+        self._writer.write(data)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         task = asyncio.current_task()
         assert task is not None
         self.tasks.append(task)
+        self._writer = writer
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 if b"CLIENT" in data or b"SETINFO" in data:
@@ -104,6 +112,44 @@ def test_a_server_that_says_nothing_breaks_the_link_after_the_timeout() -> None:
             assert sum(data.count(b"INCR") for data in fake.heard) == 3
 
     run(work)
+
+
+def test_an_answer_that_is_long_in_coming_is_no_stall_while_bytes_arrive() -> None:
+    async def work() -> None:
+        async with linked(lambda data: b"", timeout_s=0.4) as (link, fake):
+            call = asyncio.ensure_future(link.call("GET", "k"))
+            await eventually(lambda: truth(fake.heard))
+            begun = asyncio.get_running_loop().time()
+            fake.say(b"$20\r\n")
+            for _ in range(20):
+                await asyncio.sleep(0.06)
+                fake.say(b"x")
+            fake.say(b"\r\n")
+            assert await call == b"x" * 20
+            assert asyncio.get_running_loop().time() - begun > 2 * link.timeout_s
+            assert fake.connections == 1
+
+    run(work)
+
+
+def test_an_answer_that_stops_half_way_is_a_stall() -> None:
+    async def work() -> None:
+        async with linked(lambda data: b"$1000\r\nhalf of it", timeout_s=0.3) as (link, _):
+            assert (await refusal_of(link.call("GET", "k"))).code == "outcome_unknown"
+
+    run(work)
+
+
+def test_time_in_which_this_process_stood_still_is_no_silence_of_the_server() -> None:
+    async def work(room: Room) -> None:
+        for link in (room.backend.control, room.backend.bulk):
+            call = asyncio.ensure_future(link.call("PING"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            time.sleep(link.timeout_s * 1.5)
+            assert await call == b"PONG"
+
+    with_room(work, redis_timeout_s=0.5)
 
 
 def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
