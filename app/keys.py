@@ -20,6 +20,7 @@ class Keys:
         self.outage = f"{prefix}:outage"
         self.pusher = f"{prefix}:pusher"
         self.epoch = f"{prefix}:epoch"
+        self.secret = f"{prefix}:secret"
 
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""

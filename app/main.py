@@ -19,6 +19,7 @@ from app.api.trail import RequestLines
 from app.auth import Keyring, Rate
 from app.callbacks import Callbacks
 from app.connect import connector
+from app.cursors import Cursors
 from app.deletion import Deletion
 from app.epoch import Epoch
 from app.expiry import LeaseExpiry
@@ -69,6 +70,7 @@ class Backend:
         headroom = Headroom(self.control)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
         self.logs = Logs(self.control, self.bulk, self.keys, settings, headroom=headroom)
+        self.cursors = Cursors(self.control, self.keys, self.epoch)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
@@ -135,7 +137,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["x-total-count", "idempotency-replayed", "retry-after", "x-request-id"],
+        expose_headers=["x-total-count", "x-next-cursor", "idempotency-replayed", "retry-after", "x-request-id"],
     )
     app = Application(middleware=[cors], lifespan=lifespan, exception_handlers={Exception: failed})
     app.request_lines = RequestLines() if settings.log == "json" else None

@@ -4,8 +4,9 @@ Owns: which script is called with which keys, and what comes back. Never: reads,
 sends anything twice. JSON that belongs to users goes through as bytes.
 """
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from app.error import invalid, job_not_found
@@ -15,6 +16,8 @@ from app.job import (
     EVENTS_ANSWERED_BYTES,
     IDEMPOTENCY_MS,
     JOB_BYTES,
+    MIB,
+    POLLED_BYTES,
     is_ulid,
     new_job_ids,
     new_lease_token,
@@ -32,6 +35,10 @@ BACKSTOP_MS = 86_400_000
 
 LOG_REST_MS = 60_000
 """How long an ended job's log rests before it is looked at: see lua/include/finish.lua."""
+
+SLICE_BYTES = MIB
+SLICES_AT_ONCE = 4
+"""What is read of a list in one go, and how many such reads of this process are on their way at once."""
 
 Fields = dict[str, bytes]
 """A hash as Redis holds it."""
@@ -105,6 +112,22 @@ class Events(NamedTuple):
     newest: int
 
 
+class Listed(NamedTuple):
+    """One job of a list: its creation counter, which orders the list, and about how many bytes its hash has."""
+
+    id: str
+    created: int
+    size_bytes: int
+
+
+class Listing(NamedTuple):
+    """Jobs of a list, how many there are in all, and whether there are more behind these."""
+
+    jobs: list[Listed]
+    total: int
+    more: bool
+
+
 class Store:
     """Jobs of all spaces. `control` carries small calls, `bulk` large answers."""
 
@@ -122,6 +145,7 @@ class Store:
         self._keep_ms = self._retention_ms + BACKSTOP_MS
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
+        self._slices = asyncio.Semaphore(SLICES_AT_ONCE)
         self._spaces: dict[str, str] = {}
 
     # Which space
@@ -207,10 +231,12 @@ class Store:
     async def poll(self, space: str, count: int, names: Sequence[str] = ()) -> list[Delivered]:
         """Up to `count` of the oldest pending jobs, of these names or of any; each is now the caller's.
 
+        Fewer once what they carry (payload and checkpoint) would come to more than 8 MiB, but one.
+
         Refusals: space_not_found; `unavailable` when Redis was so late that the caller has given up.
         """
         deadline = self._clock.now_ms() + self._late_ms
-        args: list[Word] = [deadline, count, *(new_lease_token() for _ in range(count)), *names]
+        args: list[Word] = [deadline, POLLED_BYTES, count, *(new_lease_token() for _ in range(count)), *names]
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
         taken = [_delivered(item) for item in reply]
         if taken:
@@ -302,14 +328,26 @@ class Store:
             raise job_not_found()
         return reply[1:]
 
-    async def page(self, space: str, status: str, offset: int, limit: int) -> tuple[list[tuple[str, Fields]], int]:
-        """Jobs, newest created first, and how many there are in all. A job that moved meanwhile is left out."""
-        index = self._keys.jobs(space, status)
-        ids, total = await self._bulk.pipeline(("ZRANGE", index, offset, offset + limit - 1, "REV"), ("ZCARD", index))
-        names = [id_.decode() for id_ in ids]
-        hashes = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, id_)) for id_ in names))
-        found = [(id_, pairs(hash_)) for id_, hash_ in zip(names, hashes, strict=True) if hash_]
-        return [job for job in found if not status or job[1]["status"] == status.encode()], total
+    async def listing(
+        self, space: str, statuses: Sequence[str], limit: int, *, below: int = 0, skipped: int = 0
+    ) -> Listing:
+        """Which jobs of these statuses (none: of all) there are, newest created first, as they stand at one moment.
+
+        Those created before the counter `below` (0: all of them), without the newest `skipped`.
+        """
+        args: list[Word] = [below, skipped, limit + 1, *statuses]
+        total, flat = await self._bulk_scripts.run("jobs_list", [self._keys.space(space)], args)
+        jobs = [Listed(flat[i].decode(), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+        return Listing(jobs[:limit], total, len(jobs) > limit)
+
+    async def hashes(self, space: str, jobs: Sequence[Listed]) -> list[Fields]:
+        """The hash of each job, empty for one that has gone. Ask for no more than a slice of a listing at once.
+
+        Few slices are on their way at a time, so that small calls on the same link wait for a few MiB at most.
+        """
+        async with self._slices:
+            found = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, job.id)) for job in jobs))
+        return [pairs(flat) for flat in found]
 
     # The sweeper's part
 
@@ -370,6 +408,20 @@ class Store:
         """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""
         if due_ms is not None:
             self._control.cast("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
+
+
+def slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
+    """The jobs in their order, in pieces of about SLICE_BYTES, of which each has at least one."""
+    piece: list[Listed] = []
+    size_bytes = 0
+    for job in jobs:
+        if piece and size_bytes + job.size_bytes > SLICE_BYTES:
+            yield piece
+            piece, size_bytes = [], 0
+        piece.append(job)
+        size_bytes += job.size_bytes
+    if piece:
+        yield piece
 
 
 def pairs(flat: Sequence[bytes]) -> Fields:

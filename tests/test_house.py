@@ -46,7 +46,7 @@ ROOMS = [
     {"sweeper", "callbacks", "push", "overview"},
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
-    {"store", "logs", "auth", "agenda", "revival"},
+    {"store", "logs", "auth", "agenda", "revival", "cursors"},
     {"seal", "quota", "epoch", "advice", "outages"},
     {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
     {"scripts"},

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 from redis.asyncio.connection import Connection
 
 from app import link as link_module
@@ -13,7 +14,7 @@ from app.connect import BySentinel, Plain, connector
 from app.error import Refusal
 from app.link import REFUSALS, Link, RedisFault, ScriptUnknown
 from app.scripts import Scripts
-from tests.log_room import Room, refusal_of, with_room
+from tests.log_room import Room, refusal_of, valkey, with_room
 from tests.sweeping import eventually, truth
 
 PONG = b"+PONG\r\n"
@@ -141,15 +142,25 @@ def test_an_answer_that_stops_half_way_is_a_stall() -> None:
 
 
 def test_time_in_which_this_process_stood_still_is_no_silence_of_the_server() -> None:
-    async def work(room: Room) -> None:
-        for link in (room.backend.control, room.backend.bulk):
+    async def work() -> None:
+        link = Link(connector(valkey().url, 0.3), name="test", timeout_s=0.3)
+        link.start()
+        for _ in range(3):
+            await link.ready(5)
             call = asyncio.ensure_future(link.call("PING"))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            time.sleep(link.timeout_s * 1.5)
+            await asyncio.sleep(0.01)
+            call = asyncio.ensure_future(link.call("PING"))
+            asyncio.get_running_loop().call_soon(stand_still, 2 * link.timeout_s)
             assert await call == b"PONG"
+        await link.close()
 
-    with_room(work, redis_timeout_s=0.5)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
+
+
+def stand_still(seconds: float) -> None:
+    """Keep the event loop from everything else."""
+    time.sleep(seconds)
 
 
 def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:

@@ -139,6 +139,9 @@ def responses(path: str, action: Action, operation: Operation, schemas: Schemas)
         good["content"] = {JSON: {"schema": schemas.of(operation.answer)}}
         if operation.body is None:
             good["content"] |= {kind: {"schema": {"type": "string"}} for kind in operation.also}
+    if operation.headers:
+        described = {name: {"schema": {"type": "string"}, "description": text} for name, text in operation.headers}
+        good["headers"] = described
     by_status: dict[int, list[str]] = {}
     for code in codes(path, action, operation):
         by_status.setdefault(KINDS[code].status, []).append(code)

@@ -5,7 +5,7 @@ there are besides those that every call has. A test holds both tables to each ot
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
@@ -36,10 +36,11 @@ from app.api.shapes import (
     RetriedMany,
     WhoAmI,
 )
-from app.job import BATCH_JOBS, EVENTS_ANSWERED
+from app.job import BATCH_JOBS, EVENTS_ANSWERED, Status
 
 NDJSON = "application/x-ndjson"
-STATUS = Literal["scheduled", "pending", "delivered", "running", "completed", "dead", "killed"]
+_ANY_STATUS = f"({'|'.join(Status)})"
+STATUSES = Annotated[str, Meta(pattern=f"^{_ANY_STATUS}(,{_ANY_STATUS})*$")]
 SEQ = Annotated[int, Meta(ge=0, le=SEQ_MOST)]
 
 BODY = ("unsupported_media_type", "too_large", "invalid_json")
@@ -76,6 +77,8 @@ class Operation(NamedTuple):
     example: Any = None
     also: Sequence[str] = ()
     """Further media types of the body, or, of a GET, of the answer."""
+    headers: Sequence[tuple[str, str]] = ()
+    """Headers of the answer, and what they mean."""
 
 
 TOKEN = Parameter(
@@ -91,9 +94,10 @@ TRACE = Parameter(
     "traceparent", str, "The trace that the jobs belong to, as W3C Trace Context; kept and shown.", "header"
 )
 LIST = (
-    Parameter("status", STATUS, "Only jobs of this status."),
+    Parameter("status", STATUSES, "Only jobs of this status, or of several, comma-separated."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=100)], "How many; 50."),
     Parameter("offset", SEQ, "How many of the newest to skip; 0."),
+    Parameter("cursor", str, "Go on where a page ended: what its x-next-cursor said; not together with offset."),
 )
 EVENTS = (
     Parameter("after", SEQ, "Only events after this seq; 0."),
@@ -131,11 +135,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example=RESIZE,
     ),
     ("GET", "/spaces/{space_id}/jobs"): Operation(
-        "Jobs, newest created first; the header x-total-count says how many there are.",
+        "Jobs, newest created first. A page ends after `limit` jobs or 8 MiB; x-next-cursor leads to the next.",
         "reader",
         list[JobAnswer],
         errors=("invalid_request",),
         parameters=LIST,
+        headers=(
+            ("x-total-count", "How many jobs there are in all."),
+            ("x-next-cursor", "Only when there are more behind the page: send it back as cursor."),
+        ),
     ),
     ("POST", "/spaces/{space_id}/jobs/poll"): Operation(
         "Take the oldest pending jobs, of some names or of any; with waitSeconds, as soon as there is one.",

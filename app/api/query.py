@@ -49,3 +49,14 @@ class Query:
         if text is not None and text not in words:
             raise invalid(f"{name} is one of {', '.join(words)}.")
         return text or ""
+
+    def chosen(self, name: str, words: Sequence[str]) -> list[str]:
+        """One or several of these words, comma-separated, in the order of `words`; none without the parameter.
+
+        Refusal `invalid_request`.
+        """
+        text = self.text(name)
+        given = [] if text is None else text.split(",")
+        if not set(given).issubset(words):
+            raise invalid(f"{name} is one or several, comma-separated, of {', '.join(words)}.")
+        return [word for word in words if word in given]

@@ -1,5 +1,7 @@
 """For those who look: a job, its events, its progress, the list of jobs."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -7,29 +9,41 @@ from app.api.answers import NULL, JobAnswer, JobDetails, event_answer, job_field
 from app.api.http import Answer, Call, answer
 from app.api.query import Query
 from app.api.shapes import EventCursor, EventPage, ProgressShown
-from app.job import EVENTS_ANSWERED, Status
+from app.cursors import Cursors
+from app.error import invalid
+from app.job import EVENTS_ANSWERED, PAGE_BYTES, Status
 from app.settings import Settings
-from app.store import Fields, Store
+from app.store import Fields, Listed, Store, slices
 
 MASK = "***"
+NEXT_CURSOR = b"x-next-cursor"
 
 
 class Reader:
     """The handlers that change nothing."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, cursors: Cursors, settings: Settings) -> None:
         self._store = store
+        self._cursors = cursors
         self._mask = settings.mask_callback_headers
 
     async def list(self, call: Call) -> Answer:
         """GET /spaces/:spaceId/jobs"""
         query = Query(call)
-        status = query.word("status", tuple(Status))
+        statuses = query.chosen("status", tuple(Status))
         limit = query.integer("limit", 50, 1, 100)
         offset = query.integer("offset", 0, 0, 2**53)
-        jobs, total = await self._store.page(call.space, status, offset, limit)
-        found = [JobAnswer(**job_fields(call.space, id_, fields)) for id_, fields in jobs]
-        return answer(found, headers=((b"x-total-count", b"%d" % total),))
+        filters, below = {"status": statuses} if statuses else {}, 0
+        if (cursor := query.text("cursor")) is not None:
+            if query.text("offset") is not None:
+                raise invalid("Give offset or cursor, not both.")
+            below = await self._cursors.position(cursor, "jobs", call.space, filters)
+        found = await self._store.listing(call.space, statuses, limit, below=below, skipped=offset)
+        pieces, end = await filled(self._store, call.space, statuses, found.jobs)
+        headers = [(b"x-total-count", b"%d" % found.total)]
+        if found.more or (found.jobs and found.jobs[-1].created != end):
+            headers.append((NEXT_CURSOR, (await self._cursors.sealed("jobs", call.space, filters, end)).encode()))
+        return Answer(200, b"[" + b",".join(pieces) + b"]", headers)
 
     async def get(self, call: Call) -> Answer:
         """GET /jobs/:jobId"""
@@ -67,3 +81,22 @@ class Reader:
         if self._mask and "jobs:create" not in call.identity.scopes:
             return dict.fromkeys(headers, MASK)
         return headers
+
+
+async def filled(store: Store, space: str, statuses: Sequence[str], jobs: Sequence[Listed]) -> tuple[list[bytes], int]:
+    """The objects of a page, up to its bound in bytes, and the creation counter of the last job looked at.
+
+    A job that has moved on or gone since it was listed is left out.
+    """
+    pieces: list[bytes] = []
+    size_bytes = end = 0
+    for piece in slices(jobs):
+        for job, fields in zip(piece, await store.hashes(space, piece), strict=True):
+            if fields and (not statuses or fields["status"].decode() in statuses):
+                shown = msgspec.json.encode(JobAnswer(**job_fields(space, job.id, fields)))
+                size_bytes += len(shown) + 1
+                if pieces and size_bytes > PAGE_BYTES:
+                    return pieces, end
+                pieces.append(shown)
+            end = job.created
+    return pieces, end

@@ -35,7 +35,7 @@ class Handlers:
         self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
         self.producer = Producer(backend.store, backend.revival, backend.deletion, backend.settings)
         self.worker = Worker(backend.store, backend.rooms)
-        self.reader = Reader(backend.store, backend.settings)
+        self.reader = Reader(backend.store, backend.cursors, backend.settings)
         self.admin = Admin(backend.spaces)
         self.callbacks = CallbackHandlers(backend.store, backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)

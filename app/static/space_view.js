@@ -21,12 +21,13 @@ export class SpaceView {
     Object.assign(this, { session, shell, id, signal });
     this.status = STATUSES.includes(query.status) ? query.status : null;
     this.offset = Math.max(0, Math.trunc(Number(query.offset)) || 0);
+    this.shown = PAGE;
     this.list = new JobList();
     this.sparkline = new Sparkline();
     this.tiles = new Map([null, ...STATUSES].map((status) => [status, this.#tile(status)]));
     this.place = h("span", { class: "place" });
     this.newer = button("Newer", () => this.#turn(-PAGE), { class: "quiet" });
-    this.older = button("Older", () => this.#turn(PAGE), { class: "quiet" });
+    this.older = button("Older", () => this.#turn(this.shown), { class: "quiet" });
     this.element = this.#layout();
     this.dirty = false;
   }
@@ -43,7 +44,7 @@ export class SpaceView {
       j: ["Next job", () => this.list.move(1)],
       k: ["Job before", () => this.list.move(-1)],
       c: this.session.can("jobs:create") && ["Create a job", () => this.#create()],
-      "]": ["Older jobs", () => this.older.disabled || this.#turn(PAGE)],
+      "]": ["Older jobs", () => this.older.disabled || this.#turn(this.shown)],
       "[": ["Newer jobs", () => this.newer.disabled || this.#turn(-PAGE)],
     };
   }
@@ -132,6 +133,7 @@ export class SpaceView {
   #showPage(jobs, total) {
     this.shell.problem(null);
     this.list.set(jobs);
+    this.shown = jobs.length || PAGE; // large jobs make a short page
     setText(this.place, jobs.length ? `${count(this.offset + 1)} - ${count(this.offset + jobs.length)} of ${count(total)}` : "");
     this.newer.disabled = this.offset === 0;
     this.older.disabled = this.offset + jobs.length >= total;

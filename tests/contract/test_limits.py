@@ -212,7 +212,7 @@ def test_any_origin_may_call_by_default(space: Space) -> None:
         assert seen.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in seen.headers
         exposed = seen.headers["access-control-expose-headers"].lower()
-        assert {"x-total-count", "idempotency-replayed", "retry-after"} <= set(exposed.split(", "))
+        assert {"x-total-count", "x-next-cursor", "idempotency-replayed", "retry-after"} <= set(exposed.split(", "))
     made = space.all.post(space.jobs, json={"name": "x"}, headers={"origin": "https://a.example"})
     assert made.headers["access-control-allow-origin"] == "*"
     refusal = space.all.post("/nothing", headers={"origin": "https://a.example"})

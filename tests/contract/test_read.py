@@ -60,7 +60,8 @@ def test_a_status_selects_its_jobs(space: Space, status: str) -> None:
     "query",
     ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=1e1", "limit=%2B1", "limit=%D9%A1",
      "offset=-1", "offset=x", "offset=99999999999999999999999", "status=nothing", "status=", "status=PENDING",
-     "status=pending,dead", "limit=%ff", "status=%00"],
+     "status=pending,", "status=pending,,dead", "status=pending, dead", "cursor=", "cursor=x",
+     "limit=%ff", "status=%00"],
 )  # fmt: skip
 def test_a_parameter_out_of_range_is_400_and_not_clamped(space: Space, query: str) -> None:
     refused(space.all.get(f"{space.jobs}?{query}"), 400, "invalid_request")

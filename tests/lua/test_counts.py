@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.job import Status
+from app.job import MIB, Status
 from tests.lua.room import KEEP_MS, LATE, Room
 
 
@@ -25,7 +25,7 @@ def counted(room: Room) -> dict[str, int]:
 def poll(room: Room) -> None:
     for _ in range(5):
         room.job_in("pending")
-    room.run("job_poll", [room.hash], [LATE, 5, *"abcde"])
+    room.run("job_poll", [room.hash], [LATE, MIB, 5, *"abcde"])
 
 
 def expire(room: Room) -> None:

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from app.connect import connector
+from app.job import MIB
 from app.link import Link
 from app.scripts import SCRIPTS, Scripts
 from tests.lua.room import KEEP_MS, LATE, Room
@@ -22,6 +23,7 @@ READS = {
     "job_events",
     "job_read",
     "job_watch",
+    "jobs_list",
     "log_oldest",
     "log_read",
     "space_due",
@@ -150,13 +152,14 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS),
     "job_keepalive": on("running"),
     "job_kill": on("pending", "null", KEEP_MS),
-    "job_poll": pending(LATE, 1, "t"),
+    "job_poll": pending(LATE, MIB, 1, "t"),
     "job_progress": on("running", '{"percent":1}'),
     "job_promote": scheduled,
     "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "job_retire": ended(10, 1000),
     "job_retry": on("dead"),
     "jobs_retry": dead_ones,
+    "jobs_list": lambda room: ([room.hash], [0, 1, 10, room.create() and "pending"]),
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
@@ -164,6 +167,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10, 1, 1]),
     "ready_probe": lambda room: ([room.keys.probe], []),
     "space_create": lambda room: ([f"{room.keys.prefix}:{{other}}:space"], ["n", "i"]),
+    "secret_keep": lambda room: ([room.keys.secret], ["s"]),
     "space_due": lambda room: ([room.hash], [KEEP_MS]),
     "space_patch": lambda room: ([room.hash], ["secret", 0]),
     "space_read": lambda room: ([room.hash], []),
