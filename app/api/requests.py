@@ -39,6 +39,7 @@ from app.revival import Selection
 from app.store import NewJob
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+Names = Name | Annotated[list[Name], Meta(max_length=POLL_NAMES)]
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
 DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=0, le=TIMEOUT_S_MOST)]
 
@@ -79,18 +80,15 @@ class PollRequest(Struct, rename="camel"):
     """How many jobs, of which names, and how long to wait for one."""
 
     count: Annotated[int, Meta(ge=1, le=POLL_JOBS)] = 1
-    types: str | list[str] | UnsetType | None = UNSET
-    type: str | list[str] | UnsetType | None = UNSET
-    names: str | list[str] | UnsetType | None = UNSET
-    name: str | list[str] | UnsetType | None = UNSET
+    types: Names | UnsetType | None = UNSET
+    type: Names | UnsetType | None = UNSET
+    names: Names | UnsetType | None = UNSET
+    name: Names | UnsetType | None = UNSET
     wait_seconds: Annotated[int, Meta(ge=0, le=WAIT_S_MOST)] | Annotated[float, Meta(ge=0, le=WAIT_S_MOST)] = 0
 
     def filter(self) -> list[str]:
-        """The names to choose from; none means any. Refusal `invalid_request` for more than 50."""
+        """The names to choose from; none means any."""
         given = [value for value in (self.types, self.type, self.names, self.name) if value not in (UNSET, None)]
-        for value in given:
-            if isinstance(value, list) and len(value) > POLL_NAMES:
-                raise invalid(f"A filter has at most {POLL_NAMES} names.")
         first = given[0] if given else []
         return [first] if isinstance(first, str) else list(dict.fromkeys(first or ()))
 

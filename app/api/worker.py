@@ -43,28 +43,28 @@ class Worker:
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
         """Park until a job comes, the time is over, the process ends, or the caller goes: then nothing is taken.
 
-        Refusal `unavailable` when the process has been told to end: whoever comes back at once finds another.
+        Refusals: `unavailable` when the process has been told to end (whoever comes back at once finds another),
+        `rate_limited` when too many polls of the key wait.
         """
         if self._rooms.released:
             raise unavailable("This process is shutting down.")
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
         gone = asyncio.create_task(call.gone())
-        waiter = await self._rooms.enter(call.space, names)
-        gone.add_done_callback(lambda _: waiter.woken.set())
         jobs: list[Delivered] = []
         try:
-            while not jobs and loop.time() < deadline_s and not self._rooms.released:
-                if gone.done():
-                    raise ClientGone
-                waiter.woken.clear()
-                jobs = await self._take(call.space, count, names)
-                if not jobs:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout_at(deadline_s):
-                            await waiter.woken.wait()
+            async with self._rooms.waiting(call.space, names, call.identity.digest) as (room, waiter):
+                gone.add_done_callback(lambda _: waiter.woken.set())
+                while not jobs and loop.time() < deadline_s and not self._rooms.released:
+                    if gone.done():
+                        raise ClientGone
+                    room.asks(waiter)
+                    jobs = await self._take(call.space, count, names)
+                    if not jobs:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout_at(deadline_s):
+                                await waiter.woken.wait()
         finally:
-            self._rooms.leave(call.space, waiter, satisfied=bool(jobs))
             gone.cancel()
         return jobs
 
@@ -119,7 +119,7 @@ class Worker:
         return answer(Failed(done.status, done.will_retry, done.attempt))
 
     async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
-        """Poll again; while Redis is away there is nothing to take, and its return wakes everybody.
+        """Poll again; while Redis is away there is nothing to take, and after its return the rooms look around.
 
         What a poll took whose answer was lost comes back to the queue when its lease ends, as it does for any worker
         that never got its answer.

@@ -72,7 +72,7 @@ def test_an_empty_array_is_no_filter(space: Space, value: Any) -> None:
 def test_the_filter_is_strict(space: Space) -> None:
     for one in ("work", "Work", "work ", "work:1", "wor*", "ü"):
         space.create(name=one)
-    for one in ("WORK", "wor", "work*", "w?rk", "", "*", " work", "u\u0308"):
+    for one in ("WORK", "wor", "work*", "w?rk", "*", " work", "u\u0308"):
         assert names(space, count=50, types=[one]) == []
     assert names(space, count=50, types=["wor*", "work:1", "ü"]) == ["work:1", "wor*", "ü"]
 
@@ -81,6 +81,7 @@ def test_the_filter_is_strict(space: Space) -> None:
     "body",
     [{"count": 0}, {"count": 51}, {"count": -1}, {"count": 1.5}, {"count": "1"}, {"count": None}, {"count": True},
      {"types": 1}, {"types": {}}, {"types": [1]}, {"names": [["a"]]}, {"type": [None]}, {"types": ["x"] * 51},
+     {"types": ""}, {"name": [""]}, {"names": ["a", "x" * 201]}, {"type": "x" * 201}, {"types": "a", "name": ""},
      {"types": "a", "name": 7}, {"types": "a", "name": ["x"] * 51},
      {"waitSeconds": -1}, {"waitSeconds": 31}, {"waitSeconds": "1"}, {"waitSeconds": None}, [], 1, "x"],
 )  # fmt: skip
@@ -91,9 +92,9 @@ def test_a_poll_out_of_range_is_400_and_takes_nothing(space: Space, body: Any) -
     assert space.status(job) == "pending"
 
 
-def test_fifty_names_are_not_too_many(space: Space) -> None:
-    job = space.create(name="n49")
-    assert space.poll(types=[f"n{i}" for i in range(50)])[0]["id"] == job["id"]
+def test_fifty_names_of_200_characters_are_not_too_many(space: Space) -> None:
+    job = space.create(name=f"{49:\u00fc>200}")
+    assert space.poll(types=[f"{i:\u00fc>200}" for i in range(50)])[0]["id"] == job["id"]
 
 
 def test_no_job_is_handed_to_two_workers_in_a_race_of_many(space: Space) -> None:
@@ -204,6 +205,19 @@ def test_waiting_is_not_busy(space: Space) -> None:
         time.sleep(1)
         assert cpu_seconds(space.server.pid) - before < 0.5
         assert all(one.result(10) == [] for one in waiting)
+
+
+def test_who_has_waited_longest_for_a_name_gets_the_job_and_nobody_else_is_woken(space: Space) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        waiting = []
+        for types in (["a", "b"], ["b"], [], ["a"], ["b", "c"], ["c"]):
+            waiting.append(threads.submit(space.poll, waitSeconds=20, types=types))
+            until(lambda: parked(space.server) == len(waiting))
+        order = [("c", 2), ("b", 0), ("c", 4), ("b", 1), ("a", 3), ("c", 5)]
+        for count, (name, served) in enumerate(order, 1):
+            made = space.create(name=name)
+            assert [job["id"] for job in waiting[served].result(10)] == [made["id"]]
+            assert sum(one.done() for one in waiting) == count
 
 
 def cpu_seconds(pid: int) -> float:
