@@ -22,7 +22,7 @@ import msgspec
 from app.credentials import Credentials
 from jobwire import Jobs, JobwireError
 from jobwire.commands.tail import Printer
-from jobwire.follow import Follow, all_lines
+from jobwire.reading import Follow, all_lines
 from jobwire.lines import raw_bytes
 from jobwire.record import Job, LogLine
 from jobwire.runner import Options, Runner

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from .. import exits
-from ..follow import until_ended
+from ..reading import until_ended
 from ..jobs import Jobs, job_path
 from ..moment import moment
 from ..record import STATUSES, Job, Progress, value_of

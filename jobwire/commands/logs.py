@@ -10,7 +10,7 @@ from itertools import islice
 import click
 import msgspec
 
-from ..follow import Follow, all_lines
+from ..reading import Follow, all_lines
 from ..jobs import Jobs
 from ..moment import moment
 from ..record import LogLine

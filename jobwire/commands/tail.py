@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 from .. import exits
-from ..follow import Follow, newest_lines
+from ..reading import Follow, newest_lines
 from ..jobs import Jobs
 from ..lines import raw_bytes
 from ..record import Job, LogLine

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobwire import Jobs
-from jobwire.follow import Follow
+from jobwire.reading import Follow
 from jobwire.stream import LogsData, events
 from tests.factories import Space
 from tests.live.proxy import Proxy

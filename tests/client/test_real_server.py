@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobwire import Entry, InvalidState, LogHandler, LogShipper, exits
-from jobwire.follow import all_lines
+from jobwire.reading import all_lines
 from jobwire.lines import raw_bytes
 
 from .conftest import Up

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from jobwire import Delivery
-from jobwire.follow import all_lines
+from jobwire.reading import all_lines
 from jobwire.record import value_of
 
 from .conftest import Up
