@@ -22,6 +22,7 @@ from .jobs import Jobs
 from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival, Space, Token
 from .shipper import LogShipper, ShipperStopped
 from .version import __version__
+from .watching import StreamFrame, follow, follow_async
 
 __all__ = [
     "AccessDenied",
@@ -50,6 +51,9 @@ __all__ = [
     "Revival",
     "ShipperStopped",
     "Space",
+    "StreamFrame",
     "Token",
     "__version__",
+    "follow",
+    "follow_async",
 ]

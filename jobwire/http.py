@@ -7,6 +7,7 @@ share between threads, and usable again in the child of a fork.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import ipaddress
 import os
@@ -97,12 +98,15 @@ class Http:
         response = self._send("GET", path, None, {}, base="")
         return _checked_answer(response, response.data)
 
-    def stream(self, path: str, *, query: Query | None = None, accept: str) -> tuple[str, Iterator[bytes]]:
-        """GET: (content type, iterator over the body as it arrives). A body cut short raises `OutcomeUnknown`."""
-        response = self._send("GET", path + _query_string(query), None, {"Accept": accept}, preload=False)
+    def stream(
+        self, path: str, *, query: Query | None = None, accept: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[str, Body]:
+        """GET: (content type, the body as it arrives). A body cut short raises `OutcomeUnknown`."""
+        fields = {"Accept": accept, **(headers or {})}
+        response = self._send("GET", path + _query_string(query), None, fields, preload=False)
         if response.status >= 300:
-            _checked_answer(response, b"".join(_chunks(response)))
-        return response.headers.get("Content-Type", ""), _chunks(response)
+            _checked_answer(response, b"".join(Body(response)))
+        return response.headers.get("Content-Type", ""), Body(response)
 
     def _send(
         self,
@@ -173,6 +177,26 @@ def _checked_answer(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
     if response.status >= 300:
         raise error_from_answer(response.status, body, response.headers.get("Retry-After"))
     return Answer(response.status, response.headers, body)
+
+
+class Body(Iterator[bytes]):
+    """An answer's body, piece by piece. `interrupt` may be called by another thread than the one that reads."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+        self._chunks = _chunks(response)
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Read no more of it."""
+        self._response.close()
+
+    def interrupt(self) -> None:
+        """Let the reader read no more; it closes."""
+        with contextlib.suppress(ValueError, RuntimeError, OSError):
+            self._response.shutdown()
 
 
 def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

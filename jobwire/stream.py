@@ -6,6 +6,7 @@ Never: reconnects; whoever follows knows the position. https://html.spec.whatwg.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -62,14 +63,24 @@ def frames(http: Http, path: str, *, logs_after: int, epoch: str) -> Iterator[Fr
     content_type, chunks = http.stream(path, query=query, accept=CONTENT_TYPE)
     if not content_type.startswith(CONTENT_TYPE):
         raise NoStream
-    for kind, data in events(chunks):
-        frame = msgspec.json.decode(data, type=Frame)
-        frame.type = kind or frame.type
-        yield frame
+    for event in events(chunks):
+        if event.data:
+            frame = msgspec.json.decode(event.data, type=Frame)
+            frame.type = event.type or frame.type
+            yield frame
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Each event in a body: its type, "" for a frame, and its `data`. ValueError for one that does not end."""
+class Event(NamedTuple):
+    """One server-sent event: its type ("" for a frame), its data, its id, and when to come back, if it says so."""
+
+    type: str
+    data: bytes
+    id: str
+    retry_ms: int | None
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Each event in a body. ValueError for one that does not end."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n\n")
@@ -77,5 +88,10 @@ def events(chunks: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
             raise ValueError("an event does not end")
         for event in whole:
             fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line)
-            if b"data" in fields:
-                yield fields.get(b"event", b"").decode(), fields[b"data"]
+            retry = fields.get(b"retry", b"")
+            yield Event(
+                fields.get(b"event", b"").decode(),
+                fields.get(b"data", b""),
+                fields.get(b"id", b"").decode(),
+                int(retry) if retry.isdigit() else None,
+            )

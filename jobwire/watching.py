@@ -20,7 +20,7 @@ import msgspec
 
 from .backoff import Backoff
 from .errors import NotConfigured, NotDone, Outage
-from .http import Query
+from .http import Body, Query
 from .jobs import Jobs
 from .record import ENDED, value_of
 from .stream import CONTENT_TYPE, events
@@ -145,13 +145,17 @@ class _Watch:
         self._backoff = Backoff()
         self._position = ""
         self._retry_s = 0.0
+        """What the server asked for in its goodbye, after which no frame came."""
         self._is_away = False
         self._is_over = False
         self._stopped = threading.Event()
+        self._body: Body | None = None
 
     def stop(self) -> None:
-        """End soon: at the next frame or ping, or at the end of a pause."""
+        """End: whoever reads, or pauses, is woken."""
         self._stopped.set()
+        if self._body is not None:
+            self._body.interrupt()
 
     def frames(self) -> Iterator[StreamFrame]:
         """All of them; returns when the job has ended or after `stop`."""
@@ -165,15 +169,14 @@ class _Watch:
     def _connected(self) -> Iterator[StreamFrame]:
         """The frames of one connection. Raises `NotDone` when it ends before the job does."""
         headers = {"Last-Event-ID": self._position} if self._position else {}
-        kind, chunks = self._http.stream(
-            self._asked.path, query=self._asked.query, accept=CONTENT_TYPE, headers=headers
-        )
+        kind, body = self._http.stream(self._asked.path, query=self._asked.query, accept=CONTENT_TYPE, headers=headers)
+        self._body = body
         if not kind.startswith(CONTENT_TYPE):  # 204: the job has ended, and nothing is left
             self._is_over = True
             return
-        with closing(chunks):
-            for event in events(self._until_stopped(chunks)):
-                self._retry_s = event.retry_ms / 1000 if event.retry_ms is not None else self._retry_s
+        with closing(body):
+            for event in events(self._until_stopped(body)):
+                self._retry_s = 0.0 if event.data else (event.retry_ms or 0) / 1000
                 if not event.data:
                     continue
                 frame = msgspec.json.decode(event.data, type=StreamFrame)

@@ -11,9 +11,9 @@ import click
 import msgspec
 
 from .. import exits
-from ..reading import until_ended
 from ..jobs import Jobs, job_path
 from ..moment import moment
+from ..reading import until_ended
 from ..record import STATUSES, Job, Progress, value_of
 from ..screen import Paint, age, harmless, harmless_lines, print_json, table
 from .completion import a_job

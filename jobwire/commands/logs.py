@@ -10,9 +10,9 @@ from itertools import islice
 import click
 import msgspec
 
-from ..reading import Follow, all_lines
 from ..jobs import Jobs
 from ..moment import moment
+from ..reading import Follow, all_lines
 from ..record import LogLine
 from ..screen import harmless_json
 from .completion import a_job

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import click
 
 from .. import exits
-from ..reading import Follow, newest_lines
 from ..jobs import Jobs
 from ..lines import raw_bytes
+from ..reading import Follow, newest_lines
 from ..record import Job, LogLine
 from ..screen import Paint, harmless, harmless_lines
 from .completion import a_job

@@ -131,5 +131,6 @@ def test_events_are_cut_wherever_chunks_end() -> None:
     body = b'retry: 5\n\nid: e.1.2\ndata: {"a":1}\n\n:\n:\n\nevent: end\ndata: {"b":": "}\n\ndata: cut'
     for size in range(1, len(body)):
         pieces = [body[i : i + size] for i in range(0, len(body), size)]
-        assert list(events(pieces)) == [("", b'{"a":1}'), ("end", b'{"b":": "}')]
+        found = [(event.type, event.data) for event in events(pieces) if event.data]
+        assert found == [("", b'{"a":1}'), ("end", b'{"b":": "}')]
     assert LogsData().entries == []

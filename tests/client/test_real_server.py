@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from jobwire import Entry, InvalidState, LogHandler, LogShipper, exits
-from jobwire.reading import all_lines
 from jobwire.lines import raw_bytes
+from jobwire.reading import all_lines
 
 from .conftest import Up
 
