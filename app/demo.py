@@ -22,8 +22,8 @@ import msgspec
 from app.credentials import Credentials
 from jobwire import Jobs, JobwireError
 from jobwire.commands.tail import Printer
-from jobwire.reading import Follow, all_lines
 from jobwire.lines import raw_bytes
+from jobwire.reading import Follow, all_lines
 from jobwire.record import Job, LogLine
 from jobwire.runner import Options, Runner
 from jobwire.screen import Paint, harmless
