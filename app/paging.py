@@ -6,13 +6,10 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
-from app.job import MIB
-from app.lines import Filter, Row, Run
+from app.job import MIB, PAGE_BYTES
+from app.lines import Filter, Row, Run, array
 
 Mode = Literal["after", "before", "tail"]
-
-PAGE_BYTES = 8 * MIB
-"""Stored bytes of lines that one page answers; a page of longer lines has fewer of them."""
 
 SCAN_LINES = 100_000
 SCAN_BYTES = 32 * MIB
@@ -76,6 +73,7 @@ class Scan:
         self._examined: list[int] = []
         self._lines = 0
         self._bytes = 0
+        self._answered_bytes = 0
         self._kept = (0, 0)
 
     @property
@@ -125,8 +123,22 @@ class Scan:
             self.full = True
         if found:
             rows = run.rows(self._job, found)
-            self.rows = self.rows + rows if forward else rows + self.rows
-        self._count(seqs, run.size_bytes)
+            fitting = self._fitting(rows if forward else rows[::-1])
+            if fitting < len(rows):
+                seqs = range(seqs.start, found[fitting]) if forward else range(found[-1 - fitting] + 1, seqs.stop)
+                self.full = True
+            kept = rows[:fitting] if forward else rows[len(rows) - fitting :]
+            self.rows = self.rows + kept if forward else kept + self.rows
+        if seqs:
+            self._count(seqs, run.size_bytes)
+
+    def _fitting(self, rows: list[Row]) -> int:
+        """How many of these lines, in the order of travel, the page has room for: 8 MiB of them, but one."""
+        for count, row in enumerate(rows):
+            self._answered_bytes += len(array([row]))
+            if self._answered_bytes > PAGE_BYTES and (count or self.rows):
+                return count
+        return len(rows)
 
     def _count(self, seqs: range, size_bytes: int) -> None:
         self._examined += (seqs[0], seqs[-1])

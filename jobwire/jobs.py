@@ -21,6 +21,7 @@ from .http import Answer, Http, Query
 from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival
 from .settings import load
 
+_PAGE_JOBS = 100
 _PAGE_LINES = 500
 _NDJSON = "application/x-ndjson"
 
@@ -85,9 +86,24 @@ class Jobs:
         return decoded(self.http.call("GET", job_path(job_id)), Job)
 
     def list_jobs(self, *, status: str | None = None, limit: int = 50, offset: int = 0) -> list[Job]:
-        """Newest first, at most 100 a call."""
-        query: Query = {"status": status, "limit": limit, "offset": offset}
-        return decoded(self.http.call("GET", self._space_path("/jobs"), query=query), list[Job])
+        """The newest first, in as many calls as `limit` takes. `status` may be several, comma-separated."""
+        pages = self.list_pages(status=status, limit=limit, offset=offset)
+        return [job for page in pages for job in decoded(page, list[Job])]
+
+    def list_pages(self, *, status: str | None = None, limit: int = 50, offset: int = 0) -> Iterator[Answer]:
+        """The same page by page, as the server answers them: arrays that have `limit` jobs together, or all there are.
+
+        Large jobs make small pages. A job that has this status all the time is on one of them, and on no other.
+        """
+        place: Query = {"offset": offset}
+        while limit > 0:
+            query: Query = {"status": status, "limit": min(limit, _PAGE_JOBS), **place}
+            page = self.http.call("GET", self._space_path("/jobs"), query=query)
+            yield page
+            limit -= len(decoded(page, list[msgspec.Raw]))
+            if "x-next-cursor" not in page.headers:
+                return
+            place = {"cursor": page.headers["x-next-cursor"]}
 
     def count(self, status: str | None = None) -> int:
         """How many jobs there are, of one status or of all."""

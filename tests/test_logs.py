@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.logs import decoded
-from app.job import is_ulid
-from app.lines import Filter, parse_q
+from app.job import PAGE_BYTES, is_ulid
+from app.lines import Filter, array, parse_q
 from app.logs import Appended
 from tests.log_room import Room, messages, with_room
 from tests.valkey import Valkey
@@ -246,6 +246,34 @@ def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: pytest.
         assert pages == 15
 
     with_room(work)
+
+
+@pytest.mark.parametrize("mode", ["after", "before"])
+@pytest.mark.parametrize("wanted", [Filter(), Filter(needles=("hit",)), Filter(levels=frozenset({"info"}))])
+@pytest.mark.parametrize("hot_lines", [100, 10_000])
+def test_a_page_answers_8_mib_at_most_whatever_it_looks_for_and_its_cursor_goes_on(
+    mode: str, wanted: Filter, hot_lines: int
+) -> None:
+    async def work(room: Room) -> None:
+        job = await room.new_job()
+        for i in range(25):
+            await room.append(job, *[f"{'miss' if k == 3 else 'hit'} {i} {k} " + '"\u00fc' * 20_000 for k in range(12)])
+        expected = [i * 12 + k + 1 for i in range(25) for k in range(12) if k != 3 or "hit" not in wanted.needles]
+        found: list[int] = []
+        at, sizes = 0 if mode == "after" else 301, []
+        while True:
+            page = await room.page(job, mode, at, 500, wanted)
+            sizes.append(len(array(page.rows)))
+            seqs = [row.seq for row in page.rows]
+            found = found + seqs if mode == "after" else seqs + found
+            if not page.cursor.more:
+                break
+            at = (page.cursor.newest if mode == "after" else page.cursor.oldest) or 0
+        assert found == expected
+        assert max(sizes) <= PAGE_BYTES
+        assert min(sizes[:-1]) > PAGE_BYTES / 2
+
+    with_room(work, log_hot_lines=hot_lines)
 
 
 def test_levels_are_filtered_in_both_directions() -> None:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from .. import exits
+from ..answers import decoded
 from ..jobs import Jobs, job_path
 from ..moment import moment
 from ..reading import until_ended
@@ -35,9 +36,9 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only jobs of this status.")
-@click.option("--limit", type=click.IntRange(1, 100), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="How many of the newest to skip.")
-@click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of what the server answers.")
 def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
     """The newest jobs first.
 
@@ -47,8 +48,8 @@ def list_(status: str | None, limit: int, offset: int, as_json: bool) -> None:
     """
     api = Jobs.from_env("reader")
     if as_json:
-        query = {"status": status, "limit": limit, "offset": offset}
-        print_json(api.http.call("GET", f"{api.space_path}/jobs", query=query).body)
+        pages = api.list_pages(status=status, limit=limit, offset=offset)
+        print_json(msgspec.json.encode([job for page in pages for job in decoded(page, list[msgspec.Raw])]))
         return
     rows = [_row(job) for job in api.list_jobs(status=status, limit=limit, offset=offset)]
     paint = Paint.for_stdout()

@@ -181,3 +181,18 @@ def test_a_job_is_waited_for_and_removed(up: Up) -> None:
     assert jobwire(up, "jobs", "wait", job_id).stdout == f"{job_id} completed\n".encode()
     assert jobwire(up, "jobs", "delete", job_id, "--yes").returncode == 0
     assert jobwire(up, "jobs", "wait", job_id).returncode == exits.NO_SUCH_JOB
+
+
+def test_a_list_goes_on_over_pages_however_large_the_jobs_are(up: Up) -> None:
+    made = [up.jobs.create("large", payload="x" * 1_000_000, max_retries=0).id for _ in range(10)]
+    body = json.dumps([{"name": "small", "payload": 1e300}] * 120).encode()
+    answer = up.jobs.http.call("POST", f"{up.jobs.space_path}/jobs", body=body)
+    made = [*made, *(job["id"] for job in json.loads(answer.body))][::-1]
+    assert [job.id for job in up.jobs.list_jobs(limit=130)] == made
+    assert [job.id for job in up.jobs.list_jobs(limit=15, offset=110)] == made[110:125]
+    assert len(list(up.jobs.list_pages(limit=130))) == 3
+    shown = jobwire(up, "jobs", "list", "--json", "--limit", "125", "--status", "pending").stdout
+    assert [job["id"] for job in json.loads(shown)] == made[:125]
+    for job in made[-10:]:
+        up.jobs.kill(job)
+    assert [job.id for job in up.jobs.list_jobs(limit=20, status="pending,killed", offset=115)][:15] == made[115:]
