@@ -5,6 +5,7 @@ order in which a crash leaves nothing that works by half: a key's hash is writte
 is being removed stands in a list of its own until the last of its keys is gone.
 """
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -25,6 +26,10 @@ PRUNED_TOKENS = 10
 
 TOKEN_MADE_MS = 60_000
 """A key whose hash is missing for longer than that after its listing will not get one."""
+
+
+READ_AT_ONCE = 200
+"""Spaces or keys of a list that are asked for in one go."""
 
 
 class Space(NamedTuple):
@@ -103,15 +108,21 @@ class Spaces:
         return is_ulid(space) and bool(await self._control.call("HEXISTS", self._keys.space(space), "createdAt"))
 
     async def all(self) -> list[Space]:
-        """All spaces, oldest first."""
-        found = []
-        for space in sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces)):
-            try:
-                found.append(await self.get(space))
-            except Refusal as refusal:
-                if refusal.code != "space_not_found":
-                    raise
+        """All spaces, oldest first; read some at a time, so that small calls of others come in between."""
+        ids = sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces))
+        found: list[Space] = []
+        for at in range(0, len(ids), READ_AT_ONCE):
+            some = await asyncio.gather(*map(self._get_if_there, ids[at : at + READ_AT_ONCE]))
+            found += [space for space in some if space is not None]
         return found
+
+    async def _get_if_there(self, space: str) -> Space | None:
+        try:
+            return await self.get(space)
+        except Refusal as refusal:
+            if refusal.code != "space_not_found":
+                raise
+            return None
 
     async def delete(self, space: str) -> None:
         """Remove a space and everything of it. Refusal `space_not_found`. What a crash leaves, `resume` removes."""
@@ -165,11 +176,14 @@ class Spaces:
             await self._control.call("HDEL", self._keys.tokens(space), *gone)
 
     async def tokens(self, space: str) -> list[Token]:
-        """The keys of a space that work, oldest first. Refusal `space_not_found`."""
+        """The keys of a space that work, oldest first; read some at a time. Refusal `space_not_found`."""
         await self.get(space)
         digests = await self._control.call("HVALS", self._keys.tokens(space))
-        hashes = await self._control.pipeline(*(("HGETALL", self._keys.token(d.decode())) for d in digests))
-        return sorted((_token(pairs(flat)) for flat in hashes if flat), key=lambda token: token.id)
+        found: list[Token] = []
+        for at in range(0, len(digests), READ_AT_ONCE):
+            some = [("HGETALL", self._keys.token(hashed.decode())) for hashed in digests[at : at + READ_AT_ONCE]]
+            found += [_token(pairs(flat)) for flat in await self._control.pipeline(*some) if flat]
+        return sorted(found, key=lambda token: token.id)
 
     async def revoke(self, space: str, token: str) -> None:
         """Let a key work no more. Refusals: space_not_found, token_not_found."""
