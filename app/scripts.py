@@ -81,6 +81,7 @@ WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
         "idempotency_mismatch", "This Idempotency-Key was used before, with another body."
     ),
     "space_full": lambda rest: space_full(int(rest[0])),
+    "delayed": lambda rest: invalid("A retry that waits cannot be claimed; retryAfterSeconds 0 lets it wait no time."),
     "no_callback": lambda rest: invalid("The job has no callbackUrl."),
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }

@@ -95,6 +95,8 @@ class Failed(NamedTuple):
     status: str
     will_retry: bool
     attempt: int
+    token: str
+    """The lease of a retry that the caller claimed; "" for none."""
 
 
 class Event(NamedTuple):
@@ -284,15 +286,36 @@ class Store:
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
-    async def fail(self, space: str, job: str, token: str, error: bytes, *, may_retry: bool) -> Failed:
-        """The attempt failed, with an error (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
-        args = (error, int(may_retry), repr(random.random()), self._keep_ms)
-        status, will_retry, attempt, due, callback_due = await self._job("job_fail", space, job, token, *args)
+    async def fail(
+        self,
+        space: str,
+        job: str,
+        token: str,
+        error: bytes,
+        *,
+        may_retry: bool,
+        delay_ms: int | None = None,
+        claim: bool = False,
+    ) -> Failed:
+        """The attempt failed, with an error (JSON); with `claim` the retry is the caller's in the same step.
+
+        `delay_ms` is in the place of the job's own retry delay. A claim that is repeated with the same token is
+        answered again.
+        Refusals: job_not_found, lease_lost, invalid_state, invalid_request for a claim of a retry that waits.
+        """
+        delay: Word = "" if delay_ms is None else delay_ms
+        fresh = new_lease_token() if claim else ""
+        args = (error, int(may_retry), repr(random.random()), self._keep_ms, delay, fresh)
+        status, will_retry, attempt, due, callback_due, lease, lease_ms = await self._job(
+            "job_fail", space, job, token, *args
+        )
         if due:
             self._hint_due(space, int(due))
+        if lease:
+            self._hint_due(space, self._clock.now_ms() + lease_ms)
         if status == b"dead":
             self._hint_ended(space, callback_due)
-        return Failed(status.decode(), will_retry == 1, attempt)
+        return Failed(status.decode(), will_retry == 1, attempt, lease.decode())
 
     # Readers
 

@@ -30,6 +30,7 @@ class Job:
     deliveries: int = 0
     token: str = ""
     lapsed: bool = False
+    claimed: tuple[str, str] | None = None
     result: bytes | None = None
     events: list[str] = field(default_factory=lambda: ["created"])
     runs: int = 0
@@ -75,6 +76,25 @@ class Job:
         self._fence(token)
         self._expect(*LEASED)
         self._end_attempt(may_retry)
+
+    def fail_and_claim(self, token: str, may_retry: bool, fresh: str) -> None:
+        """Fail, and take the retry in the same step; the token that failed is answered again while that lease lives."""
+        if token and (token, self.token) == self.claimed and self.status in LEASED:
+            return
+        self._fence(token)
+        self._expect(*LEASED)
+        if self.delay:
+            raise Refused("invalid_request")
+        failed = self.token
+        self._end_attempt(may_retry)
+        if self.status == "pending":
+            self.deliver(fresh)
+            self.claimed = (failed, fresh)
+
+    def learn(self, token: str) -> None:
+        """The lease token of a claimed retry, which only the service knows."""
+        assert self.claimed is not None
+        self.token, self.claimed = token, (self.claimed[0], token)
 
     def kill(self, token: str) -> None:
         """-> killed, from anything that is no end."""

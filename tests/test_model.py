@@ -24,6 +24,10 @@ T = TypeVar("T")
 NAMES = ("a", "b")
 
 
+UNKNOWN_TOKEN = "?"
+"""Stands in the model for a lease token that the service makes, until its answer is there."""
+
+
 class World(RuleBasedStateMachine):
     """The service on one side, a Job of the model for each of its jobs on the other."""
 
@@ -148,6 +152,23 @@ class World(RuleBasedStateMachine):
             lambda model: model.fail(token, may_retry),
             lambda: self.store.fail(self.space, job, token, b'"no"', may_retry=may_retry),
         )
+
+    @rule(target=leases, lease=leases, fenced=st.booleans(), may_retry=st.booleans())
+    def fail_and_claim(self, lease: tuple[str, str], fenced: bool, may_retry: bool) -> Any:
+        job, token = lease[0], lease[1] if fenced else ""
+        model = self.model[job]
+        answer = self.same(
+            job,
+            lambda model: model.fail_and_claim(token, may_retry, UNKNOWN_TOKEN),
+            lambda: self.store.fail(self.space, job, token, b'"no"', may_retry=may_retry, claim=True),
+        )
+        if answer is None or not answer.token:
+            return multiple()
+        if model.token == UNKNOWN_TOKEN:
+            self.handed_out(job, answer.token, answer.attempt)
+            model.learn(answer.token)
+        assert model.token == answer.token, "the retry is the caller's, however often it is told"
+        return (job, answer.token)
 
     @rule(job=jobs)
     def kill(self, job: str) -> None:

@@ -23,6 +23,7 @@ from app.job import (
     BATCH_JOBS,
     HEADERS_BYTES,
     HEADERS_MOST,
+    KIB,
     NAME_CHARS,
     PAYLOAD_BYTES,
     POLL_JOBS,
@@ -46,6 +47,9 @@ DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NULL = Raw(b"null")
+
+HEAD_BYTES = 16 * KIB
+"""What stays of the beginning of an error that is cut to 64 KiB."""
 
 
 class RetryDelay(Struct):
@@ -93,11 +97,13 @@ class PollRequest(Struct, rename="camel"):
         return [first] if isinstance(first, str) else list(dict.fromkeys(first or ()))
 
 
-class FailRequest(Struct):
-    """Why an attempt failed, and whether another may follow."""
+class FailRequest(Struct, rename="camel"):
+    """Why an attempt failed, whether another may follow, when, and whether the caller takes it at once."""
 
     error: str | None = None
     retry: bool = True
+    retry_after_seconds: DelaySeconds | None = None
+    claim: bool = False
 
 
 class KillRequest(Struct):
@@ -208,6 +214,18 @@ def check_text(text: str | None, what: str) -> None:
     """Refusal `too_large` for an error or reason over 64 KiB."""
     if text is not None and len(text) * 4 > TEXT_BYTES and len(text.encode()) > TEXT_BYTES:
         raise too_large(f"{what} is larger than {TEXT_BYTES} bytes.", f"{what}Bytes", TEXT_BYTES)
+
+
+def cut_text(text: str) -> str:
+    """An error of at most 64 KiB of UTF-8 as it is; of a longer one the first 16 KiB and the last 48 KiB, with a mark
+    between. A traceback says at its end what happened."""
+    if len(text) * 4 <= TEXT_BYTES:
+        return text
+    raw = text.encode()
+    if len(raw) <= TEXT_BYTES:
+        return text
+    head, tail = raw[:HEAD_BYTES].decode(errors="ignore"), raw[HEAD_BYTES - TEXT_BYTES :].decode(errors="ignore")
+    return f"{head}\n... {len(raw) - TEXT_BYTES} bytes left out ...\n{tail}"
 
 
 def _check_payloads(body: bytes, *, many: bool) -> None:

@@ -4,7 +4,7 @@ document is made of what is really sent. Entries of logs stand here as clients m
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.api.answers import DeliveredAnswer, EventAnswer
 from app.entries import ENTRIES_MOST, SOURCE_CHARS, Level
@@ -27,12 +27,13 @@ class Renewed(Struct, rename="camel"):
 
 
 class Failed(Struct, rename="camel"):
-    """A failed attempt: where the job stands, and whether another attempt follows."""
+    """A failed attempt: where the job stands, whether another follows, and the lease of one that was claimed."""
 
     status: str
     will_retry: bool
     attempt_number: int
     success: bool = True
+    lease_token: str | UnsetType = UNSET
 
 
 class RetriedMany(Struct):

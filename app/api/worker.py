@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from app.api.answers import delivered_answer
 from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
-from app.api.producer import TEXT_BODY_BYTES
-from app.api.requests import FAIL, POLL, PROGRESS, PollRequest, check_text, decode_or_default
+from app.api.requests import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default
 from app.api.shapes import Ended, Failed, Polled
 from app.clock import rfc3339
 from app.error import Refusal, invalid, unavailable
@@ -112,11 +112,22 @@ class Worker:
 
     async def fail(self, call: Call) -> Answer:
         """POST /jobs/:jobId/fail"""
-        request = decode_or_default(FAIL, await call.body(TEXT_BODY_BYTES))
-        check_text(request.error, "error")
-        error = msgspec.json.encode(request.error)
-        done = await self._store.fail(call.space, call.job, call.lease_token, error, may_retry=request.retry)
-        return answer(Failed(done.status, done.will_retry, done.attempt))
+        request: FailRequest = decode_or_default(FAIL, await call.body(RESULT_BYTES))
+        if request.claim:
+            call.identity.require("jobs:poll")
+        if request.error is not None:
+            request.error = cut_text(request.error)
+        after_s = request.retry_after_seconds
+        done = await self._store.fail(
+            call.space,
+            call.job,
+            call.lease_token,
+            msgspec.json.encode(request.error),
+            may_retry=request.retry,
+            delay_ms=None if after_s is None else round(after_s * 1000),
+            claim=request.claim,
+        )
+        return answer(Failed(done.status, done.will_retry, done.attempt, lease_token=done.token or UNSET))
 
     async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
         """Poll again; while Redis is away there is nothing to take, and after its return the rooms look around.

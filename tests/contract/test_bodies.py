@@ -242,16 +242,38 @@ def test_a_body_over_its_limit_is_413_and_says_the_limit(space: Space, verb: str
     assert space.call(job, verb, content=body).status_code == 200
 
 
-@pytest.mark.parametrize(("verb", "field"), [("fail", "error"), ("kill", "reason")])
-def test_an_error_or_reason_has_at_most_64_kib_of_utf8(space: Space, verb: str, field: str) -> None:
+def test_a_reason_has_at_most_64_kib_of_utf8(space: Space) -> None:
     job = space.job_in("running", maxRetries=0)
     for text in ("x" * (64 * KIB + 1), "ü" * (32 * KIB + 1)):
-        body = refused(space.call(job, verb, {field: text}), 413, "too_large")
+        body = refused(space.call(job, "kill", {"reason": text}), 413, "too_large")
         assert 64 * KIB in body["limit"].values()
     assert space.status(job) == "running"
-    escaped = json.dumps({field: "ü" * (32 * KIB)})
-    assert space.call(job, verb, content=escaped.encode()).status_code == 200
-    assert space.get(job)["result"] == {field: "ü" * (32 * KIB)}
+    escaped = json.dumps({"reason": "ü" * (32 * KIB)})
+    assert space.call(job, "kill", content=escaped.encode()).status_code == 200
+    assert space.get(job)["result"] == {"reason": "ü" * (32 * KIB)}
+
+
+@pytest.mark.parametrize("text", ["x" * (64 * KIB), "ü" * (32 * KIB)])
+def test_an_error_of_64_kib_of_utf8_is_kept_whole(space: Space, text: str) -> None:
+    job = space.job_in("running", maxRetries=0)
+    assert space.call(job, "fail", content=json.dumps({"error": text}).encode()).status_code == 200
+    assert space.get(job)["result"] == {"error": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "left_out", "tail"),
+    [
+        ("a" * (16 * KIB) + "b" * 5 + "c" * (48 * KIB), "a" * (16 * KIB), 5, "c" * (48 * KIB)),
+        ("ü" * (32 * KIB) + "x", "ü" * (8 * KIB), 1, "ü" * (24 * KIB - 1) + "x"),
+        ("\n" * 400_000 + "the end", "\n" * (16 * KIB), 400_007 - 64 * KIB, "\n" * (48 * KIB - 7) + "the end"),
+    ],
+)
+def test_of_a_longer_error_the_first_16_kib_and_the_last_48_kib_stay_with_a_mark_between(
+    space: Space, text: str, head: str, left_out: int, tail: str
+) -> None:
+    job = space.job_in("running", maxRetries=0)
+    space.do(job, "fail", {"error": text})
+    assert space.get(job)["result"] == {"error": f"{head}\n... {left_out} bytes left out ...\n{tail}"}
 
 
 @pytest.mark.parametrize("verb", ["ack", "keepalive", "claim", "retry", "fail", "kill", "complete", "event"])

@@ -181,6 +181,64 @@ def test_a_failure_without_retry_goes_straight_to_dead(space: Space) -> None:
         refused(space.call(space.job_in("running"), "fail", body), 400, "invalid_request")
 
 
+def test_who_fails_with_claim_holds_the_retry_before_anybody_else_can_poll_it(space: Space) -> None:
+    job = space.create(claim=True, maxRetries=1)
+    other = space.create()
+    answer = space.do(job, "fail", {"error": "x", "claim": True}, token=job["leaseToken"])
+    token = answer.pop("leaseToken")
+    assert answer == {"success": True, "status": "delivered", "willRetry": True, "attemptNumber": 1}
+    assert token != job["leaseToken"]
+    assert [taken["id"] for taken in space.poll(count=10)] == [other["id"]]
+    assert space.events(job) == ["created", "delivered", "retried", "delivered"]
+    space.do(job, "ack", token=token)
+    last_one = space.do(job, "fail", {"error": "y", "claim": True}, token=token)
+    assert last_one == {"success": True, "status": "dead", "willRetry": False, "attemptNumber": 1}
+
+
+def test_a_fail_with_claim_may_be_repeated_while_the_retry_is_the_callers(space: Space) -> None:
+    job = space.create(claim=True, maxRetries=5)
+    first = space.do(job, "fail", {"error": "x", "claim": True}, token=job["leaseToken"])
+    assert space.do(job, "fail", {"error": "x", "claim": True}, token=job["leaseToken"]) == first
+    assert space.get(job)["attemptNumber"] == 1
+    refused(space.call(job, "fail", {"error": "x"}, token=job["leaseToken"]), 409, "lease_lost")
+    refused(space.call(job, "ack", token=job["leaseToken"]), 409, "lease_lost")
+    space.do(job, "ack", token=first["leaseToken"])
+    assert space.do(job, "fail", {"claim": True}, token=job["leaseToken"])["leaseToken"] == first["leaseToken"]
+    space.do(job, "fail", {"error": "y"}, token=first["leaseToken"])
+    space.poll()
+    refused(space.call(job, "fail", {"error": "x", "claim": True}, token=job["leaseToken"]), 409, "lease_lost")
+
+
+def test_a_retry_that_waits_cannot_be_claimed(space: Space) -> None:
+    delayed = space.create(claim=True, retryDelaySeconds=5)
+    drawn = space.create(claim=True, retryDelaySeconds={"base": 1, "factor": 2, "max": 60})
+    for job in (delayed, drawn):
+        refused(space.call(job, "fail", {"claim": True}), 400, "invalid_request")
+        refused(space.call(job, "fail", {"claim": True, "retryAfterSeconds": 0.5}), 400, "invalid_request")
+        assert space.status(job) == "delivered"
+        assert space.do(job, "fail", {"claim": True, "retryAfterSeconds": 0})["status"] == "delivered"
+
+
+def test_a_failure_may_say_how_long_its_retry_waits(space: Space) -> None:
+    for own, said_s in ((0, 7), (30, 1.5), (30, 86400)):
+        job = space.create(claim=True, retryDelaySeconds=own)
+        assert space.do(job, "fail", {"retryAfterSeconds": said_s})["status"] == "scheduled"
+        found = space.get(job)
+        assert at(found["scheduledFor"]) - at(found["updatedAt"]) == timedelta(seconds=said_s)
+    assert (
+        space.do(space.create(claim=True, retryDelaySeconds=9), "fail", {"retryAfterSeconds": 0})["status"] == "pending"
+    )
+    for wrong in (-1, 86401, "1", True):
+        refused(space.call(space.job_in("running"), "fail", {"retryAfterSeconds": wrong}), 400, "invalid_request")
+
+
+def test_who_claims_a_retry_needs_the_scope_of_a_poll(space: Space) -> None:
+    job = space.job_in("running")
+    caller = space.caller("jobs:fail")
+    refused(caller.post(f"/jobs/{job['id']}/fail", json={"claim": True}), 403, "missing_scope")
+    assert caller.post(f"/jobs/{job['id']}/fail", json={"claim": False}).status_code == 200
+
+
 def test_a_failure_needs_no_error(space: Space) -> None:
     job = space.job_in("running", maxRetries=0)
     assert space.do(job, "fail")["status"] == "dead"

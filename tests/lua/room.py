@@ -69,7 +69,7 @@ class Room:
         verbs: dict[str, tuple[str, list[Any]]] = {
             "running": ("job_ack", []),
             "completed": ("job_complete", ['"done"', KEEP_MS]),
-            "dead": ("job_fail", ['"broken"', 0, "0.5", KEEP_MS]),
+            "dead": ("job_fail", ['"broken"', 0, "0.5", KEEP_MS, "", ""]),
             "killed": ("job_kill", ["null", KEEP_MS]),
         }
         if status in verbs:

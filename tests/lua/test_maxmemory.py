@@ -149,7 +149,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_event": on("running", '{"e":1}', 0),
     "job_events": lambda room: ([room.hash], [room.create(), 0, 10, 1000]),
     "job_expire": lapsed,
-    "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS),
+    "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS, "", ""),
     "job_keepalive": on("running"),
     "job_kill": on("pending", "null", KEEP_MS),
     "job_poll": pending(LATE, MIB, 1, "t"),

@@ -12,7 +12,7 @@ from tests.lua.room import CALLERS, KEEP_MS, LATE, Room
 ONCE: dict[str, tuple[str, list[Any], bytes, str]] = {
     "job_ack": ("delivered", [], b"state", "started"),
     "job_complete": ("running", ["RESULT", KEEP_MS], b"state", "completed"),
-    "job_fail": ("running", ['"e"', 1, "0.5", KEEP_MS], b"state", "retried"),
+    "job_fail": ("running", ['"e"', 1, "0.5", KEEP_MS, "", ""], b"state", "retried"),
     "job_kill": ("running", ["null", KEEP_MS], b"state", "killed"),
     "job_retry": ("dead", [], b"state", "requeued"),
 }
@@ -42,6 +42,18 @@ def test_of_many_claims_one_gets_the_job(room: Room) -> None:
     winner = next(reply[1][1] for reply in replies if reply[0] == b"ok")
     assert room.field(job, "leaseToken") == winner
     assert room.redis.get(room.keys.lease(room.space, job)) == winner
+
+
+def test_of_many_who_fail_an_attempt_and_claim_the_retry_with_its_token_all_hold_the_one_retry(room: Room) -> None:
+    job = room.job_in("running", retries=2)
+    before = len(room.events(job))
+    args = ['"e"', 1, "0.5", KEEP_MS, ""]
+    replies = room.race(lambda n: room.on("job_fail", job, *args, f"fresh{n}", token="lease"))
+    assert words(replies) == {b"ok": CALLERS}
+    (token,) = {reply[6] for reply in replies}
+    assert {(reply[1], reply[2], reply[3]) for reply in replies} == {(b"delivered", 1, 1)}
+    assert room.events(job)[before:] == ["retried", "delivered"]
+    assert room.field(job, "leaseToken") == room.redis.get(room.keys.lease(room.space, job)) == token
 
 
 def test_of_many_creates_under_one_key_one_creates(room: Room) -> None:

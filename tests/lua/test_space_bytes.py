@@ -100,7 +100,7 @@ ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
     "checkpoint": on_job("job_checkpoint", "SIZE"),
     "event": on_job("job_event", "SIZE", 0),
     "complete": on_job("job_complete", "SIZE", KEEP_MS),
-    "fail": on_job("job_fail", "SIZE", 1, "0.5", KEEP_MS),
+    "fail": on_job("job_fail", "SIZE", 1, "0.5", KEEP_MS, "", ""),
     "kill": on_job("job_kill", "SIZE", KEEP_MS),
     "retry": on_job("job_retry"),
     "retry many": on_space("jobs_retry", "killed", 0, 10, 10, "", 0, LATE),
