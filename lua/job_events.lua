@@ -7,9 +7,10 @@
 -- Replies: {'ok', seq of the first event in the reply, {event, ...}, seq of the oldest kept, seq of the newest} |
 --          {'no_job'}
 -- Events: none
--- Cost: 2 commands, and one for each 50 events
+-- Cost: 2 commands, and one for each 4 events
 local space_key = KEYS[1]
 local id, after, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local STEP = 4
 local key = string.sub(space_key, 1, -6) .. 'job:' .. id
 
 local last = tonumber(redis.call('HGET', key, 'eventSeq'))
@@ -20,7 +21,7 @@ local from = math.max(after + 1, first)
 local events, bytes, full = {}, 0, false
 while not full and #events < most and from + #events <= last do
   local start = from - first + #events
-  for _, item in ipairs(redis.call('LRANGE', key .. ':events', start, start + math.min(50, most - #events) - 1)) do
+  for _, item in ipairs(redis.call('LRANGE', key .. ':events', start, start + math.min(STEP, most - #events) - 1)) do
     bytes = bytes + #item
     if bytes > most_bytes and #events > 0 then
       full = true
