@@ -21,6 +21,7 @@ from msgspec import Raw
 
 from app.clock import rfc3339
 from app.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
+from app.turns import Steps
 
 BLOCK_LINES = 1000
 BLOCK_BYTES = 1 << 20
@@ -135,7 +136,7 @@ class Block:
         """Of its lines as they were stored before."""
         self._text = text
 
-    def matching(self, wanted: Filter, seqs: range) -> Sequence[int]:
+    def matching(self, wanted: Filter, seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this block, that a reader wants. Ascending."""
         if not self._text:
             return ()
@@ -143,7 +144,7 @@ class Block:
             return seqs
         places: Sequence[int] = range(seqs.start - self.first, seqs.stop - self.first)
         if wanted.needles:
-            places = self._messages.matching(wanted.needles, places)
+            places = yield from self._messages.matching(wanted.needles, places)
         if wanted.levels:
             numbers = {_NUMBER[level] for level in wanted.levels}
             levels = self._columns.levels

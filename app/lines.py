@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,17 +17,28 @@ from msgspec import Raw, Struct
 from app.clock import rfc3339
 from app.error import invalid
 from app.job import ALPHABET, encode_ulid
+from app.turns import Steps
 
 Q_CHARS = 1024
+NEEDLES_MOST = 16
+COMPARED_MOST = 4_000_000
+"""Bytes of messages, times those of a needle, that one step of a search looks at: a few ms at the worst."""
+
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 NULL = Raw(b"null")
+
+S = TypeVar("S", str, bytes)
 
 PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
 """The last two characters of an id, by the last ten bits of the seq."""
 
 
-LOWERED_TO_ASCII = ("\u0130".encode(), "\u212a".encode())
-"""The only characters beyond ASCII whose lower case has a letter of ASCII."""
+FOLDED_TO_ASCII = (
+    *(char.encode() for char in "\u00df\u0130\u0149\u017f\u01f0\u212a"),
+    b"\xe1\xba",
+    b"\xef\xac",
+)
+"""How the characters beyond ASCII begin whose folded form has a letter of ASCII: ß is ss, U+FB01 is fi."""
 
 
 PART_LETTERS = 4
@@ -63,7 +74,7 @@ class Run(Protocol):
     last: int
     size_bytes: int
 
-    def matching(self, wanted: "Filter", seqs: range) -> Sequence[int]:
+    def matching(self, wanted: "Filter", seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this run, that a reader wants. Ascending."""
 
     def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
@@ -85,14 +96,19 @@ class Stored:
         """The lines as they were stored; `rows` completes them in place."""
         return _decode(self.text)
 
-    def matching(self, wanted: "Filter", seqs: range) -> Sequence[int]:
+    def matching(self, wanted: "Filter", seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this batch, that a reader wants. Ascending."""
         if not wanted:
             return seqs
         if not all(map(self._may_have, wanted.needles)):
             return ()
-        rows = self.stored[seqs.start - self.first : seqs.stop - self.first]
-        return [seq for seq, row in zip(seqs, rows, strict=True) if wanted.passes(row)]
+        start = self.first
+        places = [seq - start for seq in seqs if not wanted.levels or self.stored[seq - start].level in wanted.levels]
+        if wanted.needles:
+            yield
+            messages = [row.message.casefold() for row in self.stored]
+            places = yield from having(wanted.needles, messages, places)
+        return [start + place for place in places]
 
     def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
         """The lines with these seqs, complete."""
@@ -108,7 +124,7 @@ class Stored:
 
     def _may_have(self, needle: str) -> bool:
         """Whether a message may have the needle: plain ones stand in the JSON as they are."""
-        return not _PLAIN(needle) or needle.encode() in self._lowered or not lowers_like_ascii(self.text)
+        return not _PLAIN(needle) or needle.encode() in self._lowered or not folds_like_ascii(self.text)
 
     @cached_property
     def _lowered(self) -> bytes:
@@ -129,20 +145,41 @@ class Texts:
             return self._text.decode().split("\n")
         return [message.decode() for message in self._text.split(self._separator)]
 
-    def matching(self, needles: Sequence[str], places: Sequence[int]) -> Sequence[int]:
-        """Those of `places` whose message has all needles, which are lower-case. Ascending."""
+    def matching(self, needles: Sequence[str], places: Sequence[int]) -> Steps[Sequence[int]]:
+        """Those of `places` whose message has all needles, which are folded. Ascending."""
         wanted = [needle.encode() for needle in needles]
-        plain = all(map(str.isascii, needles)) and lowers_like_ascii(self._text)
+        plain = all(map(str.isascii, needles)) and folds_like_ascii(self._text)
         if plain and not all(may_occur(needle, self._text) for needle in wanted):
             return ()
-        whole = self._text.lower() if plain else self._fully_lowered()
-        if not all(needle in whole for needle in wanted):
-            return ()
-        messages = whole.split(self._separator)
-        return [place for place in places if all(needle in messages[place] for needle in wanted)]
+        yield
+        whole = self._text.lower() if plain else folded(self._text)
+        for needle in wanted:
+            if needle not in whole:
+                return ()
+            yield
+        return (yield from having(wanted, whole.split(self._separator), places))
 
-    def _fully_lowered(self) -> bytes:
-        return self._separator.join([message.lower().encode() for message in self.split])
+
+def having(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -> Steps[list[int]]:
+    """Those of `places` whose message has all needles. Both are folded. Ascending."""
+    longest = max(map(len, messages))
+    left = list(places)
+    for needle in needles:
+        # Short messages are searched by trying each place, which takes as long as both are.
+        step = max(1, COMPARED_MOST // (len(needle) * longest or 1))
+        tried, left = left, []
+        for at in range(0, len(tried), step):
+            left += [place for place in tried[at : at + step] if needle in messages[place]]
+            yield
+    return left
+
+
+def folded(text: bytes) -> bytes:
+    """A text in the form in which words are compared: Unicode's full case folding. Bytes that are no UTF-8 stay.
+
+    What a character folds to depends on no other, so that a text folds as its parts do.
+    """
+    return text.decode(errors="surrogateescape").casefold().encode(errors="surrogateescape")
 
 
 def may_occur(needle: bytes, text: bytes) -> bool:
@@ -184,12 +221,12 @@ def misses_rare(needle: bytes, text: bytes) -> bool:
     return True
 
 
-def lowers_like_ascii(text: bytes) -> bool:
-    """Whether a needle of ASCII occurs in the text's lower case exactly if it does when only A to Z are lowered."""
+def folds_like_ascii(text: bytes) -> bool:
+    """Whether a needle of ASCII occurs in the folded text exactly if it does when only A to Z are lowered."""
     if text.isascii():
         return True
     # Looking for one byte is many times faster than for several, and these bytes are rare.
-    return not any(char[-1] in text and char in text for char in LOWERED_TO_ASCII)
+    return not any(begin[-1] in text and begin in text for begin in FOLDED_TO_ASCII)
 
 
 def id_of(job: str, at_ms: int, seq: int) -> str:
@@ -226,22 +263,13 @@ def ndjson(rows: list[Row]) -> bytes:
 
 
 class Filter(NamedTuple):
-    """What a reader wants: some levels (all, when empty), and needles that all occur in the lower-cased message."""
+    """What a reader wants: some levels (all, when empty), and needles that all occur in the folded message."""
 
     levels: frozenset[str] = frozenset()
     needles: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.levels or self.needles)
-
-    def passes(self, row: Row) -> bool:
-        """Whether the reader wants this line."""
-        if self.levels and row.level not in self.levels:
-            return False
-        if not self.needles:
-            return True
-        message = row.message.lower()
-        return all(needle in message for needle in self.needles)
 
 
 def parse_q(text: str) -> tuple[str, ...]:
@@ -252,7 +280,9 @@ def parse_q(text: str) -> tuple[str, ...]:
     if len(parts) % 2 == 0:
         raise invalid("q has a quote that is not closed.")
     needles = [word for part in parts[::2] for word in part.split()] + [phrase for phrase in parts[1::2] if phrase]
-    return tuple(dict.fromkeys(needle.lower() for needle in needles))
+    if len(needles) > NEEDLES_MOST:
+        raise invalid(f"q has at most {NEEDLES_MOST} words and phrases; quotes make one phrase of several words.")
+    return tuple(dict.fromkeys(needle.casefold() for needle in needles))
 
 
 def parse_levels(texts: list[str]) -> frozenset[str]:

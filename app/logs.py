@@ -24,13 +24,14 @@ from app.error import job_not_found
 from app.headroom import Headroom
 from app.job import ENDED, KIB, is_ulid
 from app.keys import Keys
-from app.lines import Filter, Run, Stored, arrays, ndjson
+from app.lines import Filter, Row, Run, Stored, arrays, ndjson
 from app.link import Link, ScriptUnknown, Word
 from app.paging import Page, PageQuery, Reading, Scan
 from app.quota import Quota
 from app.scripts import Scripts, script
 from app.seal import Sealer
 from app.settings import Settings
+from app.turns import Steps, in_turns
 
 SMALL_BYTES = 64 * KIB
 """Batches up to this size share the link of small calls."""
@@ -185,7 +186,7 @@ class Logs:
             await self._status(space, job)
         while True:
             ahead = await self._read_ahead(job, scan, reading)
-            scan.take(reading)
+            await in_turns(scan.take(reading))
             if scan.full:
                 break
             reading = await (ahead or self._read_for(job, scan, scan.position))
@@ -228,7 +229,7 @@ class Logs:
             if chunks and size_bytes > limit_bytes:
                 break
             if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
-                for rows, entries in arrays(run.rows(job, seqs), CHUNK_BYTES):
+                for rows, entries in await in_turns(framed(run, job, seqs)):
                     chunks.append(Chunk(rows[0].seq, rows[-1].seq, parse_ms(rows[-1].createdAt), entries))
         return Followed(chunks, reading.first_kept, reading.newest)
 
@@ -305,10 +306,23 @@ class Logs:
                 seqs = range(max(run.first, after + 1), min(run.last, newest) + 1)
                 after = run.last
                 with self.damage.of(job):
-                    found = run.matching(wanted, seqs)
-                    piece = ndjson(run.rows(job, found)) if found else b""
+                    piece = await in_turns(downloaded(run, job, wanted, seqs))
                 if piece:
                     yield piece
+
+
+def downloaded(run: Run, job: str, wanted: Filter, seqs: range) -> Steps[bytes]:
+    """NDJSON of those of `seqs`, lines of this run, that a reader wants."""
+    found = yield from run.matching(wanted, seqs)
+    yield
+    return ndjson(run.rows(job, found)) if found else b""
+
+
+def framed(run: Run, job: str, seqs: range) -> Steps[list[tuple[list[Row], bytes]]]:
+    """Lines of this run, with their JSON arrays of at most CHUNK_BYTES."""
+    rows = run.rows(job, seqs)
+    yield
+    return list(arrays(rows, CHUNK_BYTES))
 
 
 async def preceded(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from app.job import MIB, PAGE_BYTES
 from app.lines import Filter, Row, Run, array
+from app.turns import Steps
 
 Mode = Literal["after", "before", "tail"]
 
@@ -86,11 +87,11 @@ class Scan:
         """Whether it has looked at anything."""
         return bool(self._examined)
 
-    def take(self, reading: Reading) -> None:
+    def take(self, reading: Reading) -> Steps[None]:
         """Examine what was read, in the order of travel."""
         first, last = self._kept = (reading.first_kept, reading.newest)
         for run in reading.runs:
-            self._examine(run)
+            yield from self._examine(run)
             if self.full:
                 return
         if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
@@ -108,7 +109,7 @@ class Scan:
             more = oldest is not None and last > 0 and oldest > first
         return Page(self.rows, Cursor(mode, oldest, newest, more, first if last else None))
 
-    def _examine(self, run: Run) -> None:
+    def _examine(self, run: Run) -> Steps[None]:
         forward = self.way == "after"
         if forward:
             seqs = range(max(run.first, self.position + 1), run.last + 1)
@@ -116,7 +117,8 @@ class Scan:
             seqs = range(run.first, min(run.last + 1, self.position or run.last + 1))
         if not seqs:
             return
-        found = run.matching(self.wanted, seqs)
+        found = yield from run.matching(self.wanted, seqs)
+        yield
         if len(found) >= self.missing:
             found = found[: self.missing] if forward else found[-self.missing :]
             seqs = range(seqs.start, found[-1] + 1) if forward else range(found[0], seqs.stop)

@@ -21,6 +21,7 @@ from app.lines import Stored
 from app.link import Link, Word
 from app.scripts import Scripts
 from app.settings import Settings
+from app.turns import Steps, in_turns
 
 log = logging.getLogger("jobwire.logs")
 
@@ -110,7 +111,7 @@ class Sealer:
         batches = [Stored(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
         sealed = 0
         for group in groups(batches, whole=keep_lines > 0):
-            if not await self._put(job, seal(group)):
+            if not await self._put(job, await in_turns(sealing(group))):
                 return False
             sealed += 1
         return sealed > 0 and not complete
@@ -143,3 +144,11 @@ def groups(batches: Sequence[Stored], whole: bool) -> Iterator[list[Stored]]:
             group = []
     if group and not whole:
         yield group
+
+
+def sealing(batches: Sequence[Stored]) -> Steps[Sealed]:
+    """The block of record batches that follow each other."""
+    for batch in batches:
+        _ = batch.stored
+        yield
+    return seal(batches)

@@ -59,12 +59,13 @@ ROOMS = [
     {"hub"},
     {"track"},
     {"event"},
-    {"entries", "lines", "inflate", "nesting"},
+    {"entries", "lines"},
+    {"inflate", "nesting"},
     {"embedded", "guard"},
     {"folder", "aof"},
     {"settings"},
     {"metrics", "service_log"},
-    {"tally"},
+    {"tally", "turns"},
     {"job", "clock", "keys", "error", "address", "schedule", "shares", "sign", "hooks", "patience", "inbound"},
 ]
 """Rooms from top to bottom: a module may import from its own row and from the rows below."""
