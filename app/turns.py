@@ -1,7 +1,8 @@
-"""Long work on the event loop, in short turns: all of it together takes SLICE_S of a turn, and then others go on.
+"""Long work on the event loop, in short turns: all of it takes SLICE_S of a turn, and then others go on.
 
-Owns: whose turn it is. Work that is slow because of its size is a generator, which yields wherever it may be interrupted;
-one at a time goes on for a slice, the one that has waited longest. A thread would not help: what is slow here holds the GIL.
+Owns: whose turn it is. Work that is slow because of its size is a generator, which yields wherever it may be
+interrupted; one at a time goes on for a slice, the one that has waited longest. A thread would not help: what is slow
+here holds the GIL.
 
 Never: makes work wait that is done within its first slice while nobody else has any.
 """

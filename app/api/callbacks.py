@@ -28,8 +28,8 @@ class PushRequest(Struct):
     """Where a pending job is told of."""
 
     url: Url
-    headers: dict[str, str] = {}
-    names: Annotated[list[Name], Meta(max_length=POLL_NAMES)] = []
+    headers: dict[str, str] | None = {}
+    names: Annotated[list[Name], Meta(max_length=POLL_NAMES)] | None = []
 
 
 class SlackRequest(Struct):
@@ -40,12 +40,12 @@ class SlackRequest(Struct):
 
 
 class SpacePatch(Struct, rename="camel"):
-    """What changes; what is absent stays, null removes."""
+    """What changes; what is absent stays, null removes what can be removed."""
 
-    name: Name | UnsetType = UNSET
+    name: Name | UnsetType | None = UNSET
     webhook_secrets: list[str] | UnsetType | None = UNSET
-    rotate_webhook_secret: bool = False
-    drop_old_webhook_secret: bool = False
+    rotate_webhook_secret: bool | None = False
+    drop_old_webhook_secret: bool | None = False
     push: PushRequest | UnsetType | None = UNSET
     slack: SlackRequest | UnsetType | None = UNSET
 
@@ -55,7 +55,7 @@ class SpacePatch(Struct, rename="camel"):
         `allowed` are networks beside the public ones.
         """
         found = {}
-        if self.name is not UNSET:
+        if isinstance(self.name, str):
             found["name"] = self.name
         if self.webhook_secrets is not UNSET:
             found["webhookSecrets"] = _secrets(self.webhook_secrets or [])
@@ -87,7 +87,10 @@ class CallbackHandlers:
         request: SpacePatch = decode_or_default(PATCH, await call.body(PATCH_BYTES))
         fresh = new_secret() if request.rotate_webhook_secret else ""
         space = await self._spaces.patch(
-            call.space, request.fields(self._allowed), fresh_secret=fresh, drop_old=request.drop_old_webhook_secret
+            call.space,
+            request.fields(self._allowed),
+            fresh_secret=fresh,
+            drop_old=bool(request.drop_old_webhook_secret),
         )
         return answer(space_answer(space, webhook_secret=fresh or UNSET))
 
@@ -100,8 +103,9 @@ def _secrets(given: list[str]) -> str:
 
 def _push(request: PushRequest, allowed: Sequence[Network]) -> str:
     check_address(request.url, "push.url", allowed, {})
-    check_headers(request.headers, "push.headers", {})
-    return msgspec.json.encode(Push(request.url, request.headers, list(request.names))).decode()
+    headers = request.headers or {}
+    check_headers(headers, "push.headers", {})
+    return msgspec.json.encode(Push(request.url, headers, list(request.names or ()))).decode()
 
 
 def _slack(request: SlackRequest, allowed: Sequence[Network]) -> str:

@@ -24,6 +24,8 @@ from app.inflate import ENCODINGS, inflate_aside
 from app.job import NESTING_MOST, UNIT_BYTES
 from app.nesting import nested_deeper
 from app.settings import Settings
+from app.turns import in_turns
+from app.utf8 import is_plain, text_of
 
 log = logging.getLogger("jobwire.api")
 
@@ -165,16 +167,14 @@ class Call:
         return await self._read(limit_bytes)
 
     async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
-        """What the body stands for, valid UTF-8; it is spent. Refusals: too_large, rate_limited, invalid_json."""
+        """The text that the body stands for, as app/utf8.py reads it; it is spent.
+
+        Refusals: too_large, rate_limited, invalid_json.
+        """
         encoding = self.header(b"content-encoding")
         whole = await inflate_aside(sent, encoding, limit_bytes) if encoding else sent
         await self.spend(len(whole) // UNIT_BYTES)
-        if not whole.isascii():
-            try:
-                whole.decode()
-            except UnicodeDecodeError as error:
-                raise Refusal("invalid_json", f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
-        return whole
+        return whole if is_plain(whole) else await in_turns(text_of(whole))
 
     async def ignored_body(self) -> None:
         """Read a body that has nothing to say: empty, or any JSON of up to 64 KiB."""

@@ -108,7 +108,7 @@ LOGS = (
     Parameter("before", Annotated[int, Meta(ge=1, le=SEQ_MOST)], "Only lines before this seq."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=LIMIT_MOST)], f"How many; {LIMIT}."),
     Parameter("level", str, "Only these levels, comma-separated or repeated."),
-    Parameter("q", str, 'Words that must all occur, without regard to case; "a phrase" in quotes.'),
+    Parameter("q", str, 'Up to 16 words that must all occur, without regard to case; "a phrase" in quotes.'),
 )
 
 Jobs = Annotated[list[JobRequest], Meta(min_length=1, max_length=BATCH_JOBS)]

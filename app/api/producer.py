@@ -6,7 +6,16 @@ import msgspec
 
 from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
-from app.api.requests import KILL, RETRY, RetryRequest, check_callbacks, check_text, decode_jobs, decode_or_default
+from app.api.requests import (
+    KILL,
+    RETRY,
+    RetryRequest,
+    check_callbacks,
+    check_text,
+    decode_jobs,
+    decode_or_default,
+    whole,
+)
 from app.api.shapes import Ended, RetriedMany
 from app.api.trail import trace_of
 from app.deletion import Deletion
@@ -66,7 +75,7 @@ class Producer:
     async def retry_many(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/retry"""
         request: RetryRequest = decode(RETRY, await call.body(8 * KIB))
-        done = await self._revival.walk(call.space, request.selection(), request.limit, call.spend)
+        done = await self._revival.walk(call.space, request.selection(), whole(request.limit, 1000), call.spend)
         return answer(RetriedMany(done.jobs, done.more))
 
     async def delete(self, call: Call) -> Answer:

@@ -42,6 +42,10 @@ from app.store import NewJob
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Names = Name | Annotated[list[Name], Meta(max_length=POLL_NAMES)]
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
+Retries = Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | Annotated[float, Meta(ge=0, le=RETRIES_MOST, multiple_of=1)]
+Timeout = Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=1, le=TIMEOUT_S_MOST, multiple_of=1)]
+Count = Annotated[int, Meta(ge=1, le=POLL_JOBS)] | Annotated[float, Meta(ge=1, le=POLL_JOBS, multiple_of=1)]
+Limit = Annotated[int, Meta(ge=1, le=RETRY_JOBS)] | Annotated[float, Meta(ge=1, le=RETRY_JOBS, multiple_of=1)]
 DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=0, le=TIMEOUT_S_MOST)]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -65,13 +69,13 @@ class JobRequest(Struct, rename="camel"):
 
     name: Name
     payload: Raw = field(default_factory=lambda: _NULL)
-    max_retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] = 3
-    timeout_seconds: Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] = 300
+    max_retries: Retries | None = 3
+    timeout_seconds: Timeout | None = 300
     scheduled_for: str | None = None
     callback_url: str | None = None
     callback_headers: dict[str, str] | None = None
-    retry_delay_seconds: DelaySeconds | RetryDelay = 0
-    claim: bool = False
+    retry_delay_seconds: DelaySeconds | RetryDelay | None = 0
+    claim: bool | None = False
 
 
 class PayloadOnly(Struct):
@@ -83,12 +87,12 @@ class PayloadOnly(Struct):
 class PollRequest(Struct, rename="camel"):
     """How many jobs, of which names, and how long to wait for one."""
 
-    count: Annotated[int, Meta(ge=1, le=POLL_JOBS)] = 1
+    count: Count | None = 1
     types: Names | UnsetType | None = UNSET
     type: Names | UnsetType | None = UNSET
     names: Names | UnsetType | None = UNSET
     name: Names | UnsetType | None = UNSET
-    wait_seconds: Annotated[int, Meta(ge=0, le=WAIT_S_MOST)] | Annotated[float, Meta(ge=0, le=WAIT_S_MOST)] = 0
+    wait_seconds: Annotated[int, Meta(ge=0, le=WAIT_S_MOST)] | Annotated[float, Meta(ge=0, le=WAIT_S_MOST)] | None = 0
 
     def filter(self) -> list[str]:
         """The names to choose from; none means any."""
@@ -101,9 +105,9 @@ class FailRequest(Struct, rename="camel"):
     """Why an attempt failed, whether another may follow, when, and whether the caller takes it at once."""
 
     error: str | None = None
-    retry: bool = True
+    retry: bool | None = True
     retry_after_seconds: DelaySeconds | None = None
-    claim: bool = False
+    claim: bool | None = False
 
 
 class KillRequest(Struct):
@@ -119,7 +123,7 @@ class RetryRequest(Struct):
     name: Name | None = None
     after: str | None = None
     before: str | None = None
-    limit: Annotated[int, Meta(ge=1, le=RETRY_JOBS)] = 1000
+    limit: Limit | None = 1000
 
     def selection(self) -> Selection:
         """The jobs that are meant. Refusal `invalid_request` for a moment that is none."""
@@ -202,6 +206,11 @@ def decode_or_default(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
     return decode(decoder, body if body.strip() else b"{}")
 
 
+def whole(value: float | None, default: int) -> int:
+    """A whole number, which may have been sent as 1.0; null means the default."""
+    return default if value is None else int(value)
+
+
 def time_ms(text: str, what: str, **more: Any) -> int:
     """A moment in ms. Refusal `invalid_request` that names the field."""
     try:
@@ -253,13 +262,13 @@ def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
     return NewJob(
         request.name,
         payload,
-        request.max_retries,
-        request.timeout_seconds,
+        whole(request.max_retries, 3),
+        whole(request.timeout_seconds, 300),
         None if scheduled is None else time_ms(scheduled, "scheduledFor", **place),
         "" if request.callback_url is None else _callback_url(request.callback_url, place),
         b"" if request.callback_headers is None else _callback_headers(request.callback_headers, place),
         _retry_delay(request.retry_delay_seconds),
-        request.claim,
+        bool(request.claim),
     )
 
 
@@ -307,7 +316,7 @@ def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
     return msgspec.json.encode(headers)
 
 
-def _retry_delay(delay: int | float | RetryDelay) -> str:
+def _retry_delay(delay: float | RetryDelay | None) -> str:
     """The delay as lua/include/attempt.lua reads it: `seconds`, or `base factor max`; "" for none."""
     if isinstance(delay, RetryDelay):
         return _numbers((delay.base, delay.factor, delay.max))

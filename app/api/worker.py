@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from app.api.answers import delivered_answer
 from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
-from app.api.requests import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default
+from app.api.requests import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default, whole
 from app.api.shapes import Ended, Failed, Polled
 from app.clock import rfc3339
 from app.error import Refusal, invalid, unavailable
@@ -34,10 +34,10 @@ class Worker:
     async def poll(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/poll"""
         request: PollRequest = decode_or_default(POLL, await call.body(MIB))
-        names = request.filter()
-        jobs = await self._store.poll(call.space, request.count, names)
+        names, count = request.filter(), whole(request.count, 1)
+        jobs = await self._store.poll(call.space, count, names)
         if not jobs and request.wait_seconds:
-            jobs = await self._wait(call, request.count, names, request.wait_seconds)
+            jobs = await self._wait(call, count, names, request.wait_seconds)
         return answer(Polled([delivered_answer(job) for job in jobs]))
 
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
@@ -123,9 +123,9 @@ class Worker:
             call.job,
             call.lease_token,
             msgspec.json.encode(request.error),
-            may_retry=request.retry,
+            may_retry=request.retry is not False,
             delay_ms=None if after_s is None else round(after_s * 1000),
-            claim=request.claim,
+            claim=bool(request.claim),
         )
         return answer(Failed(done.status, done.will_retry, done.attempt, lease_token=done.token or UNSET))
 

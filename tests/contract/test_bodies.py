@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
@@ -36,10 +37,8 @@ def broken_json() -> Iterator[tuple[str, bytes]]:
     yield "a number that ends in a dot", b'{"a":1.}'
     yield "a number with a plus", b'{"a":+1}'
     yield "hexadecimal", b'{"a":0x10}'
-    yield "a lone high surrogate", rb'{"a":"\ud800"}'
-    yield "a lone low surrogate", rb'{"a":"x\udc00y"}'
-    yield "surrogates the wrong way round", rb'{"a":"\udc00\ud800"}'
-    yield "a lone surrogate in a key", rb'{"\ud800":1}'
+    yield "half of an escaped surrogate", rb'{"a":"\ud8"}'
+    yield "an escaped surrogate outside of a string", rb'{"a":\ud800}'
     yield "an escape that there is not", rb'{"a":"\q"}'
     yield "a control character in a string", b'{"a":"x\ny"}'
     yield "a NUL in a string", b'{"a":"\0"}'
@@ -48,7 +47,8 @@ def broken_json() -> Iterator[tuple[str, bytes]]:
     yield "a surrogate as UTF-8", b'{"a":"\xed\xa0\x80"}'
     yield "overlong UTF-8", b'{"a":"\xc0\xaf"}'
     yield "half of a character at the end", b'{"a":"\xe2\x82"}'
-    yield "a byte order mark", b'\xef\xbb\xbf{"a":1}'
+    yield "two byte order marks", b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}'
+    yield "a byte order mark behind a blank", b' \xef\xbb\xbf{"a":1}'
     yield "UTF-16", '{"a":1}'.encode("utf-16")
     yield "nested 100 deep", b'{"a":' + b"[" * 100 + b"]" * 100 + b"}"
     yield "nested 10,000 deep", b'{"a":' + b'{"b":' * 10_000 + b"1" + b"}" * 10_000 + b"}"
@@ -78,7 +78,7 @@ def test_a_broken_job_is_400_and_none_is_made(space: Space, body: bytes) -> None
 
 @pytest.mark.parametrize("path", ["/spaces", "/spaces/S/tokens"])
 def test_a_broken_admin_body_is_400(space: Space, path: str) -> None:
-    for body in (b"{", b'{"name":"\xff"}', rb'{"name":"\ud800","scopes":["jobs:read"]}', b"[" * 1000):
+    for body in (b"{", b'{"name":"\xff"}', rb'{"name":"\u"}', b"[" * 1000):
         assert space.server.root.post(path.replace("/S", f"/{space.id}"), content=body).status_code == 400
 
 
@@ -92,6 +92,103 @@ def test_nesting_of_64_is_kept_as_sent(space: Space, depth: int) -> None:
 def test_brackets_inside_of_strings_are_no_nesting(space: Space) -> None:
     payload = {"text": "[" * 500 + '\\"{' * 500}
     assert space.get(space.create(payload=payload))["payload"] == payload
+
+
+LONE = rb'{"\ud83d":"\ude00 \ud83d\ud83d\ude00 \\ud83d\\\uDBFF","n":1.10}'
+LONE_READ = {"\ufffd": "\ufffd \ufffd😀 \\ud83d\\\ufffd", "n": 1.1}
+
+
+def test_lone_surrogates_are_stored_as_the_replacement_character_everywhere(space: Space) -> None:
+    made = space.all.post(space.jobs, content=b'{"name":"\\udc00","payload":%b,"claim":true}' % LONE)
+    assert made.status_code == 201, made.text
+    job = made.json()
+    assert (job["name"], job["payload"]) == ("\ufffd", LONE_READ)
+    many = space.all.post(space.jobs, content=b'[{"name":"x","payload":%b}]' % LONE)
+    assert many.json()[0]["payload"] == LONE_READ
+    assert space.all.post(f"{space.jobs}/poll", content=rb'{"name":"\ud83d"}').json() == {"jobs": []}
+    for verb in ("ack", "keepalive", "event", "checkpoint"):
+        assert space.call(job, verb, content=LONE).status_code == 200
+    progress = rb'{"percent":1,"message":"\ud83d","subProgress":{"\ude00":{"percent":1,"message":"\ud83d"}}}'
+    assert space.call(job, "progress", content=progress).status_code == 200
+    line = b'{"message":"\\ud83d","source":"\\ud83d","metadata":%b}' % LONE
+    for kind, body in (("application/json", b"[" + line + b"]"), ("application/x-ndjson", line + b"\n" + line)):
+        assert space.call(job, "logs", content=body, headers={"content-type": kind}).status_code == 200
+    shown = space.all.get(f"/jobs/{job['id']}/progress").json()["progress"]
+    assert shown["message"] == shown["subProgress"]["\ufffd"]["message"] == "\ufffd"
+    lines = space.all.get(f"/jobs/{job['id']}/logs").json()["logs"]
+    assert [(each["message"], each["source"], each["metadata"]) for each in lines] == [
+        ("\ufffd",) * 2 + (LONE_READ,)
+    ] * 3
+    assert space.call(job, "complete", content=LONE).status_code == 200
+    stored = space.all.get(f"/jobs/{job['id']}")
+    msgspec.json.decode(stored.content)  # a parser that takes no lone surrogates
+    assert (stored.json()["result"], stored.json()["checkpoint"]) == (LONE_READ, LONE_READ)
+    dead = space.job_in("running")
+    assert space.call(dead, "fail", content=rb'{"error":"\ud83d","retry":false}').status_code == 200
+    assert space.get(dead)["result"]["error"] == "\ufffd"
+    killed = space.create()
+    assert space.call(killed, "kill", content=rb'{"reason":"\ud83d"}').status_code == 200
+    assert space.get(killed)["result"]["reason"] == "\ufffd"
+    assert space.server.root.post("/spaces", content=rb'{"name":"\ud83d"}').json()["name"] == "\ufffd"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_byte_order_mark_at_the_start_is_passed_over(space: Space, packed: bool) -> None:
+    headers = {"content-encoding": "gzip"} if packed else {}
+
+    def body(text: bytes) -> bytes:
+        marked = b"\xef\xbb\xbf" + text
+        return gzip.compress(marked) if packed else marked
+
+    made = space.all.post(space.jobs, content=body(b'{"name":"x","claim":true}'), headers=headers)
+    assert made.status_code == 201, made.text
+    job = made.json()
+    for verb in ("ack", "event", "checkpoint"):
+        assert space.call(job, verb, content=body(b'{"a":1}'), headers=headers).status_code == 200
+    for kind, text in (("application/json", b'["a"]'), ("application/x-ndjson", b'"b"\n')):
+        answer = space.call(job, "logs", content=body(text), headers={"content-type": kind, **headers})
+        assert answer.json()["inserted"] == 1
+    assert space.call(job, "complete", content=body(b"{}"), headers=headers).status_code == 200
+    assert b'"result":{}' in space.all.get(f"/jobs/{job['id']}").content
+    assert space.all.post(f"{space.jobs}/poll", content=body(b""), headers=headers).json() == {"jobs": []}
+
+
+def test_a_whole_number_may_have_a_fraction_of_nothing(space: Space) -> None:
+    job = space.all.post(space.jobs, content='{"name":"x","maxRetries":2.0,"timeoutSeconds":6e1}').json()
+    assert (job["maxRetries"], job["timeoutSeconds"]) == (2, 60)
+    assert [each["id"] for each in space.all.post(f"{space.jobs}/poll", content='{"count":1.0}').json()["jobs"]] == [
+        job["id"]
+    ]
+    assert space.all.post(f"{space.jobs}/retry", content='{"status":"dead","limit":10.0}').json()["retried"] == 0
+    for content in (
+        '{"name":"x","maxRetries":1.5}',
+        '{"name":"x","timeoutSeconds":1.5}',
+        '{"name":"x","maxRetries":26.0}',
+    ):
+        refused(space.all.post(space.jobs, content=content), 400, "invalid_request")
+    refused(space.all.post(f"{space.jobs}/poll", content='{"count":1.5}'), 400, "invalid_request")
+    refused(space.all.post(f"{space.jobs}/retry", content='{"status":"dead","limit":1.5}'), 400, "invalid_request")
+
+
+def test_null_means_the_default_where_there_is_one(space: Space) -> None:
+    fields = ("payload", "maxRetries", "timeoutSeconds", "scheduledFor", "callbackUrl", "callbackHeaders")
+    nulls = dict.fromkeys((*fields, "retryDelaySeconds", "claim"))
+    job = space.create(**nulls)
+    plain = space.create()
+    own = ("id", "createdAt", "updatedAt", "realtimeUrl")
+    assert {name: value for name, value in job.items() if name not in own} == {
+        name: value for name, value in plain.items() if name not in own
+    }
+    assert len(space.poll(count=None, waitSeconds=None, names=None)) == 1
+    space.do(job, "ack")
+    assert space.do(job, "fail", {"error": None, "retry": None, "claim": None, "retryAfterSeconds": None})["willRetry"]
+    again = {"status": "dead", "limit": None, "name": None, "after": None, "before": None}
+    assert space.all.post(f"{space.jobs}/retry", json=again).json()["retried"] == 0
+    push = {"url": "https://example.com/", "headers": None, "names": None}
+    patch = {"name": None, "rotateWebhookSecret": None, "dropOldWebhookSecret": None, "push": push}
+    patched = space.server.root.send("PATCH", f"/spaces/{space.id}", json=patch)
+    assert patched.status_code == 200, patched.text
+    assert patched.json()["name"] == "test"
 
 
 NUMBERS = [

@@ -107,7 +107,7 @@ def test_one_bad_entry_refuses_the_whole_batch_and_is_named(space: Space, entry:
 
 @pytest.mark.parametrize(
     "line",
-    [b"{", b"NaN", b'"\xff"', rb'"\ud800"', b'"a\x01"', b'{"message":"x","metadata":' + b"[" * 100 + b"]" * 100 + b"}"],
+    [b"{", b"NaN", b'"\xff"', rb'"\ud8"', b'"a\x01"', b'{"message":"x","metadata":' + b"[" * 100 + b"]" * 100 + b"}"],
 )
 def test_a_broken_line_refuses_the_whole_batch(space: Space, line: bytes) -> None:
     job = space.create()
@@ -307,3 +307,35 @@ def test_times_of_lines_never_go_back(space: Space) -> None:
     lines = read(space, job)["logs"]
     assert all(a["createdAt"] <= b["createdAt"] for a, b in pairwise(lines))
     assert len({line["id"] for line in lines}) == 20
+
+
+def test_words_are_found_as_full_case_folding_has_it(space: Space) -> None:
+    job = space.create()
+    said = ["ΟΔΟΣΑΒ", "οδος", "Straße", "STRASSE", "ﬁne", "FINE", "\u212a 7", "\u0130zmir", "é", "Ａ"]
+    space.do(job, "logs", said)
+    for q, found in (
+        ("ΟΔΟΣ", ["ΟΔΟΣΑΒ", "οδος"]),
+        ("οδοσ", ["ΟΔΟΣΑΒ", "οδος"]),
+        ("strasse", ["Straße", "STRASSE"]),
+        ("straße", ["Straße", "STRASSE"]),
+        ("fine", ["ﬁne", "FINE"]),
+        ("k", ["\u212a 7"]),
+        ("\u212a", ["\u212a 7"]),
+        ("i\u0307", ["\u0130zmir"]),
+        ("e", ["Straße", "STRASSE", "ﬁne", "FINE"]),
+        ("a", ["Straße", "STRASSE"]),
+    ):
+        answer = space.all.get(f"/jobs/{job['id']}/logs", params={"q": q})
+        assert [line["message"] for line in answer.json()["logs"]] == found, q
+
+
+def test_a_search_has_at_most_sixteen_words_or_phrases(space: Space) -> None:
+    job = space.create()
+    space.do(job, "logs", ["a b c d"])
+    path = f"/jobs/{job['id']}/logs"
+    for q in ("a " * 16, '"a b" c ' * 8, '"a b c d"' + " a" * 15):
+        assert len(space.all.get(path, params={"q": q}).json()["logs"]) == 1
+    for q in ("a " * 17, '"a b" ' * 17, "x y " * 90):
+        refusal = refused(space.all.get(path, params={"q": q}), 400, "invalid_request")
+        assert "16 words" in refusal["error"]
+        assert "phrase" in refusal["error"]
