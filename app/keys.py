@@ -86,6 +86,10 @@ class Keys:
         """Zset: ended job whose callback has still to be sent, by the moment of the next try, ms."""
         return f"{self.prefix}:{{{space}}}:callbacks"
 
+    def ends(self, space: str, span: str) -> str:
+        """Hash: ends of an hour or of ten minutes, by outcome, duration and name."""
+        return f"{self.prefix}:{{{space}}}:ends:{span}"
+
     def pending(self, space: str, name: str = "") -> str:
         """Zset: pending job by queue counter; of one name, or of all."""
         return f"{self.prefix}:{{{space}}}:pending:{name}" if name else f"{self.prefix}:{{{space}}}:pending"

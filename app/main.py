@@ -21,6 +21,7 @@ from app.callbacks import Callbacks
 from app.connect import connector
 from app.cursors import Cursors
 from app.deletion import Deletion
+from app.ends import EndsReader
 from app.epoch import Epoch
 from app.expiry import LeaseExpiry
 from app.guard import Guard
@@ -79,7 +80,8 @@ class Backend:
         self.live = Live(around, self.keyring, settings.viewer_timeout_s)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
-        self.overview = Overview(self.bulk, self.keys, self.clock)
+        self.ends = EndsReader(self.bulk, self.keys, self.clock)
+        self.overview = Overview(self.bulk, self.keys, self.clock, self.ends)
         self.lag = LoopLag()
 
     async def start(self) -> None:

@@ -1,7 +1,7 @@
 """Every number that the service shows at /metrics: its name, its labels, its meaning, and how it is counted.
 
-Owns: the definitions, and their text for Prometheus, made with its own client. Never: a label whose values come from
-outside; each has the few values that the code knows (routes, codes, scripts), so that the number of series is bounded.
+Owns: the definitions, and their text for Prometheus, made with its own client. Never: a label without a bound; each has
+the few values that the code knows (routes, codes, scripts), and of names, which come from outside, the busiest few.
 
 Counting costs a tenth of what the client's own counters cost on the way of a request: one addition in app/tally.py.
 The numbers are those of all processes that count together (`web --workers`, JOBWIRE_METRICS_FOLDER).
@@ -160,6 +160,10 @@ JOBS = Shown("jobs", "Jobs of all spaces.", "status")
 SPACES = Shown("spaces", "Spaces.")
 QUEUE_AGE = Shown("queue_age_seconds", "How long the oldest pending job has been pending.")
 CALLBACKS_WAITING = Shown("callbacks_waiting", "Callbacks that are still to be sent.")
+ENDED = Shown("ended_jobs", "Ends of this hour and the one before, of the 20 busiest names.", "name", "outcome")
+DURATION = Shown(
+    "job_duration_seconds", "How long the completed of them took at most, by share: 0.5, 0.95.", "name", "quantile"
+)
 REDIS_UP = Shown("redis_up", "1 while this process has a connection to Redis.")
 REDIS_MEMORY = Shown("redis_memory_bytes", "Memory that Redis uses, and its limit (0: none).", "kind")
 OVERVIEW_AGE = Shown("overview_age_seconds", "How old the sums over all spaces are.")

@@ -5,9 +5,10 @@ for a long walk; they get the last sums, and how old these are.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from app import metrics
+from app.ends import OTHERS, Ends, EndsReader, Hash, by_name
 from app.error import Refusal
 from app.job import Status
 from app.keys import Keys
@@ -24,15 +25,19 @@ PATIENCE_S = 0.01
 
 STRIDE = 100
 
+BUSIEST = 20
+"""How many names of jobs are shown: a name comes from outside, and each is some series."""
+
 
 class Overview:
     """The sums of one process."""
 
-    def __init__(self, link: Link, keys: Keys, clock: RedisClock) -> None:
+    def __init__(self, link: Link, keys: Keys, clock: RedisClock, ends: EndsReader) -> None:
         self._link = link
         self._scripts = Scripts(link)
         self._keys = keys
         self._clock = clock
+        self._ends = ends
         self._readings: list[Reading] = []
         self._made_s = -FRESH_S
         self._task: asyncio.Task[None] | None = None
@@ -67,18 +72,21 @@ class Overview:
     async def _spaces(self) -> list[Reading]:
         spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
         jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
+        ended: list[Hash] = []
         for start in range(0, len(spaces), STRIDE):
             stride = [([self._keys.space(space)], ()) for space in spaces[start : start + STRIDE]]
             for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
                 oldest_ms = min(oldest_ms, since_ms or oldest_ms)
                 callbacks += waiting
+            ended += await self._ends.of_all(spaces[start : start + STRIDE])
         age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
             Reading(metrics.SPACES, (), len(spaces)),
             *(Reading(metrics.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
             Reading(metrics.QUEUE_AGE, (), age_s),
             Reading(metrics.CALLBACKS_WAITING, (), callbacks),
+            *_busiest(by_name(ended)),
         ]
 
     async def _memory(self) -> Iterator[Reading]:
@@ -86,3 +94,14 @@ class Overview:
         fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         limits = {"used": "used_memory", "limit": "maxmemory"}
         return (Reading(metrics.REDIS_MEMORY, (kind,), float(fields.get(name, 0))) for kind, name in limits.items())
+
+
+def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:
+    """How the jobs of the busiest names ended, and how long they took."""
+    named = [name for name in ends if name != OTHERS]
+    for name in sorted(named, key=lambda name: (-ends[name].outcomes.total(), name))[:BUSIEST]:
+        for outcome, count in sorted(ends[name].outcomes.items()):
+            yield Reading(metrics.ENDED, (name, outcome), count)
+        for share in (0.5, 0.95):
+            if (duration_ms := ends[name].quantile_ms(share)) is not None:
+                yield Reading(metrics.DURATION, (name, str(share)), duration_ms / 1000)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from app.auth import digest, spell
+from app.ends import HOURS, SPANS, hours, spans
 from app.error import Refusal, invalid, space_not_found
 from app.job import encode_ulid, is_ulid, new_space_id, tag
 from app.keys import Keys
@@ -144,7 +145,9 @@ class Spaces:
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
         await self._clear(space)
         await self._control.call("DEL", keys.space(space), keys.feed(space), keys.logs(space), keys.log_bytes(space))
-        await self._control.call("DEL", keys.callbacks(space))
+        now_ms = self._clock.now_ms()
+        ends = [keys.ends(space, span) for span in (*hours(now_ms, HOURS + 2), *spans(now_ms, SPANS + 2))]
+        await self._control.call("DEL", keys.callbacks(space), *ends)
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("ZREM", keys.due_callbacks, space)
         await self._control.call("SREM", keys.hooks, space)

@@ -20,6 +20,7 @@
 -- include: lease
 -- include: queue
 -- include: callback
+-- include: ends
 -- include: finish
 -- include: attempt
 -- include: server

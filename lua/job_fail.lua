@@ -22,6 +22,7 @@
 -- include: queue
 -- include: deliver
 -- include: callback
+-- include: ends
 -- include: finish
 -- include: attempt
 local space_key = KEYS[1]

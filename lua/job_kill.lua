@@ -6,13 +6,14 @@
 -- ARGV[4] ms     how long the job's keys live on, should nobody sweep
 -- Replies: {'ok', 'killed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: killed, with data {reason}
--- Cost: about 25 commands; works at maxmemory
+-- Cost: about 27 commands; works at maxmemory
 -- include: clock
 -- include: job
 -- include: emit
 -- include: lease
 -- include: queue
 -- include: callback
+-- include: ends
 -- include: finish
 local space_key = KEYS[1]
 local id, token, reason, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -10,6 +10,7 @@
 -- include: lease
 -- include: queue
 -- include: callback
+-- include: ends
 -- include: finish
 -- include: attempt
 local space_key = KEYS[1]

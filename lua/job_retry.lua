@@ -11,6 +11,7 @@
 -- include: lease
 -- include: queue
 -- include: callback
+-- include: ends
 -- include: finish
 -- include: attempt
 -- include: revive

@@ -32,6 +32,7 @@ ROOMS = [
         "api.metrics",
         "api.pages",
         "api.reader",
+        "api.stats",
         "api.worker",
     },
     {"api.producer"},
@@ -47,7 +48,7 @@ ROOMS = [
     {"outbox", "hosts", "outgoing"},
     {"spaces", "deletion", "waiting"},
     {"store", "logs", "auth", "agenda", "revival", "cursors"},
-    {"seal", "quota", "epoch", "advice", "outages"},
+    {"seal", "quota", "epoch", "advice", "outages", "ends"},
     {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
     {"scripts"},
     {"exposition"},
@@ -268,6 +269,7 @@ def test_every_key_stands_in_the_docs() -> None:
             "first": "<first>",
             "name": "<name>",
             "status": "<status>",
+            "span": "<span>",
         }
         wanted = method.__code__.co_varnames[1 : method.__code__.co_argcount]
         assert f"`{method(keys, **{arg: arguments[arg] for arg in wanted})}`" in text, name

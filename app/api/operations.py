@@ -34,6 +34,7 @@ from app.api.shapes import (
     ProgressShown,
     Renewed,
     RetriedMany,
+    StatsShown,
     WhoAmI,
 )
 from app.job import BATCH_JOBS, EVENTS_ANSWERED, Status
@@ -245,6 +246,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example={"name": "builds of the night"},
     ),
     ("DELETE", "/spaces/{space_id}"): Operation("Remove a space and everything in it.", "operator", status=204),
+    ("GET", "/spaces/{space_id}/stats"): Operation(
+        "How its jobs ended in the last hour and day, how long they took, and what is pending, by name.",
+        "reader",
+        StatsShown,
+    ),
     ("POST", "/spaces/{space_id}/tokens"): Operation(
         "Make a key; it is shown this once.",
         "operator",

@@ -18,6 +18,7 @@ from app.api.openapi import document
 from app.api.pages import static_files
 from app.api.producer import Producer
 from app.api.reader import Reader
+from app.api.stats import Stats
 from app.api.worker import Worker
 from app.auth import ANY, ROOT, Keyring, Rate
 from app.stream import Streams, denying
@@ -37,6 +38,7 @@ class Handlers:
         self.worker = Worker(backend.store, backend.rooms)
         self.reader = Reader(backend.store, backend.cursors, backend.settings)
         self.admin = Admin(backend.spaces)
+        self.stats = Stats(backend.ends)
         self.callbacks = CallbackHandlers(backend.store, backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
@@ -86,6 +88,7 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
             "PATCH": Action(ROOT, handlers.callbacks.patch_space),
             "DELETE": Action(ROOT, admin.delete_space),
         },
+        "/spaces/{space_id}/stats": {"GET": Action("jobs:read", handlers.stats.of_space)},
         "/spaces/{space_id}/tokens": {
             "POST": Action(ROOT, admin.create_token),
             "GET": Action(ROOT, admin.list_tokens),

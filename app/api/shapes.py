@@ -154,3 +154,30 @@ class EntriesObject(Struct):
     """A batch of log lines as an object."""
 
     logs: Entries
+
+
+class EndsShown(Struct, rename="camel"):
+    """How jobs ended, and how long half and 95 of 100 of the completed took at most (null where none completed)."""
+
+    completed: int
+    dead: int
+    killed: int
+    p50_ms: int | None
+    p95_ms: int | None
+
+
+class NameShown(Struct, rename="camel"):
+    """One name (null: all those beyond the thousand that an hour counts by name), and its pending jobs."""
+
+    name: str | None
+    last_hour: EndsShown
+    last_day: EndsShown
+    pending: int
+    oldest_pending_at: str | None
+
+
+class StatsShown(Struct, rename="camel"):
+    """A space's names, the busiest first, and since when its oldest pending job waits."""
+
+    names: list[NameShown]
+    oldest_pending_at: str | None

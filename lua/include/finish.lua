@@ -1,7 +1,7 @@
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
 -- JSON. The keys get a TTL that stands behind the sweeper. The log rests for a minute, for late lines still come, before
 -- it is looked at. Returns when the callback is due, false for a job without one.
--- Needs job, emit, lease, queue, callback.
+-- Needs job, emit, lease, queue, callback, ends.
 local LOG_REST_MS = 60000
 
 local function finish(space, id, job, status, data, result, now, keep_ms)
@@ -15,6 +15,7 @@ local function finish(space, id, job, status, data, result, now, keep_ms)
   hold(space, job, #result)
   redis.call('HSET', job.key, 'status', status, 'result', result, 'completedAt', now, 'updatedAt', now,
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+  note_end(space, job, now)
   redis.call('PEXPIRE', job.key, keep_ms)
   redis.call('PEXPIRE', job.key .. ':events', keep_ms)
   return arm(space, id, job.key, now)

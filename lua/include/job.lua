@@ -1,7 +1,7 @@
 -- read_job(key): what every transition asks of a job's hash, or nil without one.
 local function read_job(key)
   local field = redis.call('HMGET', key, 'status', 'name', 'attemptNumber', 'maxRetries', 'timeoutSeconds',
-    'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes')
+    'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes', 'startedAt')
   if not field[1] then return nil end
   return {
     key = key,
@@ -16,6 +16,7 @@ local function read_job(key)
     event_seq = tonumber(field[9]),
     event_bytes = tonumber(field[10]),
     bytes = field[11] and tonumber(field[11]),
+    started = field[12] and tonumber(field[12]),
   }
 end
 

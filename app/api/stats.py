@@ -1,0 +1,34 @@
+"""How a space fares: how its jobs ended lately, name by name."""
+
+from app.api.answers import when
+from app.api.http import Answer, Call, answer
+from app.api.shapes import EndsShown, NameShown, StatsShown
+from app.ends import OTHERS, Ends, EndsReader, NameStats
+
+
+class Stats:
+    """The handler of a space's numbers."""
+
+    def __init__(self, ends: EndsReader) -> None:
+        self._ends = ends
+
+    async def of_space(self, call: Call) -> Answer:
+        """GET /spaces/:spaceId/stats"""
+        found = await self._ends.of_space(call.space)
+        oldest_ms = min((one.oldest_ms for one in found if one.oldest_ms is not None), default=None)
+        return answer(StatsShown([_name(one) for one in found], when(oldest_ms)))
+
+
+def _name(one: NameStats) -> NameShown:
+    name = None if one.name == OTHERS else one.name
+    return NameShown(name, _ends(one.hour), _ends(one.day), one.pending, when(one.oldest_ms))
+
+
+def _ends(ends: Ends) -> EndsShown:
+    return EndsShown(
+        ends.outcomes["completed"],
+        ends.outcomes["dead"],
+        ends.outcomes["killed"],
+        ends.quantile_ms(0.5),
+        ends.quantile_ms(0.95),
+    )

@@ -1,0 +1,129 @@
+"""How the jobs of a space ended lately, by name: well, badly, killed, and how long those took that ended well.
+
+Owns: reading what lua/include/ends.lua counts, and putting it together. Hours make a day, spans of ten minutes an hour;
+the newest of either has only begun, so that "the last hour" is 60 to 70 minutes and "the last day" 24 to 25 hours.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from app.keys import Keys
+from app.link import Link
+from app.redis_clock import RedisClock
+
+HOUR_MS = 3_600_000
+SPAN_MS = 600_000
+HOURS = 25
+SPANS = 7
+GROWTH = 1.25
+"""Each bucket of durations ends at so many times of where it begins: a quantile is right within 12 percent."""
+
+PENDING_LOOKED_AT = 100
+"""How many of the oldest pending jobs are asked for their names."""
+
+OUTCOMES = {"c": "completed", "d": "dead", "k": "killed"}
+OTHERS = ""
+"""The name of those that a full hash counted without their names."""
+
+Hash = Sequence[bytes]
+"""A hash as Redis answers it: field, value, field, value."""
+
+
+@dataclass
+class Ends:
+    """Ends by outcome, and the durations of those that completed, by bucket."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    durations: Counter[int] = field(default_factory=Counter)
+
+    def quantile_ms(self, share: float) -> int | None:
+        """The duration that such a share of the completed stayed within; None where none is known."""
+        left = share * self.durations.total()
+        for bucket in sorted(self.durations):
+            left -= self.durations[bucket]
+            if left <= 0:
+                return int(GROWTH ** (bucket + 0.5) + 0.5)
+        return None
+
+
+class NameStats(NamedTuple):
+    """One name's last hour and day, how many of it are pending, and since when the oldest."""
+
+    name: str
+    hour: Ends
+    day: Ends
+    pending: int
+    oldest_ms: int | None
+
+
+def by_name(hashes: Iterable[Hash]) -> dict[str, Ends]:
+    """What some hashes say together. A field that is none of ours is passed over."""
+    found: dict[str, Ends] = {}
+    for hash_ in hashes:
+        for name_, count in zip(hash_[::2], hash_[1::2], strict=True):
+            kind, _, name = name_.decode(errors="replace").partition(":")
+            outcome, bucket = OUTCOMES.get(kind[:1]), kind[1:]
+            if outcome is None or not (bucket == "-" or bucket.isdecimal()):
+                continue
+            ends = found.setdefault(name, Ends())
+            ends.outcomes[outcome] += int(count)
+            if outcome == "completed" and bucket != "-":
+                ends.durations[int(bucket)] += int(count)
+    return found
+
+
+def hours(now_ms: int, count: int) -> list[str]:
+    """The newest hours, as the names of their hashes end."""
+    return [f"h{now_ms // HOUR_MS - back}" for back in range(count)]
+
+
+def spans(now_ms: int, count: int) -> list[str]:
+    """The newest spans of ten minutes, likewise."""
+    return [f"m{now_ms // SPAN_MS - back}" for back in range(count)]
+
+
+class EndsReader:
+    """Reads it for one space, or for all of them together."""
+
+    def __init__(self, link: Link, keys: Keys, clock: RedisClock) -> None:
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+
+    async def of_space(self, space: str) -> list[NameStats]:
+        """Every name that ended in the last day or is among the oldest that are pending; the busiest first."""
+        now_ms = self._clock.now_ms()
+        keys = [self._keys.ends(space, at) for at in (*hours(now_ms, HOURS), *spans(now_ms, SPANS))]
+        *hashes, oldest = await self._link.pipeline(
+            *(("HGETALL", key) for key in keys),
+            ("ZRANGE", self._keys.pending(space), 0, PENDING_LOOKED_AT - 1),
+        )
+        day, hour = by_name(hashes[:HOURS]), by_name(hashes[HOURS:])
+        jobs = [("HGET", self._keys.job(space, id_.decode()), "name") for id_ in oldest]
+        pending = {name.decode() for name in await self._link.pipeline(*jobs) if name is not None}
+        names = sorted({*day, *pending}, key=lambda name: (-day[name].outcomes.total() if name in day else 0, name))
+        waiting = await self._waiting(space, [name for name in names if name != OTHERS])
+        return [
+            NameStats(name, hour.get(name, Ends()), day.get(name, Ends()), *waiting.get(name, (0, None)))
+            for name in names
+        ]
+
+    async def _waiting(self, space: str, names: Sequence[str]) -> Mapping[str, tuple[int, int | None]]:
+        """For each name: how many are pending, and since when (ms) the oldest."""
+        queues = [self._keys.pending(space, name) for name in names]
+        counts = await self._link.pipeline(*(("ZCARD", queue) for queue in queues))
+        firsts = await self._link.pipeline(*(("ZRANGE", queue, 0, 0) for queue in queues))
+        ids = [first[0].decode() if first else "" for first in firsts]
+        since = await self._link.pipeline(*(("HGET", self._keys.job(space, id_), "updatedAt") for id_ in ids))
+        return {
+            name: (count, None if at is None else int(at)) for name, count, at in zip(names, counts, since, strict=True)
+        }
+
+    async def of_all(self, spaces: Sequence[str]) -> list[Hash]:
+        """The hashes of this hour and of the one before, of each of these spaces."""
+        now_ms = self._clock.now_ms()
+        keys = [self._keys.ends(space, at) for space in spaces for at in hours(now_ms, 2)]
+        found: list[Hash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
+        return found
