@@ -24,7 +24,7 @@ from bench.time import end_all, sweeper, until
 
 TITLE = "Abuse: one web process, JOBWIRE_RATE as by default, AOF everysec"
 
-SETTINGS = {"JOBWIRE_RATE": "1000"}
+SETTINGS = {"JOBWIRE_RATE": "1000", "JOBWIRE_CALLBACK_ALLOW": "127.0.0.0/8"}
 MIB = 1_048_576
 NDJSON = "application/x-ndjson"
 LINES = 70_000
