@@ -2,12 +2,29 @@
 //
 // Owns: what an escape sequence means (ECMA-48; ISO/IEC 8613-6 for 256 and 16 million colours). Only colours and weights
 // are kept; a sequence that would move a cursor, set a title or make a link is dropped. A character that cannot be seen,
-// or that turns the direction of writing, is replaced by one that can.
+// or that turns the direction of writing, is replaced by one that can; joiners stay where a script or an emoji needs them.
 
 // CSI sequences, OSC and other strings up to their end, two-character escapes, then the same in C1 characters.
 const SEQUENCE =
   /(?:\x1b\[|\x9b)([0-?]*)([ -/]*)([@-~])|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?/g;
-const UNSEEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const ORDINARY = /^[\t\n\x20-\x7e]*$/;
+
+// Scripts in which U+200C and U+200D choose between forms of letters (Unicode 16, 9.2 and 12.1 and on; RFC 5892, A.1 and A.2).
+const JOINING = `[[\\p{scx=Arab}\\p{scx=Syrc}\\p{scx=Mong}\\p{scx=Nkoo}\\p{scx=Deva}\\p{scx=Beng}\\p{scx=Guru}\\p{scx=Gujr}\\p{scx=Orya}\\p{scx=Taml}\\p{scx=Telu}\\p{scx=Knda}\\p{scx=Mlym}\\p{scx=Sinh}]&&[\\p{L}\\p{M}]]`;
+
+// An emoji of several is joined by U+200D (UTS 51, ED-16).
+const JOINED = `(?<=\\p{Extended_Pictographic}[\\ufe0f\\p{Emoji_Modifier}]?)\\u200d(?=\\p{Extended_Pictographic})`;
+const STAYS = `${JOINED}|(?<=${JOINING})[\\u200c\\u200d](?=${JOINING})`;
+
+// Controls, fillers and blanks that are no space, marks of direction, tags, and variation selectors that select nothing.
+const HIDDEN =
+  "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e007f}]" +
+  "|(?<=^|[\\s\\ufe00-\\ufe0f])[\\ufe00-\\ufe0f]|(?<!\\p{Script=Han})[\\u{e0100}-\\u{e01ef}]";
+const UNSEEN = new RegExp(`(${STAYS})|${HIDDEN}`, "gv");
+const graphemes = globalThis.Intl?.Segmenter && new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+/** How far behind a cut a character may go on. */
+const LONGEST_CHARACTER = 64;
 
 /** @typedef {{fg: ?(number|string), bg: ?(number|string), bold: boolean, dim: boolean, italic: boolean,
  *    underline: boolean, inverse: boolean, strike: boolean}} Style   a colour is 0-15, or "#rrggbb" */
@@ -48,11 +65,30 @@ export function plain(line) {
 
 /** Control characters as their pictures, those that turn or hide text as their number. */
 export function visible(text) {
-  return text.replace(UNSEEN, (character) => {
-    const code = character.charCodeAt(0);
+  if (ORDINARY.test(text)) return text;
+  return text.replace(UNSEEN, (character, stays) => {
+    if (stays) return character;
+    const code = character.codePointAt(0);
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     return code === 0x7f ? "\u2421" : `<U+${code.toString(16).toUpperCase().padStart(4, "0")}>`;
   });
+}
+
+/** The beginning of a text, of at most `most` UTF-16 units: no character and no escape sequence is cut in two. */
+export function cut(text, most) {
+  if (text.length <= most) return text;
+  let end = most;
+  for (const { index, 0: sequence } of text.matchAll(SEQUENCE)) {
+    if (index >= end) break;
+    if (index + sequence.length > end) end = index;
+  }
+  if (end === most) end = graphemes?.segment(text.slice(0, most + LONGEST_CHARACTER)).containing(most)?.index ?? end;
+  if (end === 0) end = most;
+  return text.slice(0, end - (isHighSurrogate(text.charCodeAt(end - 1)) ? 1 : 0));
+}
+
+function isHighSurrogate(unit) {
+  return unit >= 0xd800 && unit <= 0xdbff;
 }
 
 const SIMPLE = {

@@ -1,6 +1,17 @@
-// What the events of a job say: its attempts, and the tries of its callback. Pure.
+// What the events of a job say: its attempts, the tries of its callback, what went wrong. Pure.
 
 const ENDS = { retried: "failed", delivery_timeout: "not acknowledged", completed: "completed", dead: "dead", killed: "killed" };
+
+/** A job as it was read, moved on by the frames of its events that are newer, whichever came first: `told` ascends by seq. */
+export function movedOn(job, told) {
+  const newest = job.events.at(-1)?.seq ?? 0;
+  const newer = told.filter(({ seq }) => seq > newest);
+  if (!newer.length) return job;
+  const events = newer.map(({ type, data, seq, timestamp }) => ({ type, data, seq, createdAt: timestamp }));
+  const status = newer.at(-1).status ?? job.status;
+  const ended = newer.findLast(({ type }) => type === "dead" || type === "killed");
+  return { ...job, status, result: ended?.data ?? job.result, events: [...job.events, ...events] };
+}
 
 /** The attempts of a job, oldest first: `{number, deliveredAt, startedAt, endedAt, outcome, error}`; nulls until known. */
 export function attempts(events) {
@@ -43,6 +54,14 @@ export function complaint({ status, result }) {
   if (status === "dead") return text(result?.error) ?? "It failed without saying why.";
   if (status === "killed") return text(result?.reason) ?? "Killed without a reason.";
   return null;
+}
+
+/** The line of an error that says what happened: the last one that is not indented, which a traceback of Python ends with,
+ *  and one of Java, JavaScript or Go begins its last cause with. */
+export function headline(error) {
+  const lines = error.split(/\r?\n/).filter((line) => line.trim());
+  const told = lines.filter((line) => /^\S/.test(line) && /[\p{L}\p{N}]/u.test(line) && !/^Node\.js v\d/.test(line));
+  return (told.at(-1) ?? lines.at(-1) ?? "").trim();
 }
 
 function text(value) {

@@ -1,5 +1,6 @@
 // The spaces, for the root key; any other key has one only.
 
+import { visible } from "./ansi.js";
 import { ask, field } from "./dialog.js";
 import { button, fill, h } from "./dom.js";
 import { go, spaceAddress } from "./router.js";
@@ -47,7 +48,7 @@ function card({ id, name, createdAt, counts }) {
   return h(
     "a",
     { class: "card", href: spaceAddress(id) },
-    h("b", {}, name),
+    h("b", {}, visible(name)),
     h("code", { class: "id" }, id),
     h("div", { class: "badges" }, ...(numbers.length ? numbers : ["no jobs"])),
     h("small", {}, `since ${moment(createdAt)}`),

@@ -1,11 +1,14 @@
 // The table of jobs: one page of them, newest first, kept as it is in the service.
 
+import { visible } from "./ansi.js";
+import { errorHead } from "./error_view.js";
 import { fill, h, setText, show } from "./dom.js";
 import { ProgressBar } from "./progress_bar.js";
 import { go, jobAddress } from "./router.js";
 import { badge, ended, setBadge } from "./status.js";
 import { age, between, moment } from "./time.js";
 
+const SAID = 200;
 const HEADS = ["Status", "Job", "Progress", "Attempt", "Age", "Ran for"];
 
 /** The table. `set(jobs)` shows a page of jobs, moving and changing rows in place; `progress` and `tick` touch one thing. */
@@ -31,9 +34,10 @@ export class JobList {
     jobs.forEach((job, place) => this.#put(job, place));
   }
 
-  /** Show a job's progress, if it is on this page. */
+  /** Show a job's progress; whether the job is on this page. */
   progress(jobId, progress) {
     this.rows.get(jobId)?.progress(progress);
+    return this.rows.has(jobId);
   }
 
   /** Let ages grow. */
@@ -74,7 +78,7 @@ class Row {
     this.age = h("td", { class: "number", dataset: { head: "age" } });
     this.ran = h("td", { class: "number", dataset: { head: "ran for" } });
     this.where = h("td", { class: "where" }, this.bar.element);
-    const name = h("a", { href: jobAddress(job.id) }, h("span", { class: "name" }, job.name), h("code", { class: "id" }, job.id));
+    const name = h("a", { href: jobAddress(job.id) }, h("span", { class: "name" }, visible(job.name)), h("code", { class: "id" }, job.id));
     this.element = h(
       "tr",
       { onclick: (event) => event.target.closest("a") || go(jobAddress(job.id)) },
@@ -96,7 +100,7 @@ class Row {
     this.attempt.classList.toggle("again", job.attemptNumber > 0);
     if (job.status === "completed") this.#said("");
     else if (job.status === "pending" || job.status === "scheduled") this.#waiting(job);
-    else if (job.status === "dead" || job.status === "killed") this.#said(job.result?.error ?? job.result?.reason ?? "");
+    else if (job.status === "dead" || job.status === "killed") this.#said(errorHead(String(job.result?.error ?? job.result?.reason ?? ""), SAID));
     this.tick();
   }
 
@@ -120,7 +124,6 @@ class Row {
   }
 
   #said(text) {
-    const shown = String(text).slice(0, 200);
-    if (this.where.textContent !== shown || this.bar.element.isConnected) fill(this.where, h("span", { class: "said" }, shown));
+    if (this.where.textContent !== text || this.bar.element.isConnected) fill(this.where, h("span", { class: "said" }, text));
   }
 }

@@ -5,33 +5,38 @@ import { copyButton } from "./copy.js";
 import { createJob } from "./create_job.js";
 import { ask, field, notice } from "./dialog.js";
 import { button, fill, h, setText, show } from "./dom.js";
-import { complaint } from "./history.js";
+import { errorView } from "./error_view.js";
+import { complaint, movedOn } from "./history.js";
 import { pretty } from "./json_text.js";
 import { jsonView } from "./json_view.js";
 import { followJob } from "./live.js";
 import { LogView } from "./log_view.js";
+import { isLost, lost } from "./lost.js";
 import { Progress } from "./progress_bar.js";
 import { go, spaceAddress } from "./router.js";
 import { badge, ended, setBadge } from "./status.js";
 import { age, between, moment, serverNow, duration } from "./time.js";
-import { Timeline, attemptsTable, callbackTable } from "./timeline.js";
+import { Attempts, Timeline, callbackTable } from "./timeline.js";
 
 const AGAIN_MS = 300;
+const TOLD_MOST = 1000;
 
 /** Sections that are open even where the log stands below them. */
 const SHORT = new Set(["Attempts"]);
 
 /** Show a job until `signal`. */
 export class JobView {
-  constructor(session, shell, { id, seq }, signal) {
-    Object.assign(this, { session, shell, id, seq, signal });
-    this.log = new LogView(session, id, signal);
+  constructor(session, shell, to, signal) {
+    Object.assign(this, { session, shell, id: to.id, to, signal });
+    this.log = new LogView(session, to.id, signal);
+    this.told = [];
     this.progress = new Progress();
     this.timeline = new Timeline();
+    this.attempts = new Attempts();
     this.badge = badge("pending");
     this.name = h("h1", {});
     this.facts = h("dl", { class: "facts" });
-    this.complaint = h("pre", { class: "complaint", role: "alert", hidden: true, tabindex: 0 });
+    this.complaint = h("div", { class: "complaint", role: "alert", hidden: true });
     this.kill = button("Kill", () => this.#kill(), { class: "danger", hidden: true });
     this.retry = button("Retry", () => this.#act("retry"), { class: "primary", hidden: true });
     this.again = button("Create another", () => this.#createAnother(), { class: "quiet", hidden: true });
@@ -42,17 +47,18 @@ export class JobView {
   async start() {
     const { signal } = this;
     const listeners = {
-      onEvent: () => this.#loadSoon(),
-      onProgress: (progress) => this.progress.set(progress),
+      onEvent: (frame) => this.#event(frame),
+      onBegin: (init) => this.#begins(init),
+      onProgress: (progress) => this.#progress(progress),
       onLines: (rows) => this.log.lines(rows),
       onHead: (seq) => this.log.head(seq),
       onRolledBack: () => this.#rolledBack(),
       onState: (live) => this.shell.live(live),
     };
     followJob(this.session, this.id, listeners, signal);
-    const timer = setInterval(() => this.job && this.#showFacts(), 1000);
+    const timer = setInterval(() => this.job && this.#tick(), 1000);
     signal.addEventListener("abort", () => clearInterval(timer));
-    await Promise.all([this.#load(), this.#loadProgress(), this.log.start(this.seq)]);
+    await Promise.all([this.#load(), this.#loadProgress(), this.log.start(this.to)]);
   }
 
   shortcuts() {
@@ -73,15 +79,16 @@ export class JobView {
     };
   }
 
-  /** The address named another line of the same job. */
-  update({ seq }) {
-    if (seq && seq !== this.log.selected) this.log.jump(seq, { select: true });
+  /** The address names another place in the log of the same job. */
+  update(to) {
+    this.log.open(to);
   }
 
   #layout() {
     const acts = h("div", { class: "acts" }, copyButton(() => this.id, "Copy id"), this.again, this.retry, this.kill);
     const { Attempts, Timeline: events, Payload, Result, Checkpoint, Callback } = this.sections;
     fill(events.body, this.timeline.element);
+    fill(Attempts.body, this.attempts.element);
     return h(
       "main",
       { class: "job" },
@@ -104,29 +111,79 @@ export class JobView {
     this.log.reset();
   }
 
+  /** An event came, before, during or after a load: it is shown at once, and what else it changed is read. */
+  #event(frame) {
+    if (frame.type !== "gap") this.told = [...this.told.slice(1 - TOLD_MOST), frame];
+    if (this.read && frame.type !== "gap") this.#show(this.read);
+    this.#loadSoon();
+  }
+
+  /** The stream begins behind an event that may have come after the job was read. */
+  #begins({ seq, status }) {
+    this.told = this.told.filter((frame) => frame.seq <= seq);
+    this.began = { seq, status };
+    this.#readAgain();
+  }
+
+  #readAgain() {
+    if (!this.read || !this.began) return;
+    const { seq, status } = this.began;
+    this.began = null;
+    if (status !== this.read.status || seq > (this.read.events.at(-1)?.seq ?? 0)) this.#loadSoon();
+  }
+
   #loadSoon() {
-    this.timer ??= setTimeout(async () => {
-      await this.#load();
+    this.timer ??= setTimeout(() => {
       this.timer = null;
+      this.#load();
     }, AGAIN_MS);
   }
 
+  /** One load at a time, so that no older answer comes after a newer one; what is asked for meanwhile is read after it. */
   async #load() {
+    this.wanted = true;
+    if (this.loading) return;
+    this.loading = true;
+    while (this.wanted && !this.signal.aborted) {
+      this.wanted = false;
+      await this.#loadOnce();
+    }
+    this.loading = false;
+  }
+
+  async #loadOnce() {
     try {
-      this.#show(await this.session.api.get(`/jobs/${this.id}`, {}, this.signal));
+      this.read = await this.session.api.get(`/jobs/${this.id}`, {}, this.signal);
+      this.#show(this.read);
+      this.#readAgain();
       this.shell.problem(null);
     } catch (error) {
-      if (error.name !== "AbortError") this.shell.problem(error);
+      if (error.name === "AbortError") return;
+      if (isLost(error)) this.#isLost(error);
+      else this.shell.problem(error);
     }
   }
 
-  async #loadProgress() {
-    const { progress } = await this.session.api.get(`/jobs/${this.id}/progress`, {}, this.signal).catch(() => ({}));
-    if (progress) this.progress.set(progress);
+  #isLost({ message }) {
+    this.job = null;
+    this.shell.live(null);
+    this.element.className = "";
+    fill(this.element, lost("This job is not there", `${message} It was ${this.id}.`));
   }
 
-  #show(job) {
-    this.job = job;
+  #progress(progress) {
+    this.hasProgress = true;
+    this.progress.set(progress);
+  }
+
+  /** What was told while this was asked for is newer. */
+  async #loadProgress() {
+    const { progress } = await this.session.api.get(`/jobs/${this.id}/progress`, {}, this.signal).catch(() => ({}));
+    if (progress && !this.hasProgress) this.progress.set(progress);
+  }
+
+  #show(read) {
+    const job = (this.job = movedOn(read, this.told));
     this.shell.place(job.spaceId, job.name);
     setBadge(this.badge, job.status);
     this.progress.element.dataset.status = job.status;
@@ -135,7 +192,9 @@ export class JobView {
     this.#showComplaint(job);
     this.#showFacts();
     this.timeline.set(job.events);
-    put(this.sections.Attempts, attemptsTable(job.events));
+    show(this.sections.Timeline.element, job.events.length);
+    show(this.sections.Attempts.element, this.attempts.set(job.events));
+    this.log.setEnded(ended(job.status));
     put(this.sections.Callback, this.#callback(job));
     this.#put("Payload", job.payload);
     this.#put("Checkpoint", job.checkpoint);
@@ -167,8 +226,14 @@ export class JobView {
   #showComplaint(job) {
     const text = complaint(job);
     show(this.complaint, text !== null);
-    setText(this.complaint, visible(text ?? ""));
+    if (this.complained !== text) fill(this.complaint, text === null ? null : errorView(text));
+    this.complained = text;
     this.complaint.dataset.status = job.status;
+  }
+
+  #tick() {
+    this.#showFacts();
+    this.attempts.tick();
   }
 
   #showFacts() {
@@ -221,7 +286,7 @@ function section(name) {
 }
 
 function put({ element, body }, content) {
-  element.hidden = !content && !body.firstElementChild?.classList.contains("timeline");
+  element.hidden = !content;
   if (content) fill(body, content);
 }
 

@@ -25,6 +25,18 @@ export function parse(text) {
   });
 }
 
+/** The object or array that a text is; null for any other text. */
+export function container(text) {
+  const ends = { "{": "}", "[": "]" };
+  const bare = text.trim();
+  if (bare.length < 2 || bare.at(-1) !== ends[bare[0]]) return null;
+  try {
+    return parse(bare);
+  } catch {
+    return null;
+  }
+}
+
 /** JSON text of a value, indented by two blanks, one member a line. */
 export function pretty(value, indent = "") {
   if (value instanceof ExactNumber) return value.source;

@@ -4,7 +4,7 @@ import { copyButton } from "./copy.js";
 import { h } from "./dom.js";
 import { pretty, tokens } from "./json_text.js";
 import { size } from "./time.js";
-import { visible } from "./ansi.js";
+import { cut, visible } from "./ansi.js";
 
 const SHOWN = 100_000;
 const COLOURED = 30_000;
@@ -12,7 +12,7 @@ const COLOURED = 30_000;
 /** The element that shows a value. */
 export function jsonView(value) {
   const text = pretty(value);
-  const shown = text.slice(0, SHOWN);
+  const shown = cut(text, SHOWN);
   const code = text.length <= COLOURED ? tokens(shown).map(coloured) : [visible(shown)];
   const rest = text.length - shown.length;
   return h(

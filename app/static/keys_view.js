@@ -1,8 +1,10 @@
 // The keys of a space, for the root key: list, make, revoke.
 
+import { visible } from "./ansi.js";
 import { copyButton } from "./copy.js";
 import { ask, field, tell } from "./dialog.js";
 import { button, fill, h } from "./dom.js";
+import { isLost, lost } from "./lost.js";
 import { age, moment } from "./time.js";
 
 const PRESETS = {
@@ -39,7 +41,10 @@ export class KeysView {
       const keys = await this.session.api.get(`/spaces/${this.id}/tokens`, {}, this.signal);
       fill(this.body, ...keys.map((key) => this.#row(key)));
     } catch (error) {
-      if (error.name !== "AbortError") this.shell.problem(error);
+      if (error.name === "AbortError") return;
+      if (!isLost(error)) return this.shell.problem(error);
+      this.element.className = "";
+      fill(this.element, lost("This space is not there", `${error.message} It was ${this.id}.`));
     }
   }
 
@@ -48,7 +53,7 @@ export class KeysView {
     return h(
       "tr",
       {},
-      cell("name", h("b", {}, key.name)),
+      cell("name", h("b", {}, visible(key.name))),
       cell("scopes", ...key.scopes.map((scope) => h("code", { class: "scope" }, scope))),
       cell("created", moment(key.createdAt)),
       cell("expires", key.expiresAt ? moment(key.expiresAt) : "never"),
@@ -59,7 +64,7 @@ export class KeysView {
 
   #revoke(key) {
     return ask({
-      title: `Revoke ${key.name}?`,
+      title: `Revoke ${visible(key.name)}?`,
       body: [h("p", {}, "It stops working within a second, everywhere, for good.")],
       action: "Revoke",
       danger: true,
@@ -93,5 +98,5 @@ export class KeysView {
 
 function reveal({ key, name }) {
   const shown = h("code", { class: "secret", tabindex: 0 }, key);
-  return tell(`The key ${name}`, h("p", {}, "This is the only time it is shown."), shown, copyButton(() => key, "Copy the key"));
+  return tell(`The key ${visible(name)}`, h("p", {}, "This is the only time it is shown."), shown, copyButton(() => key, "Copy the key"));
 }

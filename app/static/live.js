@@ -7,18 +7,21 @@ import { follow } from "./jobwire.js";
 const REVOKED = 1008;
 const KNOWN_MS = 1000;
 
-/** Tell of a space until `signal`: `onCounts(counts)`, `onEvent(frame)`, `onMissed()` when some events were not told,
+/** Tell of a space until `signal`: `onCounts(counts)`, `onEvent(frame)`, `onMissed()` when some events were not told or came before the first,
  *  `onState(isLive)`. */
 export function followSpace(session, spaceId, { onCounts, onEvent, onMissed, onState }, signal) {
+  let begun = false;
   const frame = (told) => {
     if (told.type !== "connected") onEvent(told);
-    else if (told.missed) onMissed();
+    else if (told.missed || !begun) onMissed();
+    begun = true;
     if (told.counts) onCounts(told.counts);
   };
   open(session, { space: spaceId }, { frame, onState }, signal);
 }
 
-/** Tell of a job until `signal`: `onEvent(frame)`, `onProgress(progress)`, `onLines(rows)`, `onHead(seq)` with the seq of
+/** Tell of a job until `signal`: `onEvent(frame)`, its type being "gap" when some were not told, `onBegin(init)` at the
+ *  beginning, `onProgress(progress)`, `onLines(rows)`, `onHead(seq)` with the seq of
  *  the newest line, `onRolledBack()` when the service has lost what it had told before, `onState(isLive)`. */
 export function followJob(session, jobId, listeners, signal) {
   const frame = (told) => jobFrame(told, listeners);
@@ -35,16 +38,18 @@ function open(session, what, { frame, onState }, signal) {
   signal.addEventListener("abort", () => stream.close());
 }
 
-function jobFrame({ type, data, logSeq, stream, to, reason }, { onEvent, onProgress, onLines, onHead, onRolledBack }) {
+function jobFrame(frame, { onEvent, onBegin, onProgress, onLines, onHead, onRolledBack }) {
+  const { type, data, logSeq, stream, to, reason } = frame;
   if (type === "init") {
+    onBegin(frame);
     if (logSeq) onHead(logSeq);
     if (data) onProgress(data);
   } else if (type === "logs") {
     if (data.entries) onLines(data.entries);
     else onHead(data.toSeq);
   } else if (type === "progress") onProgress(data);
-  else if (type !== "gap") onEvent({ type });
+  else if (type !== "gap") onEvent(frame);
   else if (reason === "rolled_back") onRolledBack();
   else if (stream === "logs") onHead(to);
-  else onEvent({ type });
+  else onEvent(frame);
 }

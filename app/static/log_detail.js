@@ -1,8 +1,9 @@
 // All of one line: its whole message, where and when it was said, its metadata.
 
-import { plain } from "./ansi.js";
+import { plain, visible } from "./ansi.js";
 import { copyButton } from "./copy.js";
 import { button, fill, h } from "./dom.js";
+import { container } from "./json_text.js";
 import { jsonView } from "./json_view.js";
 import { appendText } from "./log_line.js";
 import { jobAddress } from "./router.js";
@@ -45,7 +46,7 @@ export class LineDetail {
         h("b", {}, `Line ${count(row.seq)}`),
         h("span", { class: `level ${row.level}` }, row.level),
         h("span", {}, `${moment(row.loggedAt).slice(0, 10)} ${clock(row.loggedAt)}`),
-        row.source && h("span", { class: "source" }, row.source),
+        row.source && h("span", { class: "source" }, visible(row.source)),
         h("span", { class: "gap" }),
         context,
         copyButton(() => plain(row.message), "Copy text"),
@@ -53,6 +54,7 @@ export class LineDetail {
         this.#close(),
       ),
       message,
+      container(row.message) && jsonView(container(row.message)),
       row.metadata && jsonView(row.metadata),
     ].filter(Boolean);
   }

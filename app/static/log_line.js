@@ -1,7 +1,10 @@
 // One line of a log as an element.
 
-import { pieces } from "./ansi.js";
-import { h } from "./dom.js";
+import { cut, pieces, plain, visible } from "./ansi.js";
+import { button, h } from "./dom.js";
+import { container } from "./json_text.js";
+import { jsonView } from "./json_view.js";
+import { link } from "./links.js";
 import { mark } from "./search.js";
 import { clock, size } from "./time.js";
 
@@ -20,21 +23,41 @@ export function lineElement(row, address, wanted) {
   return line;
 }
 
+/** A line as it is copied: on one line, unless its message has several. */
+export function lineText({ loggedAt, level, source, message }) {
+  return [clock(loggedAt), level, source, plain(message)].filter(Boolean).join(" ");
+}
+
 function messageElement({ message, source }, wanted) {
   const element = h("span", { class: "message" });
-  if (source) element.append(h("span", { class: "source" }, source), " ");
-  appendText(element, message.slice(0, SHOWN), wanted);
-  if (message.length > SHOWN) element.append(h("span", { class: "more" }, ` ... ${size(message.length - SHOWN)} more`));
+  if (source) element.append(h("span", { class: "source" }, visible(source)), " ");
+  const value = container(message);
+  if (value) element.append(expander(element, value), " ");
+  const shown = cut(message, SHOWN);
+  appendText(element, shown, wanted);
+  if (message.length > shown.length) element.append(h("span", { class: "more" }, ` ... ${size(message.length - shown.length)} more`));
   return element;
 }
 
-/** Put a message into an element: its colours, and what was searched, marked. */
+/** The button that opens a line of JSON, one member a line. */
+function expander(element, value) {
+  const toggle = () => {
+    const open = made.ariaExpanded !== "true";
+    made.ariaExpanded = String(open);
+    if (open) element.append(jsonView(value));
+    else element.lastChild.remove();
+  };
+  const made = button("{ }", toggle, { class: "expand", "aria-expanded": "false", "aria-label": "Expand JSON" });
+  return made;
+}
+
+/** Put a message into an element: its colours, its addresses as links, and what was searched, marked. */
 export function appendText(element, message, wanted = []) {
-  const cut = wanted.length ? mark(pieces(message), wanted) : pieces(message);
-  for (const { text, style, marked } of cut) {
+  const linked = link(pieces(message));
+  for (const { text, style, marked, href } of wanted.length ? mark(linked, wanted) : linked) {
     const node = style || marked ? h(marked ? "mark" : "span", {}, text) : text;
     if (style) paint(node, style);
-    element.append(node);
+    element.append(href ? h("a", { class: "link", href, title: href, target: "_blank", rel: "noopener noreferrer" }, node) : node);
   }
 }
 

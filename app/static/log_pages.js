@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { PAGE_LINES } from "./log_window.js";
-import { lineElement } from "./log_line.js";
+import { lineElement, lineText } from "./log_line.js";
 import { jobAddress } from "./router.js";
 
 /** The scrolling part of a log. It holds what its LogWindow holds. */
@@ -13,7 +13,9 @@ export class LogPages {
     this.top = h("div", { class: "end" });
     this.body = h("div", { class: "pages" });
     this.bottom = h("div", { class: "end" });
-    this.element = h("div", { class: "lines", tabindex: 0, role: "region", "aria-label": "Log" }, this.top, this.body, this.bottom);
+    this.element = h("div", { class: "lines", tabindex: 0, role: "region", "aria-label": "Lines" }, this.top, this.body, this.bottom);
+    this.element.addEventListener("copy", (event) => this.#copy(event));
+    this.rows = new WeakMap();
   }
 
   begin(rows) {
@@ -67,10 +69,10 @@ export class LogPages {
     return this.body.querySelector(`[data-seq="${Number(seq)}"]`);
   }
 
-  /** Show a line in the middle; whether it is here. */
-  reveal(seq) {
+  /** Show a line, in the middle or where `block` says; whether it is here. */
+  reveal(seq, block = "center") {
     const line = this.line(seq);
-    line?.scrollIntoView({ block: "center" });
+    line?.scrollIntoView({ block });
     return Boolean(line);
   }
 
@@ -100,8 +102,30 @@ export class LogPages {
   }
 
   #line(row) {
-    return lineElement(row, jobAddress(this.jobId, row.seq), this.wanted);
+    const line = lineElement(row, jobAddress(this.jobId, row.seq), this.wanted);
+    this.rows.set(line, row);
+    return line;
   }
+
+  /** What was selected over several lines is copied as these lines, whole. A part of one is copied as it is. */
+  #copy(event) {
+    const selection = getSelection();
+    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
+    const lines = range ? [...this.body.querySelectorAll(".line")].filter((line) => selects(range, line)) : [];
+    if (lines.length < 2) return;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", lines.map((line) => lineText(this.rows.get(line))).join("\n"));
+  }
+}
+
+/** Whether some text of an element lies in a range. */
+function selects(range, element) {
+  if (!range.intersectsNode(element)) return false;
+  const inside = document.createRange();
+  inside.selectNodeContents(element);
+  if (inside.comparePoint(range.startContainer, range.startOffset) === 0) inside.setStart(range.startContainer, range.startOffset);
+  if (inside.comparePoint(range.endContainer, range.endOffset) === 0) inside.setEnd(range.endContainer, range.endOffset);
+  return String(inside) !== "";
 }
 
 /** Of elements one below the other: the first whose lower edge is below `y`, found by halving. */

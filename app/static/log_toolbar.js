@@ -51,6 +51,14 @@ export class LogToolbar {
     this.#apply();
   }
 
+  /** Show a search and levels, as an address has them; what is to be looked for: `{q, levels}`. */
+  read({ q = "", level = "" }) {
+    const named = level.split(",");
+    this.search.value = q;
+    for (const [name, made] of this.levels) made.ariaPressed = String(named.includes(name));
+    return this.#wanted() ?? { q: "", levels: this.#chosen() };
+  }
+
   /** Errors only, or everything. */
   toggleErrors() {
     this.setLevels(this.#chosen().join() === "error,fatal" ? [] : ["error", "fatal"]);
@@ -81,11 +89,17 @@ export class LogToolbar {
   }
 
   #apply() {
+    const wanted = this.#wanted();
+    if (wanted) this.view.filter(wanted);
+  }
+
+  /** What is to be looked for; null while it is not yet said. */
+  #wanted() {
     const q = this.search.value.trim();
     const open = needles(q) === null;
     this.search.classList.toggle("open", open);
     this.search.title = open ? "A quote is not closed yet." : SYNTAX;
-    if (!open) this.view.filter({ q, levels: this.#chosen() });
+    return open ? null : { q, levels: this.#chosen() };
   }
 
   async #download() {

@@ -23,9 +23,10 @@ const FLUSH_LINES = 250;
 const FLUSH_MS = 40;
 const STATUS_MS = 100;
 const CATCH_UP_MS = 250;
+const PLACE_MS = 300;
 const HALF = 250;
 
-/** A log viewer. `lines(rows)` and `head(seq)` tell it what came; `start(seq)` loads. */
+/** A log viewer. `lines(rows)` and `head(seq)` tell it what came; `start(to)` loads what an address names. */
 export class LogView {
   constructor(session, jobId, signal) {
     Object.assign(this, { session, jobId, signal });
@@ -51,10 +52,21 @@ export class LogView {
     this.#listen();
   }
 
-  /** Load the tail, or the lines around one. */
-  async start(seq) {
+  /** Load the tail, or what an address names: lines that match, a line, a place where somebody read. */
+  async start({ seq, query }) {
+    this.#look(this.toolbar.read(query));
+    const at = Number(query.at);
     if (seq) await this.jump(seq, { select: true });
+    else if (at > 0) await this.jump(at, { block: "start" });
     else await this.toTail();
+  }
+
+  /** Look at what another address names, unless it is what is shown. */
+  open(to) {
+    const { q, levels } = this.source.filter;
+    const same = (to.query.q ?? "") === q && (to.query.level ?? "") === levels.join(",");
+    if (!same) return this.start(to);
+    return to.seq && to.seq !== this.selected ? this.jump(to.seq, { select: true }) : null;
   }
 
   // What comes live
@@ -134,11 +146,11 @@ export class LogView {
   }
 
   /** The lines around a seq; selected as by a permalink if asked. */
-  async jump(seq, { select = false } = {}) {
+  async jump(seq, { select = false, block = "center" } = {}) {
     this.setFollowing(false);
     this.held = true;
     if (!this.pages.line(seq)) await this.#around(seq);
-    this.pages.reveal(seq);
+    this.pages.reveal(seq, block);
     if (select) this.select(seq);
     this.#status();
   }
@@ -159,12 +171,8 @@ export class LogView {
 
   /** Show only some lines: `{q, levels}`. Back to the place of the selected line when nothing is left out any more. */
   async filter(filter) {
-    const wanted = needles(filter.q);
-    if (!wanted) return null;
-    this.pages.wanted = wanted;
-    this.source = new LogSource(this.session.api, this.jobId, filter);
-    this.abort?.abort();
-    this.loading = null;
+    this.#look(filter);
+    this.#placeSoon();
     if (this.source.filtered || !this.selected) return this.toTail();
     this.window.clear();
     this.pages.begin([]);
@@ -175,7 +183,7 @@ export class LogView {
   select(seq) {
     this.pages.element.querySelector(".line.selected")?.classList.remove("selected");
     this.selected = seq;
-    history.replaceState(null, "", jobAddress(this.jobId, seq));
+    this.#place();
     if (!seq) return this.detail.close();
     this.#mark();
     return this.detail.open(seq);
@@ -190,6 +198,34 @@ export class LogView {
     this.setFollowing(false);
     this.select(Number(line.dataset.seq));
     line.scrollIntoView({ block: "nearest" });
+  }
+
+  /** The job has ended, or not. */
+  setEnded(ended) {
+    this.ended = ended;
+    this.#statusSoon();
+  }
+
+  #look(filter) {
+    this.pages.wanted = needles(filter.q);
+    this.source = new LogSource(this.session.api, this.jobId, filter);
+    this.abort?.abort();
+    this.loading = null;
+  }
+
+  #placeSoon() {
+    this.placing ||= setTimeout(() => this.#place(), PLACE_MS);
+  }
+
+  /** Put what is looked at into the address bar: a reload, a link and the way back lead to it. */
+  #place() {
+    clearTimeout(this.placing);
+    this.placing = 0;
+    if (this.signal.aborted) return;
+    const { q, levels } = this.source.filter;
+    const [at] = (!this.following && !this.selected && this.pages.visible()) || [];
+    const address = jobAddress(this.jobId, this.selected, { q, level: levels.join(","), at });
+    if (address !== location.hash) history.replaceState(null, "", address);
   }
 
   // Loading
@@ -291,7 +327,8 @@ export class LogView {
 
   #clicked(event) {
     const line = event.target.closest(".line");
-    if (!line || (!event.target.closest(".seq") && String(getSelection()))) return;
+    const isOwn = event.target.closest("a:not(.seq), button, .json");
+    if (!line || isOwn || (!event.target.closest(".seq") && String(getSelection()))) return;
     event.preventDefault();
     this.select(Number(line.dataset.seq));
   }
@@ -309,6 +346,7 @@ export class LogView {
     this.statusTimer = 0;
     const visible = this.pages.visible();
     this.below = visible ? Math.max(0, this.newest - visible[1]) : 0;
+    this.#placeSoon();
     if (visible) this.rail.set(this.first, Math.max(this.newest, visible[1]), ...visible);
     this.toolbar.show();
     this.pages.top.textContent = this.#topText();
@@ -320,7 +358,7 @@ export class LogView {
     const { oldest, hasOlder, length } = this.window;
     if (hasOlder) return this.source.filtered ? `Searching older lines, at ${count(oldest)} ...` : "Loading older lines ...";
     if (this.loading && !length) return "Loading ...";
-    if (!length) return this.source.filtered ? "No line matches." : "No lines yet.";
+    if (!length) return this.source.filtered ? "No line matches." : this.ended ? "It ended without a line." : "No lines yet.";
     if (this.first > 1) return `Lines before ${count(this.first)} are not kept any more.`;
     return this.source.filtered ? "The log begins here; no older line matches." : "The log begins here.";
   }

@@ -4,6 +4,7 @@ import { fill } from "./dom.js";
 import { HomeView } from "./home_view.js";
 import { JobView } from "./job_view.js";
 import { KeysView } from "./keys_view.js";
+import { LostView } from "./lost.js";
 import { route } from "./router.js";
 import { resume, signIn, signOut } from "./session.js";
 import { Shell } from "./shell.js";
@@ -12,7 +13,7 @@ import { signInPage } from "./sign_in.js";
 import { SpaceView } from "./space_view.js";
 import { useTheme } from "./theme.js";
 
-const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, job: JobView };
+const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, job: JobView, missing: LostView };
 
 const app = document.getElementById("app");
 let session = null;

@@ -1,5 +1,6 @@
 // Bars of progress and of its stages.
 
+import { visible } from "./ansi.js";
 import { h, setText } from "./dom.js";
 
 /** A bar with its text. `set(percent, message)` changes it in place. */
@@ -7,7 +8,7 @@ export class ProgressBar {
   constructor(label = "") {
     this.fill = h("div", { class: "fill" });
     this.track = h("div", { class: "track", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
-    this.label = h("span", { class: "bar-label" }, label);
+    this.label = h("span", { class: "bar-label" }, visible(label));
     this.percent = h("span", { class: "percent" });
     this.message = h("span", { class: "bar-message" });
     const text = h("div", { class: "bar-text" }, label && this.label, this.message, this.percent);
@@ -21,7 +22,7 @@ export class ProgressBar {
     this.element.classList.toggle("full", shown === 100);
     this.track.setAttribute("aria-valuenow", Math.round(shown));
     setText(this.percent, `${Math.floor(shown * 10) / 10} %`);
-    setText(this.message, message ?? "");
+    setText(this.message, visible(message ?? ""));
   }
 }
 

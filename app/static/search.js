@@ -33,23 +33,28 @@ function occurrences(text, needle) {
 /** Pieces of a line, cut where a range begins or ends, with `marked` on those inside one. */
 export function mark(pieces, wanted) {
   const text = pieces.map((piece) => piece.text).join("");
-  const edges = ranges(text, wanted);
-  if (!edges.length) return pieces;
-  const cut = [];
-  let start = 0;
-  for (const piece of pieces) {
-    cut.push(...split(piece, start, edges));
-    start += piece.text.length;
-  }
-  return cut;
+  return divide(pieces, ranges(text, wanted), (piece, range) => ({ ...piece, marked: Boolean(range) }));
 }
 
-function split(piece, start, edges) {
+/** Pieces of a line, cut at the edges of `ranges` in their text; `made(piece, range)` furnishes each, its range being the one
+ *  that it lies in, or undefined. */
+export function divide(pieces, ranges, made) {
+  if (!ranges.length) return pieces;
+  const found = [];
+  let start = 0;
+  for (const piece of pieces) {
+    found.push(...split(piece, start, ranges, made));
+    start += piece.text.length;
+  }
+  return found;
+}
+
+function split(piece, start, ranges, made) {
   const end = start + piece.text.length;
-  const stops = [...new Set([start, end, ...edges.flat().filter((edge) => edge > start && edge < end)])].sort((a, b) => a - b);
-  return stops.slice(1).map((stop, i) => ({
-    text: piece.text.slice(stops[i] - start, stop - start),
-    style: piece.style,
-    marked: edges.some(([from, to]) => from <= stops[i] && stop <= to),
-  }));
+  const edges = ranges.flatMap(([from, to]) => [from, to]).filter((edge) => edge > start && edge < end);
+  const stops = [...new Set([start, end, ...edges])].sort((a, b) => a - b);
+  return stops.slice(1).map((stop, i) => {
+    const text = piece.text.slice(stops[i] - start, stop - start);
+    return made({ ...piece, text }, ranges.find(([from, to]) => from <= stops[i] && stop <= to));
+  });
 }

@@ -2,9 +2,10 @@
 
 import { createJob } from "./create_job.js";
 import { ask, field, notice } from "./dialog.js";
-import { button, h, setText } from "./dom.js";
+import { button, fill, h, setText } from "./dom.js";
 import { JobList } from "./job_list.js";
 import { followSpace } from "./live.js";
+import { isLost, lost } from "./lost.js";
 import { Sparkline } from "./rates.js";
 import { go, spaceAddress } from "./router.js";
 import { STATUSES } from "./status.js";
@@ -30,13 +31,16 @@ export class SpaceView {
     this.older = button("Older", () => this.#turn(this.shown), { class: "quiet" });
     this.element = this.#layout();
     this.dirty = false;
+    this.known = new Set();
   }
 
   async start() {
     this.#follow();
     const timer = setInterval(() => this.#tick(), 1000);
     this.signal.addEventListener("abort", () => clearInterval(timer));
-    await this.#load();
+    document.addEventListener("visibilitychange", () => this.dirty && this.#touch(), { signal: this.signal });
+    this.waiting = true;
+    await this.#again();
   }
 
   shortcuts() {
@@ -91,7 +95,7 @@ export class SpaceView {
 
   #event({ type, jobId, data }) {
     const now_s = Math.floor(Date.now() / 1000);
-    if (type === "progress") this.list.progress(jobId, data);
+    if (type === "progress") this.#progress(jobId, data);
     else this.#touch();
     if (type === "created") this.sparkline.created.add(1, now_s);
     if (type === "completed" || type === "dead" || type === "killed") this.sparkline.ended.add(1, now_s);
@@ -126,8 +130,16 @@ export class SpaceView {
       this.#showPage(body, total);
       await this.#loadProgress();
     } catch (error) {
-      if (error.name !== "AbortError") this.shell.problem(error);
+      if (error.name === "AbortError") return;
+      if (isLost(error)) this.#isLost(error);
+      else this.shell.problem(error);
     }
+  }
+
+  #isLost({ message }) {
+    this.shell.live(null);
+    this.element.className = "";
+    fill(this.element, lost("This space is not there", `${message} It was ${this.id}.`));
   }
 
   #showPage(jobs, total) {
@@ -141,15 +153,19 @@ export class SpaceView {
 
   /** The list has no progress: ask for that of the jobs at work, once each; from then on it comes by itself. */
   async #loadProgress() {
-    this.known ??= new Set();
     const asked = this.list.working().filter((id) => !this.known.has(id));
     await Promise.all(asked.map((id) => this.#loadOne(id)));
   }
 
   async #loadOne(id) {
     const { progress } = await this.session.api.get(`/jobs/${id}/progress`, {}, this.signal);
+    if (progress && !this.known.has(id)) this.list.progress(id, progress);
     this.known.add(id);
-    if (progress) this.list.progress(id, progress);
+  }
+
+  /** What comes is newer than what was asked for before. */
+  #progress(id, progress) {
+    if (this.list.progress(id, progress)) this.known.add(id);
   }
 
   #turn(by) {

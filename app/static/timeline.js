@@ -1,7 +1,8 @@
 // What happened to a job: its events, its attempts, the tries of its callback.
 
-import { visible } from "./ansi.js";
-import { button, fill, h } from "./dom.js";
+import { cut, visible } from "./ansi.js";
+import { button, fill, h, setText } from "./dom.js";
+import { errorView } from "./error_view.js";
 import { attempts, callbacks } from "./history.js";
 import { pretty } from "./json_text.js";
 import { between, clock, count, moment } from "./time.js";
@@ -16,8 +17,15 @@ export class Timeline {
     this.shown = SHOWN;
   }
 
+  /** Show events; the list stays as it is, with what is scrolled and selected in it, while they are the same. */
   set(events) {
+    if (same(this.events, events)) return;
     this.events = events;
+    this.#draw();
+  }
+
+  #draw() {
+    const { events } = this;
     const newest = events.slice(-this.shown).reverse();
     const left = events.length - newest.length;
     const more = button(`${count(left)} older`, () => this.#showMore(), { class: "quiet" });
@@ -26,7 +34,7 @@ export class Timeline {
 
   #showMore() {
     this.shown += 10 * SHOWN;
-    this.set(this.events);
+    this.#draw();
   }
 }
 
@@ -37,23 +45,48 @@ function item({ type, data, createdAt }) {
     "li",
     { dataset: { type } },
     h("time", { title: moment(createdAt) }, clock(createdAt)),
-    h("div", {}, h("b", {}, type.replaceAll("_", " ")), !empty && type !== "completed" && h("pre", {}, cut(text))),
+    h("div", {}, h("b", {}, type.replaceAll("_", " ")), !empty && type !== "completed" && h("pre", { tabindex: 0 }, shortened(text))),
   );
 }
 
-/** The table of attempts. */
-export function attemptsTable(events) {
-  const rows = attempts(events).map(({ number, deliveredAt, startedAt, endedAt, outcome, error }) =>
-    h(
-      "tr",
-      {},
-      h("td", { class: "number" }, number + 1),
-      h("td", { title: moment(startedAt ?? deliveredAt) }, clock(startedAt ?? deliveredAt)),
-      h("td", { class: "number" }, between(startedAt ?? deliveredAt, endedAt)),
-      h("td", { class: "outcome", dataset: { outcome: outcome ?? "" } }, outcome ?? "at work", error && h("p", { title: cut(String(error)) }, cut(lastLine(String(error))))),
-    ),
+/** The table of attempts; that of a running one grows by `tick`. */
+export class Attempts {
+  constructor() {
+    this.rows = [];
+    this.element = h("div", {});
+  }
+
+  /** Whether there are any in these events. */
+  set(events) {
+    if (same(this.events, events)) return this.rows.length > 0;
+    this.events = events;
+    this.rows = attempts(events).map(attemptRow);
+    fill(this.element, this.rows.length > 0 && table(["#", "At", "Took", "Outcome"], this.rows.map(({ element }) => element)));
+    return this.rows.length > 0;
+  }
+
+  tick() {
+    for (const { took, since, until } of this.rows) if (!until) setText(took, between(since, until));
+  }
+}
+
+function attemptRow({ number, deliveredAt, startedAt, endedAt, outcome, error }) {
+  const since = startedAt ?? deliveredAt;
+  const took = h("td", { class: "number" }, between(since, endedAt));
+  const why = error !== null && errorView(String(error));
+  const element = h(
+    "tr",
+    {},
+    h("td", { class: "number" }, number + 1),
+    h("td", { class: "number", title: moment(since) }, clock(since)),
+    took,
+    h("td", { class: "outcome", dataset: { outcome: outcome ?? "" } }, outcome ?? "at work", why),
   );
-  return rows.length ? table(["#", "At", "Took", "Outcome"], rows) : null;
+  return { element, took, since, until: endedAt };
+}
+
+function same(shown, events) {
+  return shown?.length === events.length && shown.at(-1)?.seq === events.at(-1)?.seq && shown[0]?.seq === events[0]?.seq;
 }
 
 /** The table of a callback's tries. */
@@ -69,8 +102,8 @@ export function callbackTable(events) {
         "td",
         { class: "outcome", dataset: { outcome: sent ? "completed" : "dead" } },
         sent ? "taken" : willRetry ? "failed, will try again" : "failed, given up",
-        error && h("p", {}, cut(visible(String(error)))),
-        responseBody && h("pre", {}, cut(visible(String(responseBody)))),
+        error && h("p", {}, shortened(visible(String(error)))),
+        responseBody && h("pre", { tabindex: 0 }, shortened(visible(String(responseBody)))),
       ),
     ),
   );
@@ -81,11 +114,6 @@ function table(heads, rows) {
   return h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, ...rows));
 }
 
-/** Where a traceback says what happened. */
-function lastLine(text) {
-  return visible(text.trim().split("\n").at(-1));
-}
-
-function cut(text) {
-  return text.length > TEXT ? `${text.slice(0, TEXT)} ...` : text;
+function shortened(text) {
+  return text.length > TEXT ? `${cut(text, TEXT)} ...` : text;
 }

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +41,19 @@ FLAGS = (
 )
 START_S = 30.0
 END_S = 10.0
+
+# `seen(selector)`: the text of the first such element, scrolled to, if that is what lies on top where it is; else "".
+# (innerText alone gives the text of a hidden element, too.)
+SEEN = """
+  const seen = (selector) => {
+    const element = document.querySelector(selector);
+    if (!element?.checkVisibility({ opacityProperty: true, visibilityProperty: true })) return "";
+    element.scrollIntoView({ block: "nearest" });
+    const { left, right, top, bottom } = element.getClientRects()[0] ?? {};
+    const on = document.elementFromPoint((left + right) / 2, (top + Math.min(bottom, innerHeight)) / 2);
+    return element.contains(on) ? element.innerText : "";
+  };
+"""
 
 KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "Tab": ("", 9), "ArrowDown": ("", 40), "End": ("", 35)}
 
@@ -132,6 +146,8 @@ class Page:
         self._target = target
         self.complaints: list[str] = []
         self.addresses: list[str] = []
+        self.frames: list[str] = []
+        self.held: list[str] = []
 
     def prepare(self, width: int, height: int, *, dark: bool, phone: bool) -> None:
         """Listen to everything, and be of a size."""
@@ -141,6 +157,7 @@ class Page:
         self._call("Emulation.setDeviceMetricsOverride", **metrics)
         self._call("Emulation.setTouchEmulationEnabled", enabled=phone)
         self._call("Page.bringToFront")
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=SEEN)
         self.dark(dark)
 
     def dark(self, dark: bool) -> None:
@@ -175,8 +192,8 @@ class Page:
         return value
 
     def text(self, selector: str = "body") -> str:
-        """The visible text of an element, "" without one."""
-        return str(self.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+        """What a person sees of an element: "" without one, and of one that is hidden."""
+        return str(self.js(f"seen({json.dumps(selector)})"))
 
     def count(self, selector: str) -> int:
         """How many elements there are."""
@@ -201,12 +218,26 @@ class Page:
         at = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
         self._call("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=pixels, **at)
 
-    def press(self, key: str) -> None:
-        """Press one key: a character, or one of KEYS."""
-        text, code = KEYS.get(key, (key, ord(key.upper()[0])))
-        down = {"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}
+    def drag(self, start: str, end: str) -> None:
+        """Press the button at the left of one element, let it go at the right of another: this selects."""
+        boxes = [
+            self.js(f"document.querySelector({json.dumps(each)}).getBoundingClientRect().toJSON()")
+            for each in (start, end)
+        ]
+        (left, right) = ((boxes[0]["left"] + 1, boxes[0]["top"] + 5), (boxes[1]["right"] - 1, boxes[1]["bottom"] - 5))
+        for kind, (x, y) in (("mousePressed", left), ("mouseMoved", right), ("mouseReleased", right)):
+            self._call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, x=x, y=y)
+
+    def command(self, name: str) -> None:
+        """What Ctrl and a key do: `copy`, `paste`, `selectAll`."""
+        self._call("Input.dispatchKeyEvent", type="keyDown", key="F24", commands=[name])
+
+    def press(self, key: str, *, code: str = "") -> None:
+        """Press one key: a character, or one of KEYS; `code` is where it lies on the keyboard."""
+        text, number = KEYS.get(key, (key, ord(key.upper()[0])))
+        down = {"type": "keyDown", "key": key, "code": code, "text": text, "windowsVirtualKeyCode": number}
         self._call("Input.dispatchKeyEvent", **(down if text else {**down, "type": "rawKeyDown"}))
-        self._call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+        self._call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code, windowsVirtualKeyCode=number)
 
     def type(self, text: str) -> None:
         """Type into what has the focus."""
@@ -228,6 +259,32 @@ class Page:
         """Keep what the page downloads."""
         self._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
+    def hold(self, pattern: str) -> None:
+        """Keep back answers to what a pattern with `*` matches, as a slow network would; `held` has them."""
+        self._call("Fetch.enable", patterns=[{"urlPattern": pattern, "requestStage": "Response"}])
+
+    def until_held(self, count: int = 1, within_s: float = 10.0) -> None:
+        """Wait until so many answers are kept back."""
+        self._until(lambda: len(self.held) >= count, f"{count} answers did not come", within_s)
+
+    def until_told(self, text: str, within_s: float = 10.0) -> None:
+        """Wait until a frame with this text came over a WebSocket."""
+        self._until(lambda: any(text in frame for frame in self.frames), f"No frame with {text}", within_s)
+
+    def let_go(self) -> None:
+        """Let through what was kept back, and what comes."""
+        for request in self.held:
+            self._call("Fetch.continueRequest", requestId=request)
+        self.held.clear()
+        self._call("Fetch.disable")
+
+    def _until(self, is_so: Callable[[], bool], otherwise: str, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
+        while not is_so():
+            assert time.monotonic() < deadline, otherwise
+            self.js("1")
+            time.sleep(0.02)
+
     def metrics(self) -> dict[str, float]:
         """Chromium's own figures of the page: JSHeapUsedSize, Nodes, LayoutCount, ..."""
         return {item["name"]: item["value"] for item in self._call("Performance.getMetrics")["metrics"]}
@@ -245,6 +302,10 @@ class Page:
             self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent":
             self.addresses.append(params["request"]["url"])
+        elif method == "Network.webSocketFrameReceived":
+            self.frames.append(params["response"]["payloadData"])
+        elif method == "Fetch.requestPaused":
+            self.held.append(params["requestId"])
         elif method == "Network.webSocketCreated":
             self.addresses.append(params["url"])
 

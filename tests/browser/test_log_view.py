@@ -56,7 +56,7 @@ def test_a_long_log_opens_at_its_end_and_is_read_upwards_in_bounded_memory(signe
     page.press("g")
     page.until(f"{FIRST} === 1")
     assert "begins here" in page.text(".end")
-    assert page.js("document.querySelector('.to-end').textContent") != ""
+    assert page.js("seen('.to-end')") != ""
 
 
 def test_what_is_being_read_stays_in_its_place_while_older_lines_come(signed_in: SignedIn, space: Space) -> None:
@@ -83,7 +83,7 @@ def test_new_lines_are_followed_until_one_pauses(signed_in: SignedIn, space: Spa
     page.press("f")
     page.until(f"!({FOLLOWING})")
     write(space, job, 600, 750)
-    page.until("/^(59[5-9]|600) newer$/.test(document.querySelector('.to-end').textContent)")
+    page.until("/^(59[5-9]|600) newer$/.test(seen('.to-end'))")
     assert page.js("document.querySelector('.line[data-seq=\"750\"]').getBoundingClientRect().top") > 700
     page.press("f")
     page.until(f"{LAST} === 1350 && {FOLLOWING}")
@@ -139,11 +139,11 @@ def test_a_link_to_a_line_leads_to_it(signed_in: SignedIn, space: Space) -> None
     page.until("document.querySelector('.line.selected')?.dataset.seq === '4321'")
     box = page.js("document.querySelector('.line.selected').getBoundingClientRect().toJSON()")
     assert 100 < box["top"] < 700
-    page.until("document.querySelector('.detail')?.innerText.includes('Line 4,321')")
+    page.until("seen('.detail').includes('Line 4,321')")
     page.press("j")
     page.until("location.hash.endsWith('/4322')")
     page.js(f"location.hash = '#/jobs/{job['id']}/20001'")
-    page.until("document.querySelector('.detail').innerText.includes('9007199254740993')")
+    page.until("seen('.detail').includes('9007199254740993')")
     page.press("Escape")
     page.until("!document.querySelector('.line.selected')")
 
@@ -179,7 +179,7 @@ def test_nothing_in_a_job_can_run_or_break_out(signed_in: SignedIn, space: Space
     space.do(job, "fail", {"error": bad, "retry": False})
     page = signed_in(f"#/jobs/{job['id']}/2")
     page.until("document.querySelectorAll('.line').length === 6 && document.querySelector('.detail .json')")
-    page.until("document.querySelector('.complaint').innerText.includes('onerror')")
+    page.until("seen('.complaint').includes('onerror')")
     assert bad in page.text("h1")
     assert bad in page.text(".line .message")
     assert page.count("main img, main iframe, main script, main a[href*=script]") == 0
@@ -187,7 +187,7 @@ def test_nothing_in_a_job_can_run_or_break_out(signed_in: SignedIn, space: Space
     assert "<U+202E>" in page.text(".lines")
     assert page.js("document.title").startswith(bad)
     page.js(f"location.hash = '#/spaces/{space.id}'")
-    page.until("document.querySelector('.jobs')?.innerText.includes('onerror')")
+    page.until("seen('.jobs').includes('onerror')")
     assert page.count("main img, main iframe, main script") == 0
     assert page.js("typeof window.broken") == "undefined"
 
@@ -219,7 +219,7 @@ def test_a_log_is_downloaded_whole(signed_in: SignedIn, space: Space, tmp_path: 
 def test_a_flood_leaves_the_page_with_few_lines_and_at_the_end(signed_in: SignedIn, space: Space) -> None:
     job = space.job_in("running")
     page = signed_in(f"#/jobs/{job['id']}")
-    page.until("document.querySelector('.end')?.textContent === 'No lines yet.'")
+    page.until("seen('.end') === 'No lines yet.'")
     for start in range(0, 60_000, 10_000):
         write(space, job, 10_000, start)
     page.until(f"{LAST} === 60000 && {FOLLOWING}", within_s=20)

@@ -30,6 +30,53 @@ def value(page: Page, module: str, expression: str) -> Any:
 
 RATES = "(() => { const r = new m.Rates(4, 10); r.add(3, 11); %s; return r.buckets })()"
 
+JOINED = (
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\u2764\ufe0f\u200d\U0001f525",
+    "\U0001f9d1\U0001f3fd\u200d\U0001f680",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "\u0915\u094d\u200d\u0937",
+    "\u0dc1\u0dca\u200d\u0dbb\u0dd3",
+)
+UNSEEN = (
+    0xAD,
+    0x180E,
+    0x2800,
+    0x3164,
+    0xFFF9,
+    0xFFFA,
+    0xFFFB,
+    0xE0000,
+    0xE0041,
+    0xE007F,
+    0x200C,
+    0x200D,
+    0xFEFF,
+    0x2066,
+)
+ADDRESSES = ["http://a.example/b_(c)", "https://d.example/"]
+HOSTILE_ADDRESSES = json.dumps(
+    [
+        "javascript:alert(1)//https:",
+        "ftp://a.example data:text/html,x",
+        "https://a.example@evil.example/",
+        "https://user:secret@a.example/",
+        "https://",
+        "xhttps://a.example",
+    ]
+)
+LINKED = [["x ", 1], ["http://", 1, "http://a.example/"], ["a.example", 2, "http://a.example/"], [" y", 2]]
+READ = json.dumps({"status": "running", "result": None, "events": [{"type": "started", "seq": 3}]})
+TOLD = json.dumps(
+    [
+        {"type": "started", "seq": 3, "status": "running"},
+        {"type": "dead", "seq": 4, "status": "dead", "data": {"error": "x"}},
+        {"type": "callback_sent", "seq": 5, "status": "dead", "data": None},
+    ]
+)
+SHORTCUTS = json.dumps({key: ["", None] for key in "jG["})
+WANTED = {"q": 'x & "y z"', "level": "error,fatal"}
+
 CASES = [
     ("ansi", "m.pieces('plain')", [{"text": "plain", "style": None}]),
     ("ansi", f"m.pieces('{ESC}[31mred{ESC}[0m.').map((p) => [p.text, p.style?.fg])", [["red", 1], [".", None]]),
@@ -47,6 +94,55 @@ CASES = [
     ("ansi", f"m.pieces('{ESC}').length", 0),
     ("ansi", "m.visible('a\\u0000b\\rc\\td\\u007f')", "a\u2400b\u240dc\td\u2421"),
     ("ansi", "m.visible('x\\u202ey\\u200bz')", "x<U+202E>y<U+200B>z"),
+    *(("ansi", f"m.visible('{text}')", text) for text in JOINED),
+    *(("ansi", f"m.visible('a{chr(code)}b')", f"a<U+{code:04X}>b") for code in UNSEEN),
+    ("ansi", "m.visible('a\\ufe0fb\\ufe01\\ufe02')", "a\ufe0fb\ufe01<U+FE02>"),
+    ("ansi", "m.visible('a\\u200cb \\u0627\\u200d 1\\u200d2')", "a<U+200C>b \u0627<U+200D> 1<U+200D>2"),
+    ("ansi", "m.cut('a\\u{1f600}b', 2)", "a"),
+    ("ansi", "m.cut('a\\u{1f600}b', 3)", "a\U0001f600"),
+    ("ansi", "m.cut('ab\\u{1f468}\\u200d\\u{1f469}\\u200d\\u{1f466}c', 6)", "ab"),
+    ("ansi", "m.cut('abe\\u0301', 3)", "ab"),
+    ("ansi", f"m.cut('ab{ESC}[31mred', 5)", "ab"),
+    ("ansi", f"m.cut('ab{ESC}]8;;http://x{ESC}\\\\link', 8)", "ab"),
+    ("ansi", f"m.cut('ab{ESC}[31mred', 7)", "ab\x1b[31m"),
+    ("ansi", "m.cut('e' + '\\u0301'.repeat(900), 100).length", 100),
+    ("ansi", "m.cut('short', 5)", "short"),
+    (
+        "links",
+        "m.addresses('see https://a.example/x?y=1#z.').map(([s, e, u]) => [s, e, u])",
+        [[4, 29, "https://a.example/x?y=1#z"]],
+    ),
+    ("links", "m.addresses('(http://a.example/b_(c)) <https://d.example>,').map((a) => a[2])", ADDRESSES),
+    ("links", f"{HOSTILE_ADDRESSES}.flatMap(m.addresses)", []),
+    ("links", "m.addresses('https://a.example\\u2400b').map((a) => a[2])", ["https://a.example/"]),
+    (
+        "links",
+        "m.link([{text: 'x http://', style: 1}, {text: 'a.example y', style: 2}]).map(Object.values)",
+        LINKED,
+    ),
+    ("json_text", "m.container(' {\"id\": 9007199254740993} ').id.source", "9007199254740993"),
+    ("json_text", "['[info] x', '{a}', '3', '', '[', 'x{}'].map(m.container)", [None] * 6),
+    ("history", "m.headline('Traceback:\\n  File 1\\nValueError: no\\n  more\\n')", "ValueError: no"),
+    ("history", "m.headline('Error: x\\n    at a (b.js:1)\\n\\nNode.js v20.1.0')", "Error: x"),
+    ("history", "m.headline('A: b\\n\\tat c\\nCaused by: D: e\\n\\tat f\\n\\t... 3 more')", "Caused by: D: e"),
+    ("history", "m.headline('  only this')", "only this"),
+    (
+        "history",
+        f"(({{status, result, events}}) => [status, result, events.length])(m.movedOn({READ}, {TOLD}))",
+        ["dead", {"error": "x"}, 3],
+    ),
+    (
+        "history",
+        f"(({{status, events}}) => [status, events.length])(m.movedOn({READ}, {TOLD}.slice(0, 1)))",
+        ["running", 1],
+    ),
+    ("shortcuts", f"m.shortcutOf({{key: 'j', code: 'KeyC', shiftKey: false}}, {SHORTCUTS})", "j"),
+    ("shortcuts", f"m.shortcutOf({{key: 'h', code: 'KeyJ', shiftKey: false}}, {SHORTCUTS})", None),
+    ("shortcuts", f"m.shortcutOf({{key: '\u043e', code: 'KeyJ', shiftKey: false}}, {SHORTCUTS})", "j"),
+    ("shortcuts", f"m.shortcutOf({{key: '\u041f', code: 'KeyG', shiftKey: true}}, {SHORTCUTS})", "G"),
+    ("shortcuts", f"m.shortcutOf({{key: '\u00fc', code: 'BracketLeft', shiftKey: false}}, {SHORTCUTS})", "["),
+    ("shortcuts", f"m.shortcutOf({{key: 'Dead', code: 'BracketLeft', shiftKey: false}}, {SHORTCUTS})", "["),
+    ("shortcuts", f"m.shortcutOf({{key: '[', code: 'Digit8', shiftKey: false}}, {SHORTCUTS})", "["),
     ("search", "m.needles('one  \"two words\" THREE one')", ["one", "two words", "three"]),
     ("search", "m.needles('one \"two')", None),
     ("search", "m.ranges('An answer, an end', ['an'])", [[0, 2], [3, 5], [11, 13]]),
@@ -74,7 +170,13 @@ CASES = [
     ("router", "m.route('#/jobs/01ABC/61235')", {"page": "job", "id": "01ABC", "seq": 61235, "query": {}}),
     ("router", "m.route('#/jobs/01ABC/x').seq", None),
     ("router", "m.route('#/spaces/01ABC?status=dead').query", {"status": "dead"}),
-    ("router", "m.route('#/nonsense').page", "home"),
+    ("router", "['', '#', '#/', '#/spaces', '#/?x=1'].map((hash) => m.route(hash).page)", ["home"] * 5),
+    (
+        "router",
+        "['#/nonsense', '#/jobs/%', '#/jobs', '#/spaces/%E0/keys'].map((h) => m.route(h).page)",
+        ["missing"] * 4,
+    ),
+    ("router", "m.route(m.jobAddress('a', 7, {q: 'x & \"y z\"', level: 'error,fatal', at: null})).query", WANTED),
     ("router", "m.route(m.jobAddress('a/b?c', 7)).id", "a/b?c"),
     ("rates", RATES % "r.add(1, 13)", [0, 3, 0, 1]),
     ("rates", RATES % "r.advance(99)", [0, 0, 0, 0]),
