@@ -182,7 +182,7 @@ class Page:
         """The value of an expression as soon as it is true; AssertionError with the page's text after that time."""
         deadline = time.monotonic() + within_s
         asked = f"(value => value instanceof Node || value)({expression})"
-        while not (value := self.js(asked)):
+        while not (value := self._now(asked)):
             if time.monotonic() > deadline:
                 text = self.js("document.body.innerText")
                 raise AssertionError(
@@ -190,6 +190,15 @@ class Page:
                 )
             time.sleep(0.02)
         return value
+
+    def _now(self, expression: str) -> Any:
+        """The value of an expression; None while one page gives way to the next."""
+        try:
+            return self.js(expression)
+        except RuntimeError as error:
+            if "navigated" not in str(error):
+                raise
+            return None
 
     def text(self, selector: str = "body") -> str:
         """What a person sees of an element: "" without one, and of one that is hidden."""
