@@ -326,5 +326,5 @@ def _is_gone(pid: str) -> bool:
     """Whether the process has ended (nobody may have reaped it yet)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except OSError:  # it went before it was opened, or before it was read
         return True
