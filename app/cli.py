@@ -12,13 +12,14 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from app.backend import Backend
 from app.connect import connector
 from app.credentials import Credentials, CredentialsError
 from app.demo import demo
 from app.embedded import EmbeddedError
 from app.error import Refusal
 from app.exposition import listen as listen_for_metrics
-from app.main import Backend, call_back, count_together, sweep, web_from_environment
+from app.main import call_back, count_together, sweep, web_from_environment
 from app.serve import OPTIONS, listen, run, serve
 from app.service_log import FORMS, configure
 from app.settings import BadSetting, Settings, read

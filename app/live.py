@@ -40,9 +40,6 @@ WAVE_S = 0.05
 WAVES = 20
 DRAIN_S = 10.0
 
-DRAIN = "drain"
-"""The name, in the state of the lifespan, of the function that the server calls before it shuts down."""
-
 W = TypeVar("W", bound=Watch)
 
 

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from app.event import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
+from app.framing import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
 from app.inbound import CLOSE, PING, Inbound, Wrong
 from app.patience import Taken, taken
 

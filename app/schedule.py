@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 
-DELAYS_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds from one try to the next; the first is from the job's end. Their count is the count of tries."""
-
-DELAY_MOST_S = 86_400
-"""The longest that a schedule or a Retry-After may make us wait."""
+from app.settings import DELAY_MOST_S
 
 JITTER = 0.2
 GONE = 410

@@ -16,7 +16,6 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.live import DRAIN
 from app.protocol import Protocol
 
 OPTIONS: dict[str, Any] = {
@@ -31,6 +30,9 @@ OPTIONS: dict[str, Any] = {
     "backlog": 4096,
 }
 """uvicorn's settings for us: uvloop and httptools, WebSockets without compression and without its own pings."""
+
+DRAIN = "drain"
+"""The name, in the state of the lifespan, of the function that the server calls before it shuts down."""
 
 WINDOW_S = 25
 """How long a process may take from being told to leave until requests that are still under way are cut."""

@@ -8,14 +8,18 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from app.address import Network, networks
-from app.schedule import DELAY_MOST_S, DELAYS_S
-
 ROOT_KEY_CHARS = 16
 ROOT_KEY_RULE = f"it has at least {ROOT_KEY_CHARS} characters, all of ASCII, and no blanks."
+
+DELAYS_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds from one try of a callback to the next; the first is from the job's end. As many are the tries."""
+
+DELAY_MOST_S = 86_400
+"""The longest that a schedule of callbacks, or a receiver's Retry-After, may make us wait."""
 
 NUMBER_MOST = 2**53
 """Up to here a whole number is the same in Redis's scripts, too."""
@@ -121,11 +125,6 @@ class Settings:
     )
 
     @property
-    def callback_networks(self) -> tuple[Network, ...]:
-        """The networks of `callback_allow`."""
-        return networks(self.callback_allow)
-
-    @property
     def callback_delays_s(self) -> tuple[float, ...]:
         """The seconds of `callback_schedule`."""
         return tuple(float(delay) for delay in self.callback_schedule)
@@ -154,7 +153,7 @@ class Settings:
 
     def _check_callbacks(self) -> None:
         try:
-            _ = self.callback_networks
+            _ = [ip_network(network) for network in self.callback_allow]
         except ValueError as error:
             raise BadSetting(f"JOBWIRE_CALLBACK_ALLOW is a list of networks as 10.0.0.0/8: {error}.") from None
         try:

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from app.advice import advise
+from app.backend import Backend
 from app.credentials import Credentials, furnish, load, save, set_aside
 from app.embedded import EmbeddedServer
-from app.main import Backend, call_back, sweep, web
+from app.main import call_back, sweep, web
 from app.serve import address, listen, serve
 from app.settings import Settings
 

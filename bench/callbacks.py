@@ -17,8 +17,8 @@ import aiohttp
 import msgspec
 import urllib3
 
+from app.backend import Backend
 from app.callbacks import TAKE
-from app.main import Backend
 from app.outbox import Outbox
 from app.scripts import SCRIPTS
 from app.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from app.main import Backend
+from app.backend import Backend
 from app.settings import Settings
 from bench.ceilings import XADD, xadd
 from bench.harness import Figure, Rig, Target, Trial, post

@@ -18,13 +18,14 @@ import msgspec
 import pytest
 
 from app.api.logs import decoded
+from app.backend import Backend
 from app.entries import Batch
 from app.error import Refusal
 from app.job import new_job_ids
 from app.keys import Keys
 from app.lines import Filter, Row
 from app.logs import Appended, Key, Logs
-from app.main import Backend, web
+from app.main import web
 from app.paging import Page, PageQuery
 from app.settings import Settings
 from tests.valkey import Valkey

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from app.backend import Backend
 from app.headroom import parse_info
 from app.link import Word
-from app.main import Backend
 from app.store import Delivered, NewJob, pairs
 from app.sweeper import Sweeper
 from tests.log_room import Room

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from app.backend import Backend
 from app.expiry import LeaseExpiry
-from app.main import Backend
 from app.settings import Settings
 from tests.log_room import ROOT_KEY, Room, with_room
 from tests.sweeping import eventually, home, is_in, make, sweeping, take

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.main import Backend
+from app.backend import Backend
 from tests.log_room import Room, refusal_of, with_room
 from tests.sweeping import (
     events,

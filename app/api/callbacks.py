@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.address import Network
+from app.address import Network, networks
 from app.api.answers import space_answer
 from app.api.http import Answer, Call, answer
 from app.api.requests import Name, check_address, check_headers, decode_or_default
@@ -74,7 +74,7 @@ class CallbackHandlers:
 
     def __init__(self, store: Store, spaces: Spaces, settings: Settings) -> None:
         self._store = store
-        self._allowed = settings.callback_networks
+        self._allowed = networks(settings.callback_allow)
         self._spaces = spaces
 
     async def retry(self, call: Call) -> Answer:

@@ -14,7 +14,7 @@ from app.scripts import Scripts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from app.main import Backend
+    from app.backend import Backend
 
 
 class Probe:

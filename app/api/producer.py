@@ -4,6 +4,7 @@ import hashlib
 
 import msgspec
 
+from app.address import networks
 from app.api.answers import created_answer
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.requests import (
@@ -37,7 +38,7 @@ class Producer:
         self._store = store
         self._revival = revival
         self._deletion = deletion
-        self._allowed = settings.callback_networks
+        self._allowed = networks(settings.callback_allow)
         self._public_url = settings.public_url.rstrip("/")
 
     async def create(self, call: Call) -> Answer:

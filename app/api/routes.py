@@ -24,7 +24,7 @@ from app.auth import ANY, ROOT, Keyring, Rate
 from app.stream import Streams, denying
 
 if TYPE_CHECKING:
-    from app.main import Backend
+    from app.backend import Backend
 
 BASE = "/api/v1"
 

@@ -4,7 +4,8 @@ from email.utils import formatdate
 
 import pytest
 
-from app.schedule import DELAYS_S, delay_ms, retry_after
+from app.schedule import delay_ms, retry_after
+from app.settings import DELAYS_S
 
 MIDDLE = 0.5
 

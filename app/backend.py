@@ -1,0 +1,92 @@
+"""Everything below the routes, in the order in which it is built. Nothing is decided here."""
+
+from functools import partial
+
+from app.agenda import Agenda
+from app.auth import Keyring
+from app.connect import connector
+from app.cursors import Cursors
+from app.deletion import Deletion
+from app.ends import EndsReader
+from app.epoch import Epoch
+from app.expiry import LeaseExpiry
+from app.headroom import Headroom
+from app.history import History
+from app.keys import Keys
+from app.lag import LoopLag
+from app.link import Link
+from app.live import Live
+from app.logs import Logs
+from app.overview import Overview
+from app.redis_clock import RedisClock
+from app.relay import Relay
+from app.revival import Revival
+from app.scripts import greeting
+from app.settings import Settings
+from app.spaces import Spaces
+from app.store import Store
+from app.sweeper import Sweeper
+from app.waiting import WaitingRooms
+from app.watch import Surroundings
+
+
+class Backend:
+    """Everything below the routes, in the order in which it is built. One for each process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connector = connector(settings.redis_url, settings.redis_timeout_s)
+        self.keys = Keys(settings.prefix)
+        self.epoch = Epoch(self.keys)
+        timeout_s, greet, sharded = settings.redis_timeout_s, self.epoch.greet, settings.sharded_pubsub
+        link = partial(Link, self.connector, timeout_s=timeout_s, greet=greet, sharded=sharded)
+        self.control = link(name="control", greeting=greeting(sharded=sharded))
+        self.bulk = link(name="bulk")
+        self.clock = RedisClock(self.control)
+        self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, greet=greet)
+        headroom = Headroom(self.control)
+        self.store = Store(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
+        self.logs = Logs(self.control, self.bulk, self.keys, settings, headroom=headroom)
+        self.cursors = Cursors(self.control, self.keys, self.epoch)
+        self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
+        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
+        self.keyring = Keyring(self.control, self.keys, self.clock, settings)
+        history = History(self.bulk, self.keys, self.store, self.logs)
+        around = Surroundings(self.relay, history, self.keys, self.epoch, self.clock)
+        self.live = Live(around, self.keyring, settings.viewer_timeout_s)
+        self.revival = Revival(self.control, self.keys)
+        self.rooms = WaitingRooms(self.relay, self.control, self.keys)
+        self.ends = EndsReader(self.bulk, self.keys, self.clock)
+        self.overview = Overview(self.bulk, self.keys, self.clock, self.ends)
+        self.lag = LoopLag()
+
+    async def start(self) -> None:
+        """Connect. A Redis that is away is waited for by calls, not by the start."""
+        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.live, self.lag):
+            part.start()
+
+    async def drain(self) -> None:
+        """Send everybody away who waits or watches, and return when they have gone, or were given time enough."""
+        self.rooms.release()
+        await self.live.drain()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.live.close()
+        await self.logs.close()
+        for part in (self.lag, self.overview, self.rooms, self.relay, self.clock, self.bulk, self.control):
+            await part.close()
+
+    def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:
+        """A sweeper on this process's links, and what wakes it; the caller starts and closes the latter."""
+        expiry = LeaseExpiry(self.connector, self.control, self.keys, timeout_s=self.settings.redis_timeout_s)
+        sweeper = Sweeper(
+            self.control,
+            self.keys,
+            Agenda(self.control, self.keys, self.clock, self.settings),
+            store=self.store,
+            spaces=self.spaces,
+            deletion=self.deletion,
+            expiry=expiry,
+        )
+        return sweeper, expiry
