@@ -23,6 +23,7 @@ TYPES = {
     ".css": b"text/css; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
+    ".ts": b"text/plain; charset=utf-8",
 }
 """The suffixes that are served, and as what; a file with another one is not."""
 

@@ -1,6 +1,7 @@
 """Which path leads where. The paths that are called most come first: Starlette tries one route after the other."""
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -33,6 +34,7 @@ class Handlers:
     """The handlers of a process, by audience, and the gate before them."""
 
     def __init__(self, backend: "Backend", keyring: Keyring, rate: Rate) -> None:
+        self.public_url = backend.settings.public_url.rstrip("/")
         self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
         self.producer = Producer(backend.store, backend.revival, backend.deletion, backend.settings)
         self.worker = Worker(backend.store, backend.rooms)
@@ -110,11 +112,12 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
     app.router.routes.append(Route("/metrics", handlers.metrics))
-    app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), BASE))))
-    app.router.routes.append(Route("/asyncapi.json", Document(streams(BASE))))
+    app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), handlers.public_url + BASE))))
+    app.router.routes.append(Route("/asyncapi.json", Document(streams(urlsplit(handlers.public_url).path + BASE))))
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
-    app.router.routes.append(Route("/jobwire.js", files.page("jobwire.js")))
+    for name in ("jobwire.js", "jobwire.d.ts"):
+        app.router.routes.append(Route(f"/{name}", files.page(name)))
     app.router.routes.append(Route("/docs", files.page("docs.html")))
     app.router.routes.append(Route("/static/{name}", files))
 

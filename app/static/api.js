@@ -6,7 +6,8 @@
 import { parse } from "./json_text.js";
 import { learnClock } from "./time.js";
 
-const BASE = "/api/v1";
+/** Beside the folder of this file, wherever a proxy has put it. */
+const BASE = new URL("../api/v1", import.meta.url).href;
 
 /** A refusal. `status` is 0 when no answer came. */
 export class ApiError extends Error {
@@ -54,7 +55,6 @@ export class Api {
       signal,
       headers: { "x-api-key": this.key, ...(body && { "content-type": "application/json" }), ...headers },
       cache: "no-store",
-      credentials: "omit",
     });
     learnClock(answer.headers.get("date"));
     if (answer.ok) return answer;

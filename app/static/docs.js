@@ -4,6 +4,7 @@
 
 import { fill, h } from "./dom.js";
 
+const DOCUMENT = new URL("openapi.json", location.href);
 const METHODS = ["get", "post", "patch", "delete"];
 const DEEP = 3;
 
@@ -13,7 +14,7 @@ const nav = document.querySelector("nav");
 start().catch((error) => fill(main, h("p", {}, `The document cannot be drawn: ${error.message}`)));
 
 async function start() {
-  const response = await fetch("/openapi.json");
+  const response = await fetch(DOCUMENT);
   const api = await response.json();
   const calls = callsOf(api);
   fill(nav, h("h1", {}, api.info.title), api.tags.map((tag) => group(tag, calls)));
@@ -36,8 +37,13 @@ function heading(api) {
   return [
     h("h1", {}, `${api.info.title} ${api.info.version}`),
     h("p", {}, api.info.description),
-    h("p", {}, "Base path ", h("code", {}, api.servers[0].url), ". For machines: ", link("/openapi.json"), ", the streams as ", link("/asyncapi.json"), "."),
+    h("p", {}, "Base path ", h("code", {}, base(api).pathname), ". For machines: ", link("openapi.json"), ", the streams as ", link("asyncapi.json"), "."),
   ];
+}
+
+/** Where the calls are: the document says it as seen from itself. https://spec.openapis.org/oas/v3.1.1#relative-references-in-api-urls */
+function base(api) {
+  return new URL(api.servers[0].url, DOCUMENT);
 }
 
 function link(path) {
@@ -80,7 +86,7 @@ function body(call, api) {
 }
 
 function curl(call, example, api) {
-  const head = `curl ${location.origin}${api.servers[0].url}${call.path} -H "x-api-key: $JOBWIRE_KEY"`;
+  const head = `curl ${base(api)}${call.path} -H "x-api-key: $JOBWIRE_KEY"`;
   return `${head} -X ${call.method.toUpperCase()} -d '${JSON.stringify(example, null, 1).replaceAll("'", "'\\''")}'`;
 }
 

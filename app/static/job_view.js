@@ -53,7 +53,8 @@ export class JobView {
       onLines: (rows) => this.log.lines(rows),
       onHead: (seq) => this.log.head(seq),
       onRolledBack: () => this.#rolledBack(),
-      onState: (live) => this.shell.live(live),
+      onState: (live, detail) => this.#live(live, detail),
+      onStale: (detail) => this.#stale(detail),
     };
     followJob(this.session, this.id, listeners, signal);
     const timer = setInterval(() => this.job && this.#tick(), 1000);
@@ -103,6 +104,19 @@ export class JobView {
       ),
       this.log.element,
     );
+  }
+
+  #live(live, detail) {
+    this.shell.live(live, detail);
+    this.log.setLive(live);
+  }
+
+  /** No news come: read what there is. */
+  #stale(detail) {
+    this.shell.stale(detail);
+    this.#loadSoon();
+    this.#loadProgress();
+    this.log.poll();
   }
 
   /** The service lost what it had told: show what it has now. */

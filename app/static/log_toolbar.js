@@ -28,9 +28,10 @@ export class LogToolbar {
 
   /** Show what the view does. */
   show() {
-    const { following, newest, below, window, source } = this.view;
+    const { following, newest, below, window, source, live } = this.view;
     this.follow.ariaPressed = String(following);
-    setText(this.follow, following ? "Following" : "Paused");
+    this.follow.dataset.live = live;
+    setText(this.follow, !following ? "Paused" : live === false ? "Following, not live" : "Following");
     this.follow.title = following ? "Pause (f)" : "Go on at the end (f)";
     show(this.jump, !following);
     setText(this.jump, below && !source.filtered ? `${count(below)} newer` : "To the end");

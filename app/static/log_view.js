@@ -42,6 +42,7 @@ export class LogView {
     this.queue = [];
     this.flushed_ms = 0;
     this.following = true;
+    this.live = null;
     this.element = h(
       "section",
       { class: "log", "aria-label": "Log" },
@@ -86,6 +87,17 @@ export class LogView {
     this.window.hasNewer ||= !this.following;
     this.#statusSoon();
     this.#more();
+  }
+
+  /** Whether lines come by themselves. */
+  setLive(live) {
+    this.live = live;
+    this.#statusSoon();
+  }
+
+  /** None come by themselves: read those that there are. */
+  poll() {
+    if (this.following && !this.loading && !document.hidden) this.#loadNewer();
   }
 
   /** The log is not what it was: begin anew. */

@@ -5,6 +5,8 @@ import { button, fill, h, setText, show } from "./dom.js";
 import { keysAddress, spaceAddress } from "./router.js";
 import { nextTheme, useTheme } from "./theme.js";
 
+const INSTEAD = "No WebSocket comes through, perhaps because a proxy passes no upgrades. An event stream is read instead: nothing is missing.";
+
 /** The frame of a signed-in page. */
 export class Shell {
   constructor(session, { signOut, showKeys }) {
@@ -14,6 +16,7 @@ export class Shell {
     this.state = h("span", { class: "state", role: "status" });
     this.trouble = h("p", { class: "trouble", role: "alert", hidden: true });
     this.theme = button(useTheme(), () => setText(this.theme, nextTheme()), { class: "quiet theme" });
+    this.still = h("p", { class: "still", role: "status", hidden: true });
     const bar = h(
       "header",
       { class: "topbar" },
@@ -24,14 +27,14 @@ export class Shell {
       button("Shortcuts", showKeys, { class: "quiet keyboard", title: "What the keys do (?)" }),
       button("Sign out", signOut, { class: "quiet" }),
     );
-    this.element = h("div", { class: "shell" }, bar, this.trouble);
+    this.element = h("div", { class: "shell" }, bar, this.trouble, this.still);
   }
 
   /** Show a page's element. */
   page(element) {
     this.problem(null);
     this.live(null);
-    fill(this.element, this.element.children[0], this.trouble, element);
+    fill(this.element, this.element.children[0], this.trouble, this.still, element);
   }
 
   /** Say where one is: in a space, at something. */
@@ -45,10 +48,21 @@ export class Shell {
     return fill(this.crumbs, h("a", { href: spaceAddress(space) }, visible(name)), at && h("span", {}, visible(at)), !at && keys);
   }
 
-  /** Say whether news arrive; null when none are waited for. */
-  live(live) {
-    setText(this.state, live === null ? "" : live ? "live" : "reconnecting");
+  /** Say whether news arrive, and how or why not; null when none are waited for, or none will come. */
+  live(live, { transport, error, reason } = {}) {
+    const instead = transport === "event stream";
+    setText(this.state, live === null ? "" : live ? (instead ? "live, by event stream" : "live") : "reconnecting");
+    this.state.title = live && instead ? INSTEAD : live === false ? (error ?? "") : "";
     this.state.dataset.live = live === null ? "" : live;
+    const last = error ?? reason ?? "";
+    show(this.still, live === null && last !== "");
+    setText(this.still, last && `Not live: ${last}`);
+  }
+
+  /** Say that none have come for a while, and what the page does meanwhile. */
+  stale({ error = "No connection has come about yet." }) {
+    show(this.still, true);
+    setText(this.still, `Not live: ${error} Read again every few seconds.`);
   }
 
   /** Say what is wrong; null when nothing is. */

@@ -75,7 +75,8 @@ export class SpaceView {
       onCounts: (counts) => this.#countSoon(counts),
       onEvent: (event) => this.#event(event),
       onMissed: () => this.#touch(),
-      onState: (live) => this.shell.live(live),
+      onState: (live, detail) => this.shell.live(live, detail),
+      onStale: (detail) => this.#stale(detail),
     };
     followSpace(this.session, this.id, listeners, this.signal);
   }
@@ -99,6 +100,18 @@ export class SpaceView {
     else this.#touch();
     if (type === "created") this.sparkline.created.add(1, now_s);
     if (type === "completed" || type === "dead" || type === "killed") this.sparkline.ended.add(1, now_s);
+  }
+
+  /** No news come: read what there is. */
+  async #stale(detail) {
+    this.shell.stale(detail);
+    this.#touch();
+    const totals = await Promise.all(STATUSES.map((status) => this.#total(status))).catch(() => null);
+    if (totals) this.#countSoon(Object.fromEntries(STATUSES.map((status, i) => [status, totals[i]])));
+  }
+
+  async #total(status) {
+    return (await this.session.api.page(`/spaces/${this.id}/jobs`, { status, limit: 1 }, this.signal)).total;
   }
 
   #tick() {
