@@ -1,4 +1,4 @@
-"""/jobwire.js under node, as a program uses it: by an event stream without a WebSocket, and by one where there is one."""
+"""/jobwire.js under node, as a program uses it: by an event stream, and by a WebSocket where there is one."""
 
 import contextlib
 import http.server
