@@ -49,12 +49,12 @@ export class Shell {
   }
 
   /** Say whether news arrive, and how or why not; null when none are waited for, or none will come. */
-  live(live, { transport, error, reason } = {}) {
+  live(live, { transport, error, reason, status } = {}) {
     const instead = transport === "event stream";
     setText(this.state, live === null ? "" : live ? (instead ? "live, by event stream" : "live") : "reconnecting");
     this.state.title = live && instead ? INSTEAD : live === false ? (error ?? "") : "";
     this.state.dataset.live = live === null ? "" : live;
-    const last = error ?? reason ?? "";
+    const last = (typeof status === "string" ? "" : (error ?? reason)) || "";
     show(this.still, live === null && last !== "");
     setText(this.still, last && `Not live: ${last}`);
   }
