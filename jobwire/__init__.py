@@ -19,7 +19,22 @@ from .errors import (
 )
 from .handler import LogHandler
 from .jobs import Jobs
-from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival, Space, Token
+from .record import (
+    Appended,
+    Delivery,
+    Ends,
+    Failure,
+    Job,
+    LogLine,
+    LogPage,
+    NameStats,
+    Progress,
+    Renewal,
+    Revival,
+    Space,
+    SpaceStats,
+    Token,
+)
 from .shipper import LogShipper, ShipperStopped
 from .version import __version__
 from .watching import StreamFrame, follow, follow_async
@@ -29,6 +44,7 @@ __all__ = [
     "Admin",
     "Appended",
     "Delivery",
+    "Ends",
     "Entry",
     "Failure",
     "InvalidState",
@@ -40,6 +56,7 @@ __all__ = [
     "LogLine",
     "LogPage",
     "LogShipper",
+    "NameStats",
     "NotConfigured",
     "NotDone",
     "NotFound",
@@ -51,6 +68,7 @@ __all__ = [
     "Revival",
     "ShipperStopped",
     "Space",
+    "SpaceStats",
     "StreamFrame",
     "Token",
     "__version__",

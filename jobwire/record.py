@@ -197,3 +197,30 @@ class Token(_Record):
     expires_at: str | None = None
     last_used_at: str | None = None
     key: str | None = None
+
+
+class Ends(_Record):
+    """How many jobs ended how, and the time (ms) that half and 95 of 100 of the completed stayed within."""
+
+    completed: int = 0
+    dead: int = 0
+    killed: int = 0
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+
+
+class NameStats(_Record):
+    """How the jobs of one name fare; `name` is None for those that the server counted without their names."""
+
+    name: str | None
+    last_hour: Ends
+    last_day: Ends
+    pending: int = 0
+    oldest_pending_at: str | None = None
+
+
+class SpaceStats(_Record):
+    """How the jobs of a space fare, the busiest name first."""
+
+    names: list[NameStats]
+    oldest_pending_at: str | None = None

@@ -151,6 +151,19 @@ def age(moment: str | None) -> str:
     return f"{seconds}s"
 
 
+def duration(ms: int | None) -> str:
+    """How long, in its largest units: 820ms, 4.2s, 3m20s, 2h05m, 3d04h; `-` for None."""
+    if ms is None:
+        return "-"
+    if ms < 10_000:
+        return f"{ms}ms" if ms < 1000 else f"{ms / 1000:.1f}s"
+    seconds = ms // 1000
+    for unit, length, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}{seconds % length // part:02}{smaller}"
+    return f"{seconds}s"
+
+
 def echo_facts(pairs: Sequence[tuple[str, str]]) -> None:
     """A thing, one fact a line; the values are made harmless here."""
     paint = Paint.for_stdout()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 
 import pytest
 
 from jobwire import AccessDenied, Admin, Jobs, NotFound, exits
+from jobwire.screen import duration
 
 from .conftest import Up
+
+NO_SPACE = "01JNA8Z0000000000000000000"
 
 
 def jobwire(up: Up, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +53,67 @@ def test_a_space_is_not_deleted_without_a_yes(up: Up) -> None:
     space = new_space(up)
     assert jobwire(up, "spaces", "delete", space).returncode == 1
     assert Admin.from_env(up.environ).space(space).id == space
+
+
+def test_a_space_gets_another_name(up: Up) -> None:
+    space = new_space(up)
+    assert printed(up, "spaces", "rename", space, "nightly\x1b[2J") == f"{space} is now nightly\\x1b[2J\n"
+    assert Admin.from_env(up.environ).space(space).name == "nightly\x1b[2J"
+    refused = jobwire(up, "spaces", "rename", space, "")
+    assert (refused.returncode, refused.stdout) == (exits.REFUSED, "")
+    assert "name" in refused.stderr
+    assert jobwire(up, "spaces", "rename", NO_SPACE, "x").returncode == exits.NO_SUCH_JOB
+
+
+def test_how_jobs_ended_is_two_lines_a_name_that_fit_the_terminal(up: Up) -> None:
+    space = new_space(up)
+    jobs = Jobs(up.environ["JOBWIRE_URL"], up.environ["JOBWIRE_KEY"], space)
+    for _ in range(2):
+        made = jobs.create("resize", claim=True)
+        jobs.ack(made.id, made.lease_token)
+        jobs.complete(made.id, lease_token=made.lease_token)
+    jobs.create("a name that is rather long for a terminal " * 3)
+    head, hour, day, waits, _ = (
+        line.split() for line in printed(up, "spaces", "stats", JOBWIRE_SPACE=space).splitlines()
+    )
+    assert head == ["OVER", "COMPLETED", "DEAD", "KILLED", "P50", "P95", "PENDING", "OLDEST", "NAME"]
+    assert (hour[:4], hour[6:]) == (["1h", "2", "0", "0"], ["0", "-", "resize"])
+    assert (day[:4], day[6:]) == (["24h", "2", "0", "0"], ["0", "-", "resize"])
+    assert hour[4].endswith("s")
+    assert waits[:7] == ["1h", "0", "0", "0", "-", "-", "1"]
+    reader = printed(up, "tokens", "create", "x", "--scope", "jobs:read", "-q", "--space", space).strip()
+    lines = on_a_terminal(up, "spaces", "stats", space, JOBWIRE_KEY=reader)
+    assert len(lines) == 5
+    assert max(map(len, lines)) == 80
+    (name, _) = json.loads(printed(up, "spaces", "stats", space, "--json"))["names"]
+    assert (name["name"], name["lastDay"]["completed"]) == ("resize", 2)
+
+
+def on_a_terminal(up: Up, *arguments: str, **environ: str) -> list[str]:
+    """What a command prints on a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    env = up.environ | environ | {"COLUMNS": "80", "NO_COLOR": "1"}
+    subprocess.run([sys.executable, "-m", "jobwire", *arguments], env=env, stdout=theirs, timeout=60, check=True)
+    shown = os.read(ours, 10_000).decode().replace("\r", "").splitlines()
+    os.close(ours)
+    os.close(theirs)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (None, "-"),
+        (0, "0ms"),
+        (4210, "4.2s"),
+        (59_999, "59s"),
+        (200_000, "3m20s"),
+        (7_500_000, "2h05m"),
+        (273_600_000, "3d04h"),
+    ],
+)
+def test_a_duration_is_short(ms: int | None, text: str) -> None:
+    assert duration(ms) == text
 
 
 def test_a_created_key_stands_alone_on_stdout_and_works_until_it_is_revoked(up: Up) -> None:
