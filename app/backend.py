@@ -53,7 +53,7 @@ class Backend:
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
         history = History(self.bulk, self.keys, self.store, self.logs)
         around = Surroundings(self.relay, history, self.keys, self.epoch, self.clock)
-        self.live = Live(around, self.keyring, settings.viewer_timeout_s)
+        self.live = Live(around, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)

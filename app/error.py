@@ -74,12 +74,11 @@ def space_full(most_bytes: int) -> Refusal:
     return Refusal("space_full", text, headers={"retry-after": "10"}, limit={"spaceBytes": most_bytes})
 
 
-def outcome_unknown() -> Refusal:
-    """The link broke after the command was sent."""
+def outcome_unknown(why: str = "Redis did not answer in time: the call may or may not have been done.") -> Refusal:
+    """The link broke after the command was sent, or what it answered cannot be told."""
     return Refusal(
         "outcome_unknown",
-        "Redis did not answer in time: the call may or may not have been done. "
-        "Repeating it with its Idempotency-Key or lease token is safe.",
+        f"{why} Repeating it with its Idempotency-Key or lease token is safe.",
         headers={"retry-after": "1"},
     )
 

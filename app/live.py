@@ -40,13 +40,16 @@ WAVE_S = 0.05
 WAVES = 20
 DRAIN_S = 10.0
 
+ANONYMOUS_RETRY_S = "5"
+"""When a viewer may come back for whom there was no room."""
+
 W = TypeVar("W", bound=Watch)
 
 
 class Live:
     """The viewers of this process. The watcher of their outlets."""
 
-    def __init__(self, around: Surroundings, keyring: Keyring, viewer_timeout_s: float) -> None:
+    def __init__(self, around: Surroundings, keyring: Keyring, viewer_timeout_s: float, anonymous_most: int) -> None:
         self._around = around
         self._keyring = keyring
         self._watches: dict[tuple[str, str], Watch] = {}
@@ -56,6 +59,8 @@ class Live:
         self._keys: dict[Identity, set[Outlet]] = {}
         self._patience: Patience[Outlet] = Patience(viewer_timeout_s)
         self._ending: dict[Outlet, float] = {}
+        self._anonymous = 0
+        self._anonymous_most = anonymous_most
         self._clock: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
@@ -129,6 +134,16 @@ class Live:
 
     # Connections
 
+    def require_room_for_anonymous(self) -> None:
+        """Refusal `unavailable` when as many viewers without a key are here as this process takes."""
+        if self._anonymous >= self._anonymous_most:
+            raise Refusal(
+                "unavailable",
+                f"{self._anonymous_most} viewers without a key are here, and no more are taken.",
+                headers={"retry-after": ANONYMOUS_RETRY_S},
+                limit={"anonymousViewers": self._anonymous_most},
+            )
+
     def admit(self, viewer: Viewer, outlet: Outlet, watch: Watch, identity: Identity | None) -> None:
         """A connection is there; its first frame has been written."""
         outlet.watcher = self
@@ -138,6 +153,7 @@ class Live:
         self._pings[slot].add(outlet)
         if identity is not None and not identity.is_root:
             self._keys.setdefault(identity, set()).add(outlet)
+        self._anonymous += identity is None
         metrics.STREAMS.add(1, watch.kind)
         watch.join(viewer)
 
@@ -160,6 +176,7 @@ class Live:
 
     def lost(self, outlet: Outlet) -> None:
         viewer, watch, identity = outlet.viewer
+        self._anonymous -= identity is None
         metrics.STREAMS.add(-1, watch.kind)
         watch.topic.leave(viewer)
         self._pings[self._ping_of.pop(outlet)].discard(outlet)

@@ -22,6 +22,7 @@ from app.damage import Damage, Unreadable
 from app.entries import Batch
 from app.error import job_not_found
 from app.headroom import Headroom
+from app.inflight import Hold, free
 from app.job import ENDED, KIB, is_ulid
 from app.keys import Keys
 from app.lines import Filter, Row, Run, Stored, arrays, ndjson
@@ -169,17 +170,18 @@ class Logs:
 
     # Reading
 
-    async def page(self, space: str, job: str, query: PageQuery) -> Page:
+    async def page(self, space: str, job: str, query: PageQuery, hold: Hold = free) -> Page:
         """The lines that a query asks for. Bounded in work: the cursor tells how far it came.
 
-        Refusals: job_not_found; internal when what is stored is damaged.
+        `hold` is told, as they become more, how many bytes of lines have been found, and may refuse them. Refusals
+        besides: job_not_found; internal when what is stored is damaged.
         """
         if not is_ulid(job):
             raise job_not_found()
         with self.damage.of(job):
-            return await self._page(space, job, query)
+            return await self._page(space, job, query, hold)
 
-    async def _page(self, space: str, job: str, query: PageQuery) -> Page:
+    async def _page(self, space: str, job: str, query: PageQuery, hold: Hold) -> Page:
         scan = Scan(job, query)
         reading = await self._read_for(job, scan, scan.position)
         if not reading.newest:
@@ -187,6 +189,7 @@ class Logs:
         while True:
             ahead = await self._read_ahead(job, scan, reading)
             await in_turns(scan.take(reading))
+            hold(scan.answered_bytes)
             if scan.full:
                 break
             reading = await (ahead or self._read_for(job, scan, scan.position))

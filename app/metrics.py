@@ -137,6 +137,11 @@ REFUSALS = Counter("refusals", "Requests refused, by the code of the error.", "c
 LIMITS = Counter("limits_hit", "Limits that something was too large or too fast for.", "limit")
 BUGS = Counter("bugs", "Requests that ended in an error of our own.")
 PARKED = Gauge("parked_polls", "Long polls that wait for a job.")
+INFLIGHT = Gauge("inflight_bytes", "Bytes held of bodies that come or are worked on, and of answers not yet taken.")
+STALLED = Counter(
+    "stalled_connections", "Connections ended because nothing moved for too long: head, body or answer.", "what"
+)
+ACCEPT_PAUSES = Counter("accept_pauses", "Times that new connections had to wait because files were short.")
 SCRIPT = Histogram(
     "script_seconds", "Calls of Lua scripts, the way to Redis and back included.", "script", bounds_s=SHORT_S
 )

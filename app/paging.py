@@ -74,7 +74,9 @@ class Scan:
         self._examined: list[int] = []
         self._lines = 0
         self._bytes = 0
-        self._answered_bytes = 0
+        self.answered_bytes = 0
+        """Of the lines that were found, as JSON."""
+
         self._kept = (0, 0)
 
     @property
@@ -137,8 +139,8 @@ class Scan:
     def _fitting(self, rows: list[Row]) -> int:
         """How many of these lines, in the order of travel, the page has room for: 8 MiB of them, but one."""
         for count, row in enumerate(rows):
-            self._answered_bytes += len(array([row]))
-            if self._answered_bytes > PAGE_BYTES and (count or self.rows):
+            self.answered_bytes += len(array([row]))
+            if self.answered_bytes > PAGE_BYTES and (count or self.rows):
                 return count
         return len(rows)
 

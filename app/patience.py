@@ -41,7 +41,9 @@ def taken(transport: Transport) -> Taken:
 class Taker(Protocol):
     """A connection, as seen from here."""
 
-    full: bool
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more."""
 
     @property
     def taken(self) -> Taken:

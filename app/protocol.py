@@ -1,14 +1,16 @@
 """HTTP/1.1 on a connection, as uvicorn speaks it, with differences that clients and the operator notice.
 
 What is no HTTP is refused in JSON, as everything else is. The head of a request (its URL and headers, chunk headers and
-trailers too) is bounded: uvicorn's httptools protocol holds whatever is sent. And so is the time in which a head comes:
-uvicorn's only time-out begins when a request has been answered, and ends with the first byte of the next.
+trailers too) is bounded: uvicorn's httptools protocol holds whatever is sent. And so is the time in which a head comes,
+and in which nothing of a body does: uvicorn's only time-out begins when a request has been answered, and ends with the
+first byte of the next.
 
 Always: one request is one request. An upgrade that is offered is taken only from the GET of a WebSocket; every other
 offer is passed over, and the body behind it is read as a body. What a trailer has is no header. What cannot be read as
 one request ends the connection. Who speaks HTTP/1.0 is sent no chunks.
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -17,10 +19,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app import metrics
 from app.error import Refusal, invalid, too_large
+from app.patience import Taken, taken
 
 HEAD_BYTES = 65_536
 UNREADABLE = "Invalid HTTP request received."
 CHUNKED = b"chunked"
+
+HEAD_S = 10.0
+BODY_S = 30.0
+"""How long the other side may take for a head, and how long nothing of a body may come, up to two looks more."""
 
 
 class CarefulCycle(RequestResponseCycle):
@@ -51,23 +58,70 @@ class Protocol(HttpToolsProtocol):
     _held_bytes = 0
     """Bytes received since something was handed on: a whole head, or a piece of a body."""
 
-    _seen: Any = ()
-    """The request, by its scope, that was under way at the last look; None when there had been none at all."""
+    _received_bytes = 0
+    """Bytes received in all."""
 
-    def look(self) -> None:
-        """Hang up if the other side was the one to go on with the same request at the look before, and is again.
+    _accepted_s = 0.0
+    _awaited: Any = ()
+    _awaited_s = 0.0
+    """What the other side had to go on with at the last look, and since when it has been the same."""
 
-        To go on with a head, or with a body that is no longer wanted: while a request is being answered, whoever
-        answers it knows how long to wait for its body. For a clock to call; requests themselves pay nothing for it.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._accepted_s = self.loop.time()
+
+    @property
+    def idle_since_s(self) -> float | None:
+        """Since when it has been for the other side to begin a request; None when one has begun."""
+        if not self._received_bytes:
+            return self._accepted_s
+        timer = self.timeout_keep_alive_task
+        return None if timer is None else timer.when() - self.timeout_keep_alive
+
+    @property
+    def full(self) -> bool:
+        """Whether more of an answer waits than its buffer takes."""
+        return self.flow.write_paused
+
+    @property
+    def taken(self) -> Taken:
+        """What the other side has taken of all that was written."""
+        return taken(self.transport)
+
+    def look(self, now_s: float) -> str:
+        """Hang up if the other side has had to go on with the same thing for too long; then say with what, else "".
+
+        With a head, with a body of which nothing comes, or with one that is no longer wanted. For a clock to call:
+        requests pay a single addition for it.
+        """
+        awaited, what, most_s = self._now_awaited()
+        if awaited is not self._awaited:
+            self._awaited, self._awaited_s = awaited, now_s
+        elif what and now_s - self._awaited_s > most_s and not self.transport.is_closing():
+            self.transport.close()
+            return what
+        return ""
+
+    def _now_awaited(self) -> tuple[Any, str, float]:
+        """What is to come from the other side, what to call it, and how long that may take.
+
+        The first is another object as soon as it goes on: with a head when it is whole, with a body at each byte.
         """
         cycle = self.cycle
-        is_stuck = cycle is None or (cycle.response_complete and (cycle.more_body or cycle.scope is not self.scope))
-        if is_stuck and self._seen is self.scope:
-            self.transport.close()
-        self._seen = self.scope
+        if cycle is None or cycle.response_complete:
+            if cycle is not None and cycle.scope is self.scope:
+                if cycle.more_body:
+                    return self.scope, "body", BODY_S
+                if self.timeout_keep_alive_task is not None:
+                    return (), "", 0.0
+            return self.scope, "head", HEAD_S
+        if cycle.more_body and not self.flow.read_paused and not cycle.waiting_for_100_continue:
+            return self._received_bytes, "body", BODY_S
+        return (), "", 0.0
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        self._received_bytes += len(data)
         self._held_bytes += len(data)
         try:
             self.parser.feed_data(data)

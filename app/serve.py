@@ -16,7 +16,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.protocol import Protocol
+from app.door import Door
+from app.stalls import Stalls
 
 OPTIONS: dict[str, Any] = {
     "http": "app.handover:HttpProtocol",
@@ -40,8 +41,8 @@ WINDOW_S = 25
 CLOSE_S = 2
 """How long the application may take to close its links when it has to end at once."""
 
-LOOK_TICKS = 300
-"""uvicorn's ticks (0.1 s) between two looks at all connections: who sends no whole head is ended after one to two."""
+LOOK_TICKS = 20
+"""uvicorn's ticks (0.1 s) between two looks at all connections."""
 
 POLL_S = 0.05
 BREATH_S = 0.1
@@ -82,6 +83,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
+        self._doors: list[Door] = []
+        self._stalls = Stalls()
 
     def leave(self) -> None:
         """Begin the way down; doing it again does nothing."""
@@ -103,8 +106,11 @@ class Server(uvicorn.Server):
             draining = asyncio.ensure_future(drain())
             while not draining.done() and not self.force_exit:
                 await asyncio.wait([draining], timeout=POLL_S)
-        for server in self.servers:
-            server.close()
+                await self._look_at_doors()
+        for door in self._doors:
+            door.close()
+        for sock in sockets or ():
+            sock.close()
         await asyncio.sleep(BREATH_S)
         self.config.timeout_graceful_shutdown = max(1, int(ends_s - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
@@ -118,15 +124,29 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % LOOK_TICKS == 0:
-            for connection in tuple(self.server_state.connections):
-                if isinstance(connection, Protocol):
-                    connection.look()
+            self._stalls.look(tuple(self.server_state.connections), asyncio.get_running_loop().time())
+        await self._look_at_doors()
         return await super().on_tick(counter)
 
+    async def _look_at_doors(self) -> None:
+        for door in self._doors:
+            await door.look(self.server_state.connections, asyncio.get_running_loop().time())
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Begin to accept, by doors of ours: uvicorn's own way cannot pause."""
+        await super().startup([])
+        for sock in sockets or ():
+            self._doors.append(Door(sock, self._protocol, self.config.backlog))
+            await self._doors[-1].open()
         gc.freeze()  # else every full collection walks through all modules, for some ten milliseconds
         self.accepting.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What uvicorn puts on a new connection."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # of its own protocols, as there
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
 
 def obey_signals(server: Server) -> None:

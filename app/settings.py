@@ -110,6 +110,21 @@ class Settings:
     anonymous_progress: bool = knob(
         "JOBWIRE_ANONYMOUS_PROGRESS", True, "0 forbids watching a job's progress without a key."
     )
+    anonymous_viewers: int = knob(
+        "JOBWIRE_ANONYMOUS_VIEWERS", 10_000, "Viewers without a key at once, for each process; more are 503.", least=0
+    )
+    inflight_bytes: int = knob(
+        "JOBWIRE_INFLIGHT_BYTES",
+        201_326_592,
+        "Bytes that a process holds of bodies and answers in flight, of all keys together.",
+        least=83_886_080,
+    )
+    key_inflight_bytes: int = knob(
+        "JOBWIRE_KEY_INFLIGHT_BYTES",
+        100_663_296,
+        "The same for each key; no key holds more than it leaves free for all others, either.",
+        least=41_943_040,
+    )
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
         "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576

@@ -145,6 +145,7 @@ class Streams:
     async def _admit_to_job(self, call: StreamCall) -> bool:
         """Whether the caller sees everything. Refusals as of the gate."""
         if not call.key and self._settings.anonymous_progress:
+            self._live.require_room_for_anonymous()
             call.space = await self._gate.space_of(call.job) or ""
             return False
         await self._gate.admit(call, Action("jobs:read:progress", nothing))
@@ -155,6 +156,8 @@ class Streams:
     ) -> Answer | None:
         """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
+        if not call.key:
+            self._live.require_room_for_anonymous()
         outlet = await take_in_step(take, watch)
         if outlet is None:
             return None

@@ -20,6 +20,7 @@ from bench.callbacks import callbacks, receivers
 from bench.harness import JSON, Figure, Rig, Target, post
 from bench.load import Load, repeat
 from bench.service import BASE
+from bench.stalls import stalls
 from bench.time import end_all, sweeper, until
 
 TITLE = "Abuse: one web process, JOBWIRE_RATE as by default, AOF everysec"
@@ -59,7 +60,7 @@ def run(rig: Rig) -> list[Figure]:
     figures.append(lease_of_another(rig, LEASES // some))
     figures.append(callback_of_another(rig, CALLBACKS // some))
     rig.service.tidy()
-    figures += memory(rig, STALLED // some)
+    figures += stalls(rig, STALLED // some)
     return figures
 
 
@@ -285,24 +286,3 @@ def callback_of_another(rig: Rig, count: int) -> Figure:
         late_s = time.perf_counter() - begun
     name = f"another space's callback beside {count:,} that hang"
     return Figure(name, late_s, "s late", None, Target(5, at_least=False))
-
-
-def memory(rig: Rig, count: int) -> list[Figure]:
-    """What the process holds while bodies stall and answers are not read."""
-    job = logged(rig)
-    upload = rig.request(f"/spaces/{rig.service.space}/jobs", b" " * (8 * MIB - 1000))[:-1]
-    download = get(rig, f"/jobs/{job}/logs?after=0", NDJSON)
-    rig.service.forget_peak()
-    with contextlib.ExitStack() as stack:
-        for request in [upload, download] * count:
-            sock = stack.enter_context(socket.create_connection(rig.service.web))
-            sock.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                sent = 0
-                while sent < len(request):
-                    sent += sock.send(request[sent : sent + MIB])
-                    time.sleep(0.002)
-        time.sleep(WINDOW_S)
-        peak = rig.service.peak_bytes()
-    name = f"memory beside {count} stalled uploads and {count} unread downloads"
-    return [Figure(name, peak / MIB, "MiB", None, Target(400, at_least=False))]

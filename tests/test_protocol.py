@@ -80,18 +80,18 @@ class Counted(HttpProtocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.taken_bytes = 0
-        self.taken = asyncio.Event()
+        self.came = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self.taken_bytes += len(data)
-        self.taken.set()
+        self.came.set()
 
     async def until(self, total_bytes: int) -> None:
         """Return when so much was taken in all."""
         while self.taken_bytes < total_bytes:
-            self.taken.clear()
-            await self.taken.wait()
+            self.came.clear()
+            await self.came.wait()
 
 
 async def answers(pieces: list[bytes], count: int) -> tuple[list[Any], bytes]:

@@ -19,8 +19,9 @@ from starlette.types import Message, Receive, Scope, Send
 from app import metrics
 from app.api.trail import HEADERS, REQUEST_ID
 from app.auth import Identity, Keyring, Rate
-from app.error import Refusal, invalid, space_not_found, too_large
+from app.error import Refusal, invalid, outcome_unknown, space_not_found, too_large
 from app.inflate import ENCODINGS, inflate_aside
+from app.inflight import Inflight
 from app.job import NESTING_MOST, UNIT_BYTES
 from app.nesting import nested_deeper
 from app.settings import Settings
@@ -32,6 +33,13 @@ log = logging.getLogger("jobwire.api")
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 IGNORED_BYTES = 65_536
+
+SMALL_BYTES = 4096
+"""Bodies that come whole and are no larger are not counted: their connection's own objects are."""
+
+BUFFER_BYTES = 65_536
+"""Answers up to this size are left to the connection's buffer, which is full from there on."""
+
 JSON_HEADER = (b"content-type", b"application/json")
 
 
@@ -52,7 +60,17 @@ class Answer(NamedTuple):
         headers = [JSON_HEADER, length, *self.headers, *more] if self.body else [length, *self.headers, *more]
         start: Message = {"type": "http.response.start", "status": self.status, "headers": headers}
         await send(start)
-        await send({"type": "http.response.body", "body": self.body})
+        if len(self.body) > BUFFER_BYTES:  # what ends the answer is not sent before this has left us
+            await send({"type": "http.response.body", "body": self.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await send({"type": "http.response.body", "body": self.body})
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are to be counted until it was taken."""
+        size = len(self.body)
+        return size if size > BUFFER_BYTES else 0
 
 
 class Streamed(NamedTuple):
@@ -60,6 +78,8 @@ class Streamed(NamedTuple):
 
     run: Callable[[Send], Awaitable[None]]
     status: int = 200
+    held_bytes: int = 0
+    """How many bytes it holds at most at one time."""
 
     async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
         """Send it; what it begins with is its own, so that `more` headers are not for it."""
@@ -83,7 +103,18 @@ def refused(refusal: Refusal) -> Answer:
 class Call:
     """One request: its path parameters, headers, caller, and body."""
 
-    __slots__ = ("_rate", "_spent", "headers", "identity", "params", "receive", "scope", "space")
+    __slots__ = (
+        "_rate",
+        "_spent",
+        "headers",
+        "held_bytes",
+        "identity",
+        "inflight",
+        "params",
+        "receive",
+        "scope",
+        "space",
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -91,6 +122,8 @@ class Call:
         self.params: Mapping[str, str] = scope.get("path_params", {})
         self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
         self.identity: Identity
+        self.inflight: Inflight
+        self.held_bytes = 0
         self.space = ""
         self._rate: Rate | None = None
         self._spent = 0
@@ -172,7 +205,10 @@ class Call:
         Refusals: too_large, rate_limited, invalid_json.
         """
         encoding = self.header(b"content-encoding")
-        whole = await inflate_aside(sent, encoding, limit_bytes) if encoding else sent
+        whole = sent
+        if encoding:
+            whole = await inflate_aside(sent, encoding, limit_bytes)
+            self.hold(self.held_bytes + len(whole))
         await self.spend(len(whole) // UNIT_BYTES)
         return whole if is_plain(whole) else await in_turns(text_of(whole))
 
@@ -181,6 +217,15 @@ class Call:
         body = await self.body(IGNORED_BYTES)
         if body.strip():
             check_json(body)
+
+    def hold(self, size_bytes: int) -> None:
+        """What is held for this call now: its body, then its answer. Refusal `unavailable` for want of room."""
+        self.inflight.resize(self.identity.digest, self.held_bytes, size_bytes)
+        self.held_bytes = size_bytes
+
+    def require_room(self, size_bytes: int) -> None:
+        """Refusal `unavailable`, before anything is done, unless there is room for so large an answer."""
+        self.inflight.require_room(self.identity.digest, size_bytes)
 
     async def gone(self) -> None:
         """Return when the caller has gone; to be asked after the body was read."""
@@ -191,18 +236,22 @@ class Call:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit_bytes:
             raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
-        pieces, size, more = [], 0, True
+        whole, more = bytearray(), True  # not a list: a byte that comes alone would take fifty in it
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            piece = message.get("body", b"")
-            size += len(piece)
+            piece: bytes = message.get("body", b"")
+            size = len(whole) + len(piece)
             if size > limit_bytes:
                 raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
-            pieces.append(piece)
             more = message.get("more_body", False)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if more or size > SMALL_BYTES:
+                self.hold(size)
+            if not more and not whole:
+                return piece
+            whole += piece
+        return bytes(whole)
 
 
 def password_of(credentials: str) -> str:
@@ -275,6 +324,7 @@ class Gate:
         self._rate = rate
         self.space_of = space_of
         self._exists = exists
+        self._inflight = Inflight(settings.inflight_bytes, settings.key_inflight_bytes)
         self.settings = settings
 
     async def admit(self, call: Call, action: Action) -> None:
@@ -283,6 +333,7 @@ class Gate:
         Refusals: unauthorized, missing_scope, wrong_space, space_not_found (told to the root key only), rate_limited.
         """
         identity = call.identity = await self._keyring.identify(call.key)
+        call.inflight = self._inflight
         identity.require(action.scope)
         if "job_id" in call.params:
             space = await self.space_of(call.job)
@@ -314,27 +365,52 @@ class Resource:
     async def answer(self, scope: Scope, receive: Receive, send: Send, *more: tuple[bytes, bytes]) -> int:
         """Answer a request, with `more` headers; the status, 0 when the client has gone."""
         begun_s = perf_counter()
+        call = Call(scope, receive)
         try:
-            result = await self._result(scope, receive)
-        except Refusal as refusal:
-            metrics.refused(refusal.code, refusal.more.get("limit", ()))
-            result = refused(refusal)
+            result = await self._outcome(call)
+            if scope["method"] in self._actions:
+                self._route.count(scope["method"], result.status, perf_counter() - begun_s)
+            await result.send(send, *more)
+            return result.status
         except ClientGone:
             return 0
-        except Exception:
-            result = bug(scope)
-        if scope["method"] in self._actions:
-            self._route.count(scope["method"], result.status, perf_counter() - begun_s)
-        await result.send(send, *more)
-        return result.status
+        finally:
+            if call.held_bytes:
+                call.hold(0)
 
-    async def _result(self, scope: Scope, receive: Receive) -> Answer | Streamed:
-        action = self._actions.get(scope["method"])
+    async def _outcome(self, call: Call) -> Answer | Streamed:
+        try:
+            result = await self._result(call)
+            if call.held_bytes or result.held_bytes:
+                hold_answer(call, result)
+            return result
+        except Refusal as refusal:
+            metrics.refused(refusal.code, refusal.more.get("limit", ()))
+            return refused(refusal)
+        except ClientGone:
+            raise
+        except Exception:
+            return bug(call.scope)
+
+    async def _result(self, call: Call) -> Answer | Streamed:
+        action = self._actions.get(call.scope["method"])
         if action is None:
             raise Refusal("method_not_allowed", f"This path allows {self.allow}.", headers={"allow": self.allow})
-        call = Call(scope, receive)
         await self._gate.admit(call, action)
         return await action.handler(call)
+
+
+def hold_answer(call: Call, result: Answer | Streamed) -> None:
+    """Count the answer in place of the body. Where there is no room for it, it is dropped, and the refusal says so:
+    `unavailable` if it was only read, else `outcome_unknown`, which is how a client takes what it was not told.
+    """
+    try:
+        call.hold(result.held_bytes)
+    except Refusal:
+        call.hold(0)
+        if call.scope["method"] in ("GET", "HEAD"):
+            raise
+        raise outcome_unknown("It was done, and there is no room for the answer.") from None
 
 
 def not_found() -> Answer:

@@ -31,6 +31,12 @@ LARGE_AT_ONCE = 4
 
 GZIP_LEVEL = 1
 
+COPIES = 3
+"""How often the lines of a page are in memory while it is made: as they were read, as they are answered, as JSON."""
+
+DOWNLOAD_BYTES = 2 * MIB
+"""What a download holds at most: what was read of the log (READ_BYTES in app/logs.py), and a piece as it is sent."""
+
 
 class LogHandlers:
     """The handlers of /jobs/:jobId/logs."""
@@ -62,7 +68,7 @@ class LogHandlers:
             if page.mode == "before":
                 raise invalid("A download goes from `after` to the end.")
             return await self._download(call, page)
-        found = await self._logs.page(call.space, call.job, page)
+        found = await self._logs.page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
         at = found.cursor
         cursor = LogCursor(at.mode, at.oldest, at.newest, at.more, at.first_kept)
         return answer(RowPage(found.rows, cursor))
@@ -70,7 +76,8 @@ class LogHandlers:
     async def _download(self, call: Call, page: PageQuery) -> Streamed:
         pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)
         packed = "gzip" in call.header(b"accept-encoding").lower()
-        return Streamed(lambda send: send_pieces(call, send, gzipped(pieces) if packed else pieces, packed))
+        sent = gzipped(pieces) if packed else pieces
+        return Streamed(lambda send: send_pieces(call, send, sent, packed), held_bytes=DOWNLOAD_BYTES)
 
     @contextlib.asynccontextmanager
     async def _turn(self, size_bytes: int, *, packed: bool) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from app.api.query import Query
 from app.api.shapes import EventCursor, EventPage, ProgressShown
 from app.cursors import Cursors
 from app.error import invalid
+from app.inflight import Hold
 from app.job import EVENTS_ANSWERED, PAGE_BYTES, Status
 from app.settings import Settings
 from app.store import Fields, Listed, Store, slices
@@ -39,7 +40,7 @@ class Reader:
                 raise invalid("Give offset or cursor, not both.")
             below = await self._cursors.position(cursor, "jobs", call.space, filters)
         found = await self._store.listing(call.space, statuses, limit, below=below, skipped=offset)
-        pieces, end = await filled(self._store, call.space, statuses, found.jobs)
+        pieces, end = await filled(self._store, call.space, statuses, found.jobs, call.hold)
         headers = [(b"x-total-count", b"%d" % found.total)]
         if found.more or (found.jobs and found.jobs[-1].created != end):
             headers.append((NEXT_CURSOR, (await self._cursors.sealed("jobs", call.space, filters, end)).encode()))
@@ -83,10 +84,13 @@ class Reader:
         return headers
 
 
-async def filled(store: Store, space: str, statuses: Sequence[str], jobs: Sequence[Listed]) -> tuple[list[bytes], int]:
+async def filled(
+    store: Store, space: str, statuses: Sequence[str], jobs: Sequence[Listed], hold: Hold
+) -> tuple[list[bytes], int]:
     """The objects of a page, up to its bound in bytes, and the creation counter of the last job looked at.
 
-    A job that has moved on or gone since it was listed is left out.
+    A job that has moved on or gone since it was listed is left out. `hold` is told how much there is, twice: it is
+    joined in the end.
     """
     pieces: list[bytes] = []
     size_bytes = end = 0
@@ -99,4 +103,5 @@ async def filled(store: Store, space: str, statuses: Sequence[str], jobs: Sequen
                     return pieces, end
                 pieces.append(shown)
             end = job.created
+        hold(2 * size_bytes)
     return pieces, end

@@ -13,7 +13,7 @@ from app.api.requests import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut
 from app.api.shapes import Ended, Failed, Polled
 from app.clock import rfc3339
 from app.error import Refusal, invalid, unavailable
-from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, PROGRESS_BYTES, RESULT_BYTES
+from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
 from app.store import Delivered, Renewed, Store
 from app.waiting import WaitingRooms
 
@@ -35,6 +35,7 @@ class Worker:
         """POST /spaces/:spaceId/jobs/poll"""
         request: PollRequest = decode_or_default(POLL, await call.body(MIB))
         names, count = request.filter(), whole(request.count, 1)
+        call.require_room(POLLED_BYTES)  # else a job that was taken would wait for its lease
         jobs = await self._store.poll(call.space, count, names)
         if not jobs and request.wait_seconds:
             jobs = await self._wait(call, count, names, request.wait_seconds)
@@ -48,6 +49,7 @@ class Worker:
         """
         if self._rooms.released:
             raise unavailable("This process is shutting down.")
+        call.hold(0)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
         gone = asyncio.create_task(call.gone())
@@ -71,6 +73,7 @@ class Worker:
     async def claim(self, call: Call) -> Answer:
         """POST /jobs/:jobId/claim"""
         await call.ignored_body()
+        call.require_room(POLLED_BYTES)
         return answer(delivered_answer(await self._store.claim(call.space, call.job, call.lease_token)))
 
     async def ack(self, call: Call) -> Answer:

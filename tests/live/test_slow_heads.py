@@ -11,19 +11,27 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
+import app.protocol
+import app.stalls
 from tests.factories import Space
 from tests.server import Server
 from tests.valkey import Valkey
 from tests.viewers import EventViewer, SocketViewer
 
-TICKS = 10
+HEAD_S = 1.0
+BODY_S = 2.0
 ENDED_S = 8.0
 
 
 class Hasty(Server):
-    """A server that looks at its connections once a second."""
+    """A server that looks at its connections twice a second, and waits a second for a head, two for some of a body."""
 
-    program = ("-c", f"import app.serve; app.serve.LOOK_TICKS = {TICKS}; from jobwire.commands import main; main()")
+    program = (
+        "-c",
+        "import app.protocol, app.serve; app.serve.LOOK_TICKS = 5; "
+        f"app.protocol.HEAD_S = {HEAD_S}; app.protocol.BODY_S = {BODY_S}; "
+        "from jobwire.commands import main; main()",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,10 @@ def wait_longer_than_a_head_may_take(server: Server) -> None:
             assert sock.recv(1) == b""
 
 
+def test_by_default_a_head_has_10_s_a_body_may_stop_for_30_s_and_an_answer_lie_for_60_s() -> None:
+    assert (app.protocol.HEAD_S, app.protocol.BODY_S, app.stalls.ANSWER_S) == (10, 30, 60)
+
+
 def test_a_connection_that_sends_nothing_is_ended(server: Server) -> None:
     with connected(server) as sock:
         assert sock.recv(1) == b""
@@ -92,18 +104,45 @@ def test_a_body_that_goes_on_for_ever_after_the_answer_is_ended(server: Server) 
         assert is_ended(sock, b"a")
 
 
-def test_a_slow_body_is_waited_for(server: Server) -> None:
-    space = Space(server)
+def event_begun(space: Space, size: int) -> HTTPConnection:
+    """A connection on which the head of an event with a body of this size was sent."""
     job = space.create(claim=True)
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=ENDED_S)) as connection:
-        connection.putrequest("POST", f"/api/v1/jobs/{job['id']}/event")
-        connection.putheader("x-api-key", str(space.all.key))
-        connection.putheader("content-length", "4")
-        connection.endheaders()
-        connection.send(b"[1")
-        wait_longer_than_a_head_may_take(server)
-        connection.send(b"2]")
+    connection = HTTPConnection("127.0.0.1", space.server.port, timeout=ENDED_S)
+    connection.putrequest("POST", f"/api/v1/jobs/{job['id']}/event")
+    connection.putheader("x-api-key", str(space.all.key))
+    connection.putheader("content-length", str(size))
+    connection.endheaders()
+    return connection
+
+
+def test_a_body_that_comes_slowly_is_waited_for(server: Server) -> None:
+    with closing(event_begun(Space(server), 14)) as connection:
+        begun_s = time.monotonic()
+        for _ in range(12):
+            connection.send(b" ")
+            time.sleep(BODY_S / 4)  # the pace of this sender, not a wait
+        assert time.monotonic() - begun_s > 2 * BODY_S
+        connection.send(b"12")
         assert connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize("begin", [b"", b"[1"])
+def test_a_body_that_stops_coming_ends_its_connection(server: Server, begin: bytes) -> None:
+    with closing(event_begun(Space(server), 4)) as connection:
+        connection.send(begin)
+        begun_s = time.monotonic()
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+        assert time.monotonic() - begun_s > BODY_S / 2
+    assert 'jobwire_stalled_connections_total{what="body"}' in server.beside("/metrics").text
+
+
+def test_an_idle_connection_that_once_sent_a_blank_line_is_ended(server: Server) -> None:
+    with connected(server) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n")
+        assert answer(sock) == 200
+        sock.sendall(b"\r\n")
+        assert sock.recv(1) == b""
 
 
 def test_who_waits_for_an_answer_or_watches_is_left_alone(server: Server) -> None:
