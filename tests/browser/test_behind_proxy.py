@@ -24,6 +24,16 @@ FOLLOW = """
 })()
 """
 
+GATE = """
+    set $gate "$cookie_gate:$uri";
+    if ($gate !~ "^open:|:/gate$") { return 403; }
+    location = /gate {
+        add_header Set-Cookie "gate=open; Path=/";
+        return 302 /;
+    }
+"""
+"""What a proxy does that lets in who has its cookie."""
+
 SignIn = Callable[..., Page]
 
 
@@ -93,6 +103,17 @@ def test_where_no_upgrade_passes_the_page_is_live_by_an_event_stream_and_says_so
         assert "/realtime/" in nginx.asked()
         assert space.server.root_key not in nginx.asked()
         assert "token=" not in nginx.asked()
+
+
+def test_the_cookie_of_a_proxy_that_signs_people_in_goes_with_every_call(
+    front: Callable[..., Nginx], space: Space, sign_in: SignIn
+) -> None:
+    with front(upgrades=False, more=GATE) as nginx:
+        page = sign_in(f"{nginx.url}/gate")
+        page.js(f"location.hash = '#/spaces/{space.id}'")
+        page.until("document.querySelector('.state').innerText === 'live, by event stream'")
+        space.create(name="seen")
+        page.until("document.querySelector('.jobs').innerText.includes('seen')")
 
 
 def test_no_key_stands_in_an_address_of_the_page(front: Callable[..., Nginx], space: Space, sign_in: SignIn) -> None:

@@ -155,6 +155,25 @@ def test_a_refusal_is_over_and_says_why(valkey: Valkey, tmp_path: Path, transpor
         assert (state, detail["status"], detail["code"]) == ("over", 401, "unauthorized")
 
 
+def test_an_event_stream_without_even_a_ping_is_left_and_goes_on_elsewhere(valkey: Valkey, tmp_path: Path) -> None:
+    module = MODULE.replace("SILENT_MS = 60_000", "SILENT_MS = 3_000")
+    assert module != MODULE
+    with Server(valkey.url) as server, Proxy(f"127.0.0.1:{server.port}") as proxy:
+        space = Space(server)
+        job = space.create(claim=True)
+        options = {"base": f"http://127.0.0.1:{proxy.port}", "job": job["id"], "key": space.all.key, "after": 0}
+        with Follower(tmp_path, module, options) as node:
+            node.until("delivered")
+            proxy.swallow()
+            space.do(job, "event", "while nothing comes through")
+            until(lambda: node.states[-1][0] == "away", 20)
+            assert node.states[-1][1]["error"].startswith("Nothing comes through")
+            proxy.flow()
+            assert node.until("event", 30)["data"] == "while nothing comes through"
+            node.end()
+        assert [frame["seq"] for frame in node.frames if frame["type"] != "init"] == [1, 2, 3]
+
+
 class Passing(http.server.BaseHTTPRequestHandler):
     """What stands before a service that is busy: refusals that pass, one after the other, then a stream."""
 
