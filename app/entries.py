@@ -19,14 +19,19 @@ from msgspec import Meta, Raw, Struct
 
 from app.clock import parse_ms, rfc3339
 from app.error import Refusal, invalid, too_large
+from app.items import TooLong, elements, elements_of_member
 from app.job import KIB, NESTING_MOST
 from app.nesting import nested_deeper
 
 ENTRIES_MOST = 10_000
+ENTRY_BYTES = 4_194_304
+"""The longest entry that is looked at, for no step is longer than to decode one."""
+
 MESSAGE_BYTES = 64 * KIB
 METADATA_BYTES = 16 * KIB
 SOURCE_CHARS = 200
 SLICE_BYTES = 60_000
+SLICE_ITEMS = 1000
 PART_BYTES = 64 * KIB
 
 
@@ -124,13 +129,13 @@ def decode(body: bytes, ndjson: bool) -> Generator[None, None, Batch]:
     """
     intake = Intake()
     if ndjson:
-        for piece in line_pieces(body):
-            if intake.lines:
+        for number, piece in enumerate(line_pieces(body)):
+            if number:
                 yield
             intake.take_lines(piece)
     else:
-        for items in item_pieces(body):
-            if intake.lines:
+        for number, items in enumerate(item_pieces(body)):
+            if number:
                 yield
             intake.take_items(items)
     return intake.batch()
@@ -148,14 +153,38 @@ def line_pieces(body: bytes) -> Iterator[bytes]:
 
 def item_pieces(body: bytes) -> Iterator[list[Raw]]:
     """The items of a JSON array of entries, or of the object around it, in groups of about SLICE_BYTES."""
-    group, size = [], 0
-    for item in items_of(body):
+    group: list[Raw] = []
+    size = 0
+    for item in items_of(body) if len(body) <= ENTRY_BYTES else large_items_of(body):
+        item_bytes = len(memoryview(item))
+        if group and item_bytes > SLICE_BYTES:
+            yield group
+            group, size = [], 0
         group.append(item)
-        size += len(memoryview(item))
-        if size > SLICE_BYTES:
+        size += item_bytes
+        if size > SLICE_BYTES or len(group) == SLICE_ITEMS:
             yield group
             group, size = [], 0
     yield group
+
+
+def large_items_of(body: bytes) -> Iterator[Raw]:
+    """As `items_of`, one by one; with `too_large` for an item or another member that is too long to be looked at."""
+    items = 0
+    wrapped = body.lstrip()[:1] == b"{"
+    try:
+        found = elements_of_member(body, "logs", ENTRY_BYTES) if wrapped else elements(body, ENTRY_BYTES)
+        for item in found:
+            yield Raw(item)
+            items += 1
+    except TooLong:
+        raise too_long(items) from None
+    except LookupError:
+        raise no_logs() from None
+    except RecursionError:
+        raise Refusal("invalid_json", "The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
 
 
 def items_of(body: bytes) -> Sequence[Raw]:
@@ -166,7 +195,7 @@ def items_of(body: bytes) -> Sequence[Raw]:
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
             raise too_many() from None
-        raise invalid("Logs are a JSON array of entries, or an object with one as `logs`.") from None
+        raise no_logs() from None
     except RecursionError:
         raise Refusal("invalid_json", "The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -201,6 +230,9 @@ class Intake:
     def take_lines(self, piece: bytes) -> None:
         """A piece of NDJSON; blank lines do not count."""
         piece = piece.strip(b" \t\r\n")
+        if len(piece) > 2 * SLICE_BYTES:
+            self._keep(self._one_by_one(self._count(1), [piece]))
+            return
         ends = piece.count(b"\n")
         if piece.count(b"}\n{") != ends and any(blank in piece for blank in _BLANKS):
             piece = _BLANK_LINES.sub(b"\n", piece)
@@ -221,6 +253,9 @@ class Intake:
         """Items of a JSON array."""
         first = self._count(len(items))
         lines: Sequence[Entry | Line] = []
+        if len(items) == 1:
+            self._keep(self._one_by_one(first, items))
+            return
         try:
             lines = lines_of(_entries.decode(b"[" + b",".join(items) + b"]"))
         except (*MALFORMED, Refusal):
@@ -244,6 +279,9 @@ class Intake:
         """The lines of a piece that has something unusual; notes which entry is at fault."""
         lines = []
         for index, text in enumerate(texts, first):
+            if len(memoryview(text)) > ENTRY_BYTES:
+                self._note(too_long(index))
+                continue
             try:
                 line, cut = unusual_line(text)
                 self.truncated += cut
@@ -318,6 +356,14 @@ def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     message = shortened(entry.message)
     usual = Entry(message, level, entry.source, entry.metadata, entry.timestamp)
     return line_of(usual), message is not entry.message
+
+
+def no_logs() -> Refusal:
+    return invalid("Logs are a JSON array of entries, or an object with one as `logs`.")
+
+
+def too_long(index: int) -> Refusal:
+    return too_large(f"Entry {index}: longer than {ENTRY_BYTES} bytes", "entryBytes", ENTRY_BYTES, index=index)
 
 
 def bad(why: str) -> Refusal:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import zstandard
 
 from app.error import Refusal, too_large
+from app.turns import Steps, exhaust, in_turns
 
 STEP_IN_BYTES = 65_536
 STEP_OUT_BYTES = 1_048_576
@@ -27,10 +28,15 @@ WINDOW_BYTES = 33_554_432
 """The largest zstd window we make room for; RFC 9659 asks for 8 MiB, one-shot encoders take the size of the content."""
 
 INLINE_BYTES = 4096
-"""Bodies up to this size are inflated at once; a longer one would hold up the event loop."""
+"""Bodies up to this size are inflated on the event loop, for a thread takes longer than most of them."""
 
 
 def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """As `inflating`, at once."""
+    return exhaust(inflating(body, encoding, limit_bytes))
+
+
+def inflating(body: bytes, encoding: str, limit_bytes: int) -> Steps[bytes]:
     """The bytes that `body` stands for under the content encoding `encoding` ("" or identity: as it is).
 
     An empty body is empty in every encoding. Raises Refusal: `unsupported_media_type` for another encoding,
@@ -46,13 +52,14 @@ def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
         if size > limit_bytes:
             raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
         whole.append(piece)
+        yield
     return whole[0] if len(whole) == 1 else b"".join(whole)
 
 
 async def inflate_aside(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """As `inflate`, in a thread when the body is long enough to be felt by others (both libraries free the GIL)."""
     if len(body) <= INLINE_BYTES or encoding.strip().lower() in ("", "identity"):
-        return inflate(body, encoding, limit_bytes)
+        return await in_turns(inflating(body, encoding, limit_bytes))
     return await asyncio.to_thread(inflate, body, encoding, limit_bytes)
 
 

@@ -36,6 +36,10 @@ IN_FLIGHT = 20_000
 UNSENT_BYTES = 67_108_864
 """Bytes that may wait for Redis to take them; beyond it calls are refused, so that a stall has bounded memory."""
 
+LONG_WORDS = 32
+LONG_BYTES = 1_048_576
+"""A command with so many words, of so many bytes, is sent piece by piece: to copy 32 MiB takes a turn of its own."""
+
 ASK_S = 1.0
 """How often to ask whether the server has moved."""
 
@@ -115,7 +119,7 @@ class Link(asyncio.Protocol):
         self._connection: Connection | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
-        self._out: list[bytes] = []
+        self._out: list[list[bytes]] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._heard = 0
         self._up = asyncio.Event()
@@ -195,12 +199,16 @@ class Link(asyncio.Protocol):
         """Send a command in the write that ends this turn of the event loop."""
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub narrows tuples
+        self._out.append(packed(command))
 
     def _flush(self) -> None:
         out, self._out = self._out, []
         if self._transport is not None and out:
-            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+            pieces = out[0] if len(out) == 1 else [piece for command in out for piece in command]
+            if len(pieces) > len(out):
+                self._transport.writelines(pieces)
+            else:
+                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def data_received(self, data: bytes) -> None:
         self._heard += 1
@@ -308,6 +316,17 @@ class Link(asyncio.Protocol):
         with contextlib.suppress(RedisError, OSError):
             if await self._connector.has_moved(connection):
                 raise ServerMoved
+
+
+def packed(command: Command) -> list[bytes]:
+    """The bytes of a command, in one piece; of a long one in several, its words as they are."""
+    if len(command) < LONG_WORDS or sum(len(word) for word in command if isinstance(word, bytes)) < LONG_BYTES:
+        return [hiredis.pack_command(command)]  # type: ignore[arg-type]  # its stub narrows tuples
+    pieces = [b"*%d" % len(command)]
+    for word in command:
+        text = word if isinstance(word, bytes) else str(word).encode()
+        pieces += (b"\r\n$%d\r\n" % len(text), text)
+    return [*pieces, b"\r\n"]
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:

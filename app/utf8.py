@@ -20,7 +20,10 @@ BOM = codecs.BOM_UTF8
 _ODD = (b"\\ud", b"\\uD")
 _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_SURROGATES = re.compile(rb"(%b%b)|%b|%b" % (_HIGH, _LOW, _HIGH, _LOW))
+_LONE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
+_BACKSLASH = b"\xff\xfe"
+"""Stands for an escaped backslash for a moment; no text in UTF-8 has these bytes."""
+
 _UNFINISHED = re.compile(rb"(?:%b)?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z" % _HIGH)
 _LONGEST = 12
 
@@ -71,12 +74,11 @@ def _mended(body: bytes) -> Steps[bytes]:
     while start < len(body):
         piece = whole_escapes(body[start : start + MEND_BYTES])
         # Backslashes that are left begin an escape.
-        escapes = piece.replace(b"\\\\", b"  ")
+        escapes = piece.replace(b"\\\\", _BACKSLASH)
         if start + len(piece) < len(body):
-            end = _end(escapes)
-            piece, escapes = piece[:end], escapes[:end]
-        parts.append(_mend(piece, escapes))
-        start += len(piece)
+            escapes = escapes[: _end(escapes)]
+        parts.append(_LONE.sub(rb"\\ufffd", escapes).replace(_BACKSLASH, b"\\\\"))
+        start += len(escapes)
         yield
     return b"".join(parts)
 
@@ -85,13 +87,3 @@ def _end(escapes: bytes) -> int:
     """Where a piece ends without cutting an escape, or a pair of surrogates, in two."""
     found = _UNFINISHED.search(escapes, max(0, len(escapes) - _LONGEST))
     return (found.start() if found else 0) or len(escapes)
-
-
-def _mend(piece: bytes, escapes: bytes) -> bytes:
-    lone = [found.end() for found in _SURROGATES.finditer(escapes) if found[1] is None]
-    if not lone:
-        return piece
-    mended = bytearray(piece)
-    for end in lone:
-        mended[end - 4 : end] = b"fffd"
-    return bytes(mended)

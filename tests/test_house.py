@@ -63,7 +63,7 @@ ROOMS = [
     {"track"},
     {"event"},
     {"entries", "lines"},
-    {"inflate", "utf8"},
+    {"inflate", "items", "utf8"},
     {"nesting"},
     {"embedded", "guard"},
     {"folder", "aof"},

@@ -17,6 +17,7 @@ from app.job import KIB, MIB
 from app.lines import Filter, parse_levels, parse_q
 from app.logs import Key, Logs, key_of
 from app.paging import PageQuery
+from app.turns import in_turns
 
 WIRE_BYTES = 5 * MIB
 BODY_BYTES = 32 * MIB
@@ -105,14 +106,7 @@ def page_query(query: Query, wanted: Filter) -> PageQuery:
 
 async def decoded(body: bytes, *, ndjson: bool) -> Batch:
     """The batch in a body; others have their turn between its slices."""
-    steps = decode(body, ndjson)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            batch: Batch = done.value
-            return batch
-        await asyncio.sleep(0)
+    return await in_turns(decode(body, ndjson))
 
 
 async def key(text: str, body: bytes) -> Key | None:
