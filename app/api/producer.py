@@ -25,6 +25,7 @@ from app.job import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
 from app.revival import Revival
 from app.settings import Settings
 from app.store import Store
+from app.turns import in_turns
 
 REPLAYED = (b"idempotency-replayed", b"true")
 TEXT_BODY_BYTES = 8 * TEXT_BYTES
@@ -45,7 +46,7 @@ class Producer:
         """POST /spaces/:spaceId/jobs"""
         body = await call.body(BATCH_BYTES)
         idem_key = call.idempotency_key()
-        jobs, many = decode_jobs(body)
+        jobs, many = await in_turns(decode_jobs(body))
         check_callbacks(jobs, self._allowed, many=many)
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")

@@ -18,6 +18,7 @@ from app.api.http import check_nesting, decode
 from app.auth import SCOPES, SHORTHANDS
 from app.clock import MOST_MS, parse_ms
 from app.error import Refusal, invalid, too_large
+from app.items import elements
 from app.job import (
     BATCH_CLAIMS,
     BATCH_JOBS,
@@ -25,6 +26,7 @@ from app.job import (
     HEADERS_MOST,
     KIB,
     NAME_CHARS,
+    NESTING_MOST,
     PAYLOAD_BYTES,
     POLL_JOBS,
     POLL_NAMES,
@@ -36,8 +38,10 @@ from app.job import (
     URL_CHARS,
     WAIT_S_MOST,
 )
+from app.nesting import nesting
 from app.revival import Selection
 from app.store import NewJob
+from app.turns import Steps
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Names = Name | Annotated[list[Name], Meta(max_length=POLL_NAMES)]
@@ -47,6 +51,12 @@ Timeout = Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(
 Count = Annotated[int, Meta(ge=1, le=POLL_JOBS)] | Annotated[float, Meta(ge=1, le=POLL_JOBS, multiple_of=1)]
 Limit = Annotated[int, Meta(ge=1, le=RETRY_JOBS)] | Annotated[float, Meta(ge=1, le=RETRY_JOBS, multiple_of=1)]
 DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=0, le=TIMEOUT_S_MOST)]
+
+AT_ONCE_BYTES = 131_072
+"""A body up to this size is decoded in one step."""
+
+HEADERS_SPELLED = 8
+"""How many times their bytes headers may have as JSON: escapes and blanks."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -78,10 +88,11 @@ class JobRequest(Struct, rename="camel"):
     claim: bool | None = False
 
 
-class PayloadOnly(Struct):
-    """A job of which nothing but the payload is looked at."""
+class Sizes(Struct, rename="camel"):
+    """A job of which nothing but the length of what may be long is looked at."""
 
     payload: Raw = _NULL
+    callback_headers: Raw = _NULL
 
 
 class PollRequest(Struct, rename="camel"):
@@ -168,8 +179,7 @@ class TokenRequest(Struct, rename="camel"):
 
 
 JOB = msgspec.json.Decoder(JobRequest)
-_PAYLOAD = msgspec.json.Decoder(PayloadOnly)
-_PAYLOADS = msgspec.json.Decoder(list[PayloadOnly])
+_SIZES = msgspec.json.Decoder(Sizes)
 JOBS = msgspec.json.Decoder(list[JobRequest])
 POLL = msgspec.json.Decoder(PollRequest)
 FAIL = msgspec.json.Decoder(FailRequest)
@@ -180,25 +190,71 @@ SPACE = msgspec.json.Decoder(SpaceRequest)
 TOKEN = msgspec.json.Decoder(TokenRequest)
 
 
-def decode_jobs(body: bytes) -> tuple[list[NewJob], bool]:
+def decode_jobs(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
     """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
     many = body.lstrip()[:1] == b"["
-    try:
+    if len(body) > AT_ONCE_BYTES:
+        requests = yield from _large_requests(body, many=many)
+    else:
         found = decode(JOBS if many else JOB, body, nesting=not many)
-    except Refusal:
-        _check_payloads(body, many=many)
-        raise
-    if not many:
-        return [_new_job(found, {})], False
-    requests: list[JobRequest] = found
+        requests = found if many else [found]
     if not requests:
         raise invalid("An array of jobs holds at least one.")
     if len(requests) > BATCH_JOBS:
-        raise too_large(f"An array of jobs holds at most {BATCH_JOBS}.", "jobs", BATCH_JOBS, index=BATCH_JOBS)
+        raise _too_many_jobs()
     if len(claims := [index for index, request in enumerate(requests) if request.claim]) > BATCH_CLAIMS:
         text = f"An array of jobs claims at most {BATCH_CLAIMS} of them."
         raise too_large(text, "claims", BATCH_CLAIMS, index=claims[BATCH_CLAIMS])
-    return [_new_job(request, {"index": index}) for index, request in enumerate(requests)], True
+    jobs = []
+    for index, request in enumerate(requests):
+        jobs.append(_new_job(request, {"index": index} if many else {}))
+        yield
+    return jobs, many
+
+
+def _large_requests(body: bytes, *, many: bool) -> Steps[list[JobRequest]]:
+    """The jobs of a body of up to 8 MiB, one in a step."""
+    requests: list[JobRequest] = []
+    try:
+        for text in elements(body, len(body)) if many else (body,):
+            if len(requests) == BATCH_JOBS:
+                raise _too_many_jobs()
+            place = {"index": len(requests)} if many else {}
+            yield
+            _check_sizes(text, place)
+            yield
+            requests.append(_large_request(text, place))
+    except RecursionError:
+        raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
+    except msgspec.DecodeError as error:
+        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
+    if not many and (yield from nesting(body, NESTING_MOST + 1)):
+        raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.")
+    return requests
+
+
+def _large_request(text: bytes, place: dict[str, Any]) -> JobRequest:
+    try:
+        request: JobRequest = decode(JOB, text, nesting=False)
+    except Refusal as refusal:
+        if not place:
+            raise
+        text_of_it = refusal.text.replace("at `body", f"at `body[{place['index']}]", 1)
+        raise Refusal(refusal.code, text_of_it, **place) from None
+    return request
+
+
+def _check_sizes(text: bytes, place: dict[str, int]) -> None:
+    """What is too large is told first, and before it is decoded. Refusal `too_large`."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        sizes = _SIZES.decode(text)
+        _check_payload(sizes.payload, place)
+        if len(memoryview(sizes.callback_headers)) > HEADERS_SPELLED * HEADERS_BYTES:
+            raise _too_large_headers("callbackHeaders", place)
+
+
+def _too_many_jobs() -> Refusal:
+    return too_large(f"An array of jobs holds at most {BATCH_JOBS}.", "jobs", BATCH_JOBS, index=BATCH_JOBS)
 
 
 def decode_or_default(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
@@ -235,16 +291,6 @@ def cut_text(text: str) -> str:
         return text
     head, tail = raw[:HEAD_BYTES].decode(errors="ignore"), raw[HEAD_BYTES - TEXT_BYTES :].decode(errors="ignore")
     return f"{head}\n... {len(raw) - TEXT_BYTES} bytes left out ...\n{tail}"
-
-
-def _check_payloads(body: bytes, *, many: bool) -> None:
-    """Of a body with something wrong: a payload that is too large is told first. Refusal `too_large`."""
-    if len(body) <= PAYLOAD_BYTES:
-        return
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        found = _PAYLOADS.decode(body) if many else [_PAYLOAD.decode(body)]
-        for index, one in enumerate(found):
-            _check_payload(one.payload, {"index": index} if many else {})
 
 
 def _check_payload(payload: bytes | Raw, place: dict[str, int]) -> None:
@@ -307,8 +353,11 @@ def check_headers(headers: dict[str, str], what: str, place: dict[str, int]) -> 
         if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
             raise invalid(f"{what} has a name or value with characters that no header has.", **place)
     if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > HEADERS_BYTES:
-        text = f"{what} is larger than {HEADERS_BYTES} bytes."
-        raise too_large(text, f"{what}Bytes", HEADERS_BYTES, **place)
+        raise _too_large_headers(what, place)
+
+
+def _too_large_headers(what: str, place: dict[str, int]) -> Refusal:
+    return too_large(f"{what} is larger than {HEADERS_BYTES} bytes.", f"{what}Bytes", HEADERS_BYTES, **place)
 
 
 def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
