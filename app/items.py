@@ -15,7 +15,7 @@ MEMBERS_MOST = 100
 
 _value = msgspec.json.Decoder(msgspec.Raw)
 _name = msgspec.json.Decoder(str)
-_SPACE = re.compile(rb"[ \t\r\n]*+")
+_SPACE = re.compile(rb"[ \t\r\n]{0,1048576}+")
 # The place is that behind the character which should not be there.
 _BEHIND = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)")
 
