@@ -17,7 +17,8 @@ STEP_BYTES = 1_048_576
 MEND_BYTES = 65_536
 
 BOM = codecs.BOM_UTF8
-_ODD = (b"\\ud", b"\\uD")
+_ODD = re.compile(rb"\\u[dD]")
+_ODD_BYTES = 3
 _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
@@ -61,9 +62,8 @@ def _check(body: bytes) -> Steps[None]:
 
 def _has_surrogates(body: bytes) -> Steps[bool]:
     for start in range(0, len(body), STEP_BYTES):
-        for odd in _ODD:
-            if body.find(odd, start, start + STEP_BYTES + len(odd)) >= 0:
-                return True
+        if _ODD.search(body, start, start + STEP_BYTES + _ODD_BYTES):
+            return True
         yield
     return False
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
+from app.nesting import nested_deeper
 from app.settings import Settings
 from bench.ceilings import XADD, xadd
 from bench.harness import Figure, Rig, Target, Trial, post
@@ -41,7 +42,7 @@ MIB = 1 << 20
 
 def run(rig: Rig) -> list[Figure]:
     """All figures of the logs."""
-    return [*rig.interleave(appends(rig)), *beside(rig), *memory(rig), *million(rig), *bomb(rig)]
+    return [*rig.interleave(appends(rig)), *beside(rig), *memory(rig), *million(rig), *bomb(rig), *nesting()]
 
 
 def real_lines() -> list[str]:
@@ -329,3 +330,20 @@ def _post(rig: Rig, path: str, body: bytes) -> None:
     connection.close()
     if response.status != 200:
         raise RuntimeError(f"POST {path}: {response.status} {text[:300]!r}")
+
+
+# Nesting
+
+
+def nesting() -> list[Figure]:
+    """What it takes at the worst to see how deep a MiB of JSON is nested."""
+    hostile = (b"[" * 62 + b"]" * 62, b'"",[],', b'{"":[""]},', b'"\\\\\\"",[],')
+    took_ms = [median(_nesting_ms(part * (MIB // len(part))) for _ in range(9)) for part in hostile]
+    return [Figure("nesting check of a MiB, the worst of 4, CPU", max(took_ms), "ms", None, Target(20, at_least=False))]
+
+
+def _nesting_ms(text: bytes) -> float:
+    begun_s = time.thread_time()
+    if nested_deeper(text, 64):
+        raise RuntimeError("this is not nested that deep")
+    return 1000 * (time.thread_time() - begun_s)
