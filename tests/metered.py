@@ -35,8 +35,8 @@ class Metered(LoopLag):
 
 
 if __name__ == "__main__":
-    import app.main
+    import app.backend
     from jobwire.commands import main
 
-    app.main.LoopLag = Metered  # type: ignore[attr-defined]  # the one place where it is made
+    app.backend.LoopLag = Metered  # type: ignore[attr-defined]  # the one place where it is made
     main()

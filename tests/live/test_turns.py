@@ -28,6 +28,7 @@ GZIP = {"content-encoding": "gzip"}
 NDJSON = {"content-type": "application/x-ndjson"}
 DOWNLOAD = {"accept": "application/x-ndjson"}
 
+WORDS = [f"word{i:02}" for i in range(14)]
 DEEP = b"[" * 60 + b"1" + b"]" * 60 + b","
 
 
@@ -46,7 +47,8 @@ class Desk:
         words = [f"line {i} of the build, word {i * 7919 % 1000} aAaA" for i in range(10_000)]
         for _ in range(7):
             self.append(self.short, words)
-        self.append(self.long, ["a" * 2400] * 8000)
+        every = " ".join(WORDS)
+        self.append(self.long, [f"{'a' * 2300} {every} {('odd', 'even')[i % 2]}" for i in range(8000)])
         self.append(self.greek, ["ΟΔΟΣ straße " * 40] * 8000)
 
     def append(self, job: str, messages: list[str]) -> None:
@@ -77,7 +79,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def searches() -> Iterator[tuple[str, Callable[[Desk], Any]]]:
     yield "one word that is nowhere", lambda desk: desk.search(desk.short, "nowhere")
     yield "words that are everywhere, but one", lambda desk: desk.search(desk.short, "line build word aaaa nowhere")
-    yield "16 words", lambda desk: desk.search(desk.short, "l i n e o f t h b u w r d , a 0")
+    # Each of them is in every block, and no line has all.
+    yield "16 words", lambda desk: desk.search(desk.long, f"{' '.join(WORDS)} odd even")
     needle = "a" * (Q_CHARS // 2) + "b" + "a" * (Q_CHARS // 2 - 1)
     yield "a word that almost matches at each place", lambda desk: desk.search(desk.long, needle)
     almost = " ".join("a" * (20 + i) + "b" + "a" * 30 for i in range(16))
