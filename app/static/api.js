@@ -42,6 +42,12 @@ export class Api {
     return parse(await answer.text());
   }
 
+  /** The answer to a PATCH of a JSON text. */
+  async patch(path, text) {
+    const answer = await this.fetch(path, { method: "PATCH", body: text });
+    return parse(await answer.text());
+  }
+
   /** DELETE. */
   async remove(path) {
     await this.fetch(path, { method: "DELETE" });

@@ -7,13 +7,14 @@ import { KeysView } from "./keys_view.js";
 import { LostView } from "./lost.js";
 import { route } from "./router.js";
 import { resume, signIn, signOut } from "./session.js";
+import { SettingsView } from "./settings_view.js";
 import { Shell } from "./shell.js";
 import { listenToKeys, showKeys } from "./shortcuts.js";
 import { signInPage } from "./sign_in.js";
 import { SpaceView } from "./space_view.js";
 import { useTheme } from "./theme.js";
 
-const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, job: JobView, missing: LostView };
+const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, settings: SettingsView, job: JobView, missing: LostView };
 
 const app = document.getElementById("app");
 let session = null;
@@ -60,7 +61,8 @@ function open() {
   const view = new VIEWS[to.page](session, shell, to, abort.signal);
   shown = { to, view, abort };
   shell.page(view.element);
-  shell.place(to.page === "space" || to.page === "keys" ? to.id : session.space, to.page === "keys" ? "keys" : "");
+  const at = to.page === "keys" || to.page === "settings" ? to.page : "";
+  shell.place(at || to.page === "space" ? to.id : session.space, at);
   view.start();
 }
 

@@ -7,7 +7,7 @@ export function route(hash) {
   const query = Object.fromEntries(new URLSearchParams(search));
   const [first, id, last] = path.split("/").map(decoded);
   if (id === null) return { page: "missing", query };
-  if (first === "spaces" && id && last === "keys") return { page: "keys", id, query };
+  if (first === "spaces" && id && (last === "keys" || last === "settings")) return { page: last, id, query };
   if (first === "spaces" && id) return { page: "space", id, query };
   if (first === "jobs" && id) return { page: "job", id, seq: /^[1-9]\d{0,15}$/.test(last ?? "") ? Number(last) : null, query };
   return { page: !first || (first === "spaces" && !id) ? "home" : "missing", query };
@@ -35,6 +35,11 @@ export function spaceAddress(id, query = {}) {
 /** The address of a space's keys. */
 export function keysAddress(id) {
   return `#/spaces/${encodeURIComponent(id)}/keys`;
+}
+
+/** The address of a space's settings. */
+export function settingsAddress(id) {
+  return `#/spaces/${encodeURIComponent(id)}/settings`;
 }
 
 /** The address of a job, or of one line of its log; `query` is how the log is looked at: q, level, at. */

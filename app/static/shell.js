@@ -2,7 +2,7 @@
 
 import { visible } from "./ansi.js";
 import { button, fill, h, setText, show } from "./dom.js";
-import { keysAddress, spaceAddress } from "./router.js";
+import { keysAddress, settingsAddress, spaceAddress } from "./router.js";
 import { nextTheme, useTheme } from "./theme.js";
 
 const INSTEAD = "No WebSocket comes through, perhaps because a proxy passes no upgrades. An event stream is read instead: nothing is missing.";
@@ -45,7 +45,14 @@ export class Shell {
     const name = await this.#name(space);
     if (this.at !== at) return this.crumbs;
     const keys = this.session.root && h("a", { href: keysAddress(space), class: "to-keys" }, "keys");
-    return fill(this.crumbs, h("a", { href: spaceAddress(space) }, visible(name)), at && h("span", {}, visible(at)), !at && keys);
+    const settings = this.session.root && h("a", { href: settingsAddress(space), class: "to-settings" }, "settings");
+    return fill(this.crumbs, h("a", { href: spaceAddress(space) }, visible(name)), at && h("span", {}, visible(at)), !at && keys, !at && settings);
+  }
+
+  /** A space has another name. */
+  rename(space, name) {
+    this.names.set(space, name);
+    this.place(space, this.at);
   }
 
   /** Say whether news arrive, and how or why not; null when none are waited for, or none will come. */

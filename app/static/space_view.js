@@ -6,8 +6,9 @@ import { button, fill, h, setText } from "./dom.js";
 import { JobList } from "./job_list.js";
 import { followSpace } from "./live.js";
 import { isLost, lost } from "./lost.js";
+import { NamesTable } from "./names_table.js";
 import { Sparkline } from "./rates.js";
-import { go, spaceAddress } from "./router.js";
+import { go, keysAddress, settingsAddress, spaceAddress } from "./router.js";
 import { STATUSES } from "./status.js";
 import { count } from "./time.js";
 
@@ -24,6 +25,7 @@ export class SpaceView {
     this.offset = Math.max(0, Math.trunc(Number(query.offset)) || 0);
     this.shown = PAGE;
     this.list = new JobList();
+    this.names = new NamesTable(session, id, signal);
     this.sparkline = new Sparkline();
     this.tiles = new Map([null, ...STATUSES].map((status) => [status, this.#tile(status)]));
     this.place = h("span", { class: "place" });
@@ -48,6 +50,7 @@ export class SpaceView {
       j: ["Next job", () => this.list.move(1)],
       k: ["Job before", () => this.list.move(-1)],
       c: this.session.can("jobs:create") && ["Create a job", () => this.#create()],
+      s: this.session.root && ["Settings", () => go(settingsAddress(this.id))],
       "]": ["Older jobs", () => this.older.disabled || this.#turn(this.shown)],
       "[": ["Newer jobs", () => this.newer.disabled || this.#turn(-PAGE)],
     };
@@ -59,7 +62,9 @@ export class SpaceView {
     return h(
       "main",
       { class: "space" },
+      this.session.root && h("nav", { class: "doors", "aria-label": "Of this space" }, h("a", { href: keysAddress(this.id) }, "keys"), h("a", { href: settingsAddress(this.id) }, "settings")),
       h("section", { class: "overview" }, h("nav", { class: "tiles", "aria-label": "Jobs by status" }, ...this.tiles.values()), this.sparkline.element),
+      this.names.element,
       h("section", { class: "list" }, h("header", {}, h("h2", {}, this.status ?? "All jobs"), this.place, this.newer, this.older, retry, create), this.list.element),
     );
   }
@@ -118,6 +123,7 @@ export class SpaceView {
     if (document.hidden) return;
     this.sparkline.draw();
     this.list.tick();
+    this.names.tick();
   }
 
   /** Something changed: read the page again, soon but not all the time. */
@@ -141,6 +147,7 @@ export class SpaceView {
       const query = { status: this.status, limit: PAGE, offset: this.offset };
       const { body, total } = await this.session.api.page(`/spaces/${this.id}/jobs`, query, this.signal);
       this.#showPage(body, total);
+      this.names.start();
       await this.#loadProgress();
     } catch (error) {
       if (error.name === "AbortError") return;

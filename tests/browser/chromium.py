@@ -241,12 +241,12 @@ class Page:
         """What Ctrl and a key do: `copy`, `paste`, `selectAll`."""
         self._call("Input.dispatchKeyEvent", type="keyDown", key="F24", commands=[name])
 
-    def press(self, key: str, *, code: str = "") -> None:
+    def press(self, key: str, *, code: str = "", shift: bool = False) -> None:
         """Press one key: a character, or one of KEYS; `code` is where it lies on the keyboard."""
         text, number = KEYS.get(key, (key, ord(key.upper()[0])))
-        down = {"type": "keyDown", "key": key, "code": code, "text": text, "windowsVirtualKeyCode": number}
-        self._call("Input.dispatchKeyEvent", **(down if text else {**down, "type": "rawKeyDown"}))
-        self._call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code, windowsVirtualKeyCode=number)
+        pressed = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 * shift}
+        self._call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **pressed)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
     def type(self, text: str) -> None:
         """Type into what has the focus."""

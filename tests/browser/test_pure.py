@@ -170,6 +170,7 @@ CASES = [
     ("router", "m.route('#/jobs/01ABC/61235')", {"page": "job", "id": "01ABC", "seq": 61235, "query": {}}),
     ("router", "m.route('#/jobs/01ABC/x').seq", None),
     ("router", "m.route('#/spaces/01ABC?status=dead').query", {"status": "dead"}),
+    ("router", "m.route(m.settingsAddress('a/b')).page", "settings"),
     ("router", "['', '#', '#/', '#/spaces', '#/?x=1'].map((hash) => m.route(hash).page)", ["home"] * 5),
     (
         "router",
