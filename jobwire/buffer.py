@@ -2,7 +2,8 @@
 
 Owns the waiting lines and the counting of those under way; knows no network and starts no thread. Never holds more
 than `capacity_bytes`, but for one block that is larger by itself. What finds no room waits (`block`) or is dropped
-and counted (`drop`), and a line in the place of the missing ones says how many they were. Safe between threads.
+and counted (`drop`), and a line in the place of the missing ones says how many they were. With an `Overflow` what finds
+no room while the service is away goes to a file instead, behind everything that waits here. Safe between threads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from .entry import Entry, rfc3339, weight_bytes
+from .overflow import Overflow
 
 WhenFull = Literal["block", "drop"]
 
@@ -33,12 +35,25 @@ class _Block(NamedTuple):
 class LogBuffer:
     """`put` on one side, `next_batch` and `settle` on the other; `close` ends both."""
 
-    def __init__(self, *, when_full: WhenFull, capacity_bytes: int, linger_s: float, batch_lines: int) -> None:
+    def __init__(
+        self,
+        *,
+        when_full: WhenFull,
+        capacity_bytes: int,
+        linger_s: float,
+        batch_lines: int,
+        overflow: Overflow | None = None,
+    ) -> None:
+        self._overflow = overflow
+        self._overflow_bound_bytes = 0
+        self._is_away = False
+        self._under_way: list[Entry] = []
+        self.batches_taken = 0
         self._when_full = when_full
         self._capacity_bytes = capacity_bytes
         self._linger_s = linger_s
         self._batch_lines = batch_lines
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._blocks: deque[_Block] = deque()
         self._taken_lines = 0
         self._settled_lines = 0
@@ -74,6 +89,8 @@ class LogBuffer:
         with self._changed:
             if self._when_full == "block":
                 self._changed.wait_for(lambda: self._closed or self._has_room(block))
+            if not self._closed and self._goes_to_overflow(block) and self._put_aside(block):
+                return True
             if self._closed or not self._has_room(block):
                 self.dropped_lines += len(block.entries)
                 self._unannounced_drops += len(block.entries)
@@ -83,8 +100,44 @@ class LogBuffer:
             return True
 
     def _has_room(self, block: _Block) -> bool:
+        if self._goes_to_overflow(block):
+            return True
+        if self._overflow is not None and self._overflow.waiting_bytes:
+            return False
         held_bytes = self._waiting_bytes + self._under_way_bytes
         return not held_bytes or held_bytes + block.weight_bytes <= self._capacity_bytes
+
+    def _goes_to_overflow(self, block: _Block) -> bool:
+        """While the service is away what finds no room goes to the file, and all that follows until the file is empty.
+
+        A service that is back shall not be outrun: the file then grows by no more than memory may hold.
+        """
+        overflow = self._overflow
+        if overflow is None or overflow.is_full:
+            return False
+        if self._is_away:
+            held_bytes = self._waiting_bytes + self._under_way_bytes
+            is_full = bool(held_bytes) and held_bytes + block.weight_bytes > self._capacity_bytes
+            return overflow.waiting_bytes > 0 or is_full
+        return 0 < overflow.waiting_bytes <= self._overflow_bound_bytes
+
+    def _put_aside(self, block: _Block) -> bool:
+        assert self._overflow is not None
+        _stamp(block, time.monotonic())
+        if not self._overflow.append(block.entries):
+            return self._put_block(block)
+        self._taken_lines += len(block.entries)
+        self._changed.notify_all()
+        return True
+
+    def note_outage(self, away: bool) -> None:
+        """Whether the service is away: only then is the file used for what finds no room here."""
+        with self._changed:
+            self._is_away = away
+            if self._overflow is not None:
+                self._overflow_bound_bytes = self._overflow.waiting_bytes + self._capacity_bytes
+                self._overflow.is_full = False
+            self._changed.notify_all()
 
     def _announce_drops(self) -> None:
         dropped, self._unannounced_drops = self._unannounced_drops, 0
@@ -145,17 +198,30 @@ class LogBuffer:
         """
         with self._changed:
             while not (self._abandoned or self._is_ripe()):
-                if self._closed and not self._blocks:
+                if self._closed and not self._blocks and not self._has_overflow():
                     return None
                 self._changed.wait(self._ripens_in_s())
             return None if self._abandoned else self._take_batch()
+
+    def left(self) -> Iterator[list[Entry]]:
+        """What nobody will be handed any more, after `abandon`: the batch that was under way first, all in order."""
+        with self._changed:
+            if self._under_way:
+                yield self._under_way
+                self.settle()
+            while self._blocks or self._has_overflow():
+                yield self._take_batch()
+                self.settle()
+
+    def _has_overflow(self) -> bool:
+        return self._overflow is not None and self._overflow.waiting_bytes > 0
 
     def _is_full(self) -> bool:
         return self._waiting_lines >= self._batch_lines or self._waiting_bytes >= BATCH_BYTES
 
     def _is_ripe(self) -> bool:
         if not self._blocks:
-            return False
+            return self._has_overflow()
         return self._is_full() or self._settled_lines < self._hurry_until_line or self._ripens_in_s() == 0
 
     def _ripens_in_s(self) -> float | None:
@@ -165,6 +231,13 @@ class LogBuffer:
 
     def _take_batch(self) -> list[Entry]:
         """Whole blocks off the front, as many as fit. A full and fresh batch is dated well enough by its acceptance."""
+        self.batches_taken += 1
+        if not self._blocks:
+            assert self._overflow is not None
+            self._under_way = self._overflow.take()
+            self._under_way_lines = len(self._under_way)
+            self._changed.notify_all()
+            return self._under_way
         full, now_s = self._is_full(), time.monotonic()
         batch: list[Entry] = []
         while self._blocks and self._fits(batch, self._blocks[0]):
@@ -173,7 +246,7 @@ class LogBuffer:
             if not full or now_s - block.taken_at_s > STALE_S:
                 _stamp(block, now_s)
             batch.extend(block.entries)
-        self._under_way_lines = len(batch)
+        self._under_way, self._under_way_lines = batch, len(batch)
         self._waiting_lines -= len(batch)
         self._waiting_bytes -= self._under_way_bytes
         return batch
@@ -189,6 +262,7 @@ class LogBuffer:
         with self._changed:
             self._settled_lines += self._under_way_lines
             self._under_way_lines = self._under_way_bytes = 0
+            self._under_way = []
             self._changed.notify_all()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,15 @@ def config_path(environ: Mapping[str, str]) -> Path:
     if environ.get("JOBWIRE_CONFIG"):
         return Path(environ["JOBWIRE_CONFIG"])
     home = environ.get("XDG_CONFIG_HOME")
-    return Path(home if home else Path.home() / ".config") / "jobwire" / "config.toml"
+    return Path(home if home else home_folder() / ".config") / "jobwire" / "config.toml"
+
+
+def home_folder() -> Path:
+    """The user's own folder, or one of his among the temporary ones where he has none (no HOME, no such user)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jobwire-{os.getuid()}"
 
 
 def read_config(environ: Mapping[str, str]) -> Config:

@@ -97,6 +97,24 @@ def encode(entries: Sequence[Entry]) -> bytes:
     return _encoder.encode_lines(entries)
 
 
+def encode_safely(entries: Sequence[Entry]) -> bytes:
+    """`encode` for whatever a program says: levels and times as the service takes them, and a lone surrogate, which has
+    no UTF-8, as U+FFFD, rather than losing the lines around it."""
+    for entry in entries:
+        normalise(entry)
+    try:
+        return encode(entries)
+    except UnicodeEncodeError:
+        for entry in entries:
+            entry.message = _well_formed(entry.message)
+            entry.source = _well_formed(entry.source) if entry.source else None
+        return encode(entries)
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def weight_bytes(entry: Entry) -> int:
     """About what the entry occupies while it waits: its text, its metadata, and the objects around them."""
     weight = len(entry.message) + ENTRY_OVERHEAD_BYTES

@@ -33,6 +33,10 @@ class NotDone(Outage):
     """Certainly nothing was done (no connection, 503 `unavailable` or `space_full`, 429): any call may be repeated."""
 
 
+class RateLimited(NotDone):
+    """429: the service is there, and wants the call later."""
+
+
 class OutcomeUnknown(Outage):
     """It may have been done (lost answer, 503 `outcome_unknown`, 5xx): only a repeatable call may be repeated."""
 
@@ -73,7 +77,9 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None) -> Jobw
     code = str(details.get("code", "")) or f"http_{status}"
     message = str(details.get("error", "")) or f"The server answered {status}"
     pause_s = _seconds(retry_after)
-    if status == 429 or (status == 503 and code in ("unavailable", "space_full")):
+    if status == 429:
+        return RateLimited(message, retry_after_s=pause_s)
+    if status == 503 and code in ("unavailable", "space_full"):
         return NotDone(message, retry_after_s=pause_s)
     if status >= 500:
         return OutcomeUnknown(message, retry_after_s=pause_s)

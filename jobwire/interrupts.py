@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,8 +17,8 @@ _STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 @contextmanager
-def routed_to(receive: Callable[[int], object]) -> Iterator[None]:
-    """Call `receive(number)` for each signal instead of what was set before; put that back afterwards.
+def routed_to(receive: Callable[[int], object], also: Sequence[int] = ()) -> Iterator[None]:
+    """Call `receive(number)` for each signal (and `also`) instead of what was set before; put that back afterwards.
 
     `receive` runs between two steps of the main thread: it must be safe to run anywhere, as `SimpleQueue.put` is.
     """
@@ -28,7 +28,7 @@ def routed_to(receive: Callable[[int], object]) -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)] + [*also]
         before = {number: signal.getsignal(number) for number in numbers}
     before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
     try:

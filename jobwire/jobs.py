@@ -45,6 +45,11 @@ class Jobs:
         found = load(os.environ if environ is None else environ, role)
         return cls(found.url, found.key, found.space)
 
+    @property
+    def space(self) -> str | None:
+        """The space's id, if one is known."""
+        return self._space
+
     # --- producing ---------------------------------------------------------------------------------------------------
 
     def create(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
@@ -171,11 +176,22 @@ class Jobs:
         return decoded(self._post(job_id, "complete", result, lease_token=lease_token), Renewal)
 
     def fail(
-        self, job_id: str, error: str | None = None, *, retry: bool = True, lease_token: str | None = None
+        self,
+        job_id: str,
+        error: str | None = None,
+        *,
+        retry: bool = True,
+        claim: bool = False,
+        lease_token: str | None = None,
     ) -> Failure:
-        """End this attempt badly; `retry=False` forbids another. Not repeatable blindly: a second fail may hit the next
-        attempt if no token is given."""
-        fields = {"error": error} if retry else {"error": error, "retry": False}
+        """End this attempt badly; `retry=False` forbids another, `claim=True` takes it in the same step.
+
+        Not repeatable blindly: a second fail may hit the next attempt if no token is given. With a claim and a token it
+        is repeatable.
+        """
+        fields: dict[str, Any] = {"error": error}
+        fields |= {} if retry else {"retry": False}
+        fields |= {"claim": True} if claim else {}
         return decoded(self._post(job_id, "fail", fields, lease_token=lease_token), Failure)
 
     def progress(

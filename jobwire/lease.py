@@ -8,6 +8,7 @@ once that the job is no longer ours, and why.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,10 +21,16 @@ LONGEST_INTERVAL_S = 5.0
 
 
 class Loss(NamedTuple):
-    """Why a job is no longer ours, and the exit code that says so."""
+    """Why a job is no longer ours, and the exit code that says so.
+
+    `job_status` is what the job is by now, "" if that was not told; `has_lapsed` whether our own lease can have ended
+    before, because no renewal got through in its time.
+    """
 
     exit_code: int
     reason: str
+    job_status: str = ""
+    has_lapsed: bool = False
 
 
 class Lease:
@@ -36,11 +43,18 @@ class Lease:
         self._jobs = jobs
         self._job_id = job_id
         self._interval_s = min(timeout_s / 3, LONGEST_INTERVAL_S)
+        self._timeout_s = timeout_s
+        self._renewed_at_s = time.monotonic()
         self._on_loss = on_loss
         self._stopped = False
         self._hurried = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="jobwire-lease", daemon=True)
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the lease can have ended, because no renewal got through in its time."""
+        return time.monotonic() - self._renewed_at_s > self._timeout_s
 
     def start(self) -> None:
         self._thread.start()
@@ -63,6 +77,7 @@ class Lease:
         while self._wait(pause_s):
             try:
                 self._jobs.keepalive(self._job_id, self.token)
+                self._renewed_at_s = time.monotonic()
                 backoff.reset()
                 pause_s = self._interval_s
             except Outage as outage:
@@ -82,15 +97,16 @@ class Lease:
             if self._stopped:
                 return
             self._stopped = True
-        self._on_loss(loss_of(refusal))
+        self._on_loss(loss_of(refusal)._replace(has_lapsed=self.has_lapsed))
 
 
 def loss_of(refusal: Refused) -> Loss:
     """What a refused worker's call says about the job."""
     if isinstance(refusal, InvalidState):
         if refusal.job_status == "killed":
-            return Loss(exits.KILLED, "the job was killed")
-        return Loss(exits.LEASE_LOST, f"the job is {refusal.job_status or 'in another state'} by now")
+            return Loss(exits.KILLED, "the job was killed", "killed")
+        status = refusal.job_status
+        return Loss(exits.LEASE_LOST, f"the job is {status or 'in another state'} by now", status)
     if isinstance(refusal, LeaseLost):
         return Loss(exits.LEASE_LOST, "the lease ran out, and the job was given to somebody else")
     return Loss(exits.code_of(refusal), f"the server refused: {refusal}")

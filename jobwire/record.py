@@ -117,11 +117,12 @@ class Revival(_Record):
 
 
 class Failure(_Record):
-    """The answer to fail: whether there will be another attempt, and its number."""
+    """The answer to fail: whether there will be another attempt, its number, and its lease if it was claimed."""
 
     status: str = ""
     will_retry: bool = False
     attempt_number: int = 0
+    lease_token: str | None = None
 
 
 class Progress(_Record):

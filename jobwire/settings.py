@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .config import config_path, read_config
+from .config import config_path, home_folder, read_config
 from .errors import NotConfigured
 
 ROLES = ("root", "producer", "worker", "reader")
@@ -72,8 +72,13 @@ def data_folder(environ: Mapping[str, str]) -> Path:
     """The local server's folder: JOBWIRE_DATA, else `jobwire` in the user's state directory."""
     if environ.get("JOBWIRE_DATA"):
         return Path(environ["JOBWIRE_DATA"])
+    return state_folder(environ)
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """`jobwire` in the user's state directory."""
     state = environ.get("XDG_STATE_HOME")
-    return Path(state if state else Path.home() / ".local" / "state") / "jobwire"
+    return Path(state if state else home_folder() / ".local" / "state") / "jobwire"
 
 
 def local_credentials(environ: Mapping[str, str]) -> Credentials | None:

@@ -37,13 +37,13 @@ class Insistence:
     def create(self, name: str, **fields: Any) -> Job:
         """Create one job, once."""
         key = secrets.token_hex(16)
-        return self._repeated(lambda: self._jobs.create(name, idempotency_key=key, **fields))
+        return self.repeated(lambda: self._jobs.create(name, idempotency_key=key, **fields))
 
     def ack(self, job_id: str, token: str | None) -> Renewal:
-        return self._repeated(lambda: self._jobs.ack(job_id, token))
+        return self.repeated(lambda: self._jobs.ack(job_id, token))
 
     def complete(self, job_id: str, result: Any, token: str | None) -> Renewal:
-        return self._repeated(lambda: self._jobs.complete(job_id, result, token))
+        return self.repeated(lambda: self._jobs.complete(job_id, result, token))
 
     def fail(self, job_id: str, attempt_number: int, error: str, token: str | None, *, retry: bool) -> Failure:
         """Fail this very attempt, once."""
@@ -63,7 +63,7 @@ class Insistence:
                     return done
                 raise
 
-        return self._repeated(fail_once)
+        return self.repeated(fail_once)
 
     def claim(self, job_id: str, lease_s: float) -> Delivery:
         """Take the job. If the answer to a claim was lost, its lease is left to lapse, and the job is claimed again."""
@@ -81,9 +81,10 @@ class Insistence:
                     raise NotDone(str(refusal)) from refusal
                 raise
 
-        return self._repeated(claim_once, more_patience_s=lease_s)
+        return self.repeated(claim_once, more_patience_s=lease_s)
 
-    def _repeated(self, call: Callable[[], _Answered], more_patience_s: float = 0.0) -> _Answered:
+    def repeated(self, call: Callable[[], _Answered], more_patience_s: float = 0.0) -> _Answered:
+        """The answer of a call that may be repeated as it is."""
         backoff = Backoff()
         deadline_s = time.monotonic() + self._patience_s + more_patience_s
         while True:

@@ -17,14 +17,17 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from .backoff import Backoff
 from .buffer import BATCH_LINES, LogBuffer, WhenFull
-from .entry import Entry, encode, normalise
-from .errors import JobwireError, Outage, Refused
-from .jobs import Jobs
+from .entry import Entry, encode_safely
+from .errors import JobwireError, Outage, RateLimited, Refused
 from .leaving import at_the_childs_end
+from .overflow import Overflow
+from .record import Appended
 
 CAPACITY_BYTES = 16 * 1024 * 1024
 LINGER_S = 0.1
@@ -38,6 +41,12 @@ class ShipperStopped(JobwireError):
     """`put` after `close`, or after the service refused this job's lines for good."""
 
 
+class Appends(Protocol):
+    """Whatever takes a batch of lines for a job: `Jobs`."""
+
+    def append_logs(self, job_id: str, ndjson: bytes, idempotency_key: str | None = None) -> Appended: ...
+
+
 class LogShipper:
     """Ships entries to a job.
 
@@ -49,7 +58,7 @@ class LogShipper:
 
     def __init__(
         self,
-        jobs: Jobs,
+        jobs: Appends,
         job_id: str,
         *,
         when_full: WhenFull = "block",
@@ -60,7 +69,9 @@ class LogShipper:
         on_outage: Callable[[bool], None] | None = None,
         on_refused: Callable[[JobwireError], None] | None = None,
         exit_timeout_s: float = EXIT_TIMEOUT_S,
+        overflow: Overflow | None = None,
     ) -> None:
+        self._overflow = overflow
         self.job_id = job_id
         self._jobs = jobs
         self._when_full: WhenFull = when_full
@@ -81,7 +92,9 @@ class LogShipper:
             capacity_bytes=self._capacity_bytes,
             linger_s=self._linger_s,
             batch_lines=self._batch_lines,
+            overflow=self._overflow,
         )
+        self._pending: deque[tuple[list[Entry], str]] = deque()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._give_up_at_s: float | None = None
@@ -146,12 +159,12 @@ class LogShipper:
     # --- on the shipping thread --------------------------------------------------------------------------------------
 
     def _ship(self) -> None:
-        number = 0
         try:
             while (batch := self._buffer.next_batch()) is not None:
-                number += 1
-                if self._deliver(batch, f"{self._series}-{number}"):
-                    self._buffer.settle()
+                self._pending.append((batch, self._key()))
+                if not self._deliver_pending():
+                    return
+                self._buffer.settle()
         except JobwireError as error:
             self.error = error
             self._on_refused(error)
@@ -161,19 +174,45 @@ class LogShipper:
         finally:
             self._buffer.abandon()
 
-    def _deliver(self, batch: list[Entry], idempotency_key: str) -> bool:
-        """Send until answered; False if that was given up. Raises the refusal that would meet every batch."""
-        try:
-            return self._append(_encoded(batch), len(batch), idempotency_key)
-        except Refused as refusal:
-            if refusal.status not in _CONTENT_STATUSES:
-                raise
+    def _key(self) -> str:
+        return f"{self._series}-{self._buffer.batches_taken}"
+
+    def _deliver_pending(self) -> bool:
+        """Send until all is answered; False if that was given up. Raises the refusal that would meet every batch."""
+        while self._pending:
+            batch, key = self._pending[0]
+            try:
+                if not self._append(encode_safely(batch), len(batch), key):
+                    return False
+                self._pending.popleft()
+            except Refused as refusal:
+                if refusal.status not in _CONTENT_STATUSES:
+                    raise
+                self._pending.popleft()
+                self._divide(batch, key)
+        return True
+
+    def _divide(self, batch: list[Entry], key: str) -> None:
+        """Halve a batch that was refused, until the line at fault is alone: that one is given up."""
         if len(batch) == 1:
             self.refused_lines += 1
-            return True
+            return
         middle = len(batch) // 2
-        halves = (batch[:middle], f"{idempotency_key}a"), (batch[middle:], f"{idempotency_key}b")
-        return all(self._deliver(half, key) for half, key in halves)
+        self._pending.extendleft([(batch[middle:], f"{key}b"), (batch[:middle], f"{key}a")])
+
+    def left(self) -> Iterator[tuple[str, bytes, int]]:
+        """What was not answered, after `close`: batches in order, each with its Idempotency-Key and how many lines.
+
+        The one that was under way is the first, byte for byte; it may have arrived.
+        """
+        self._buffer.abandon()
+        pending = list(self._pending)
+        for number, batch in enumerate(self._buffer.left()):
+            if number == 0 and pending:
+                for part, key in pending:
+                    yield key, encode_safely(part), len(part)
+            else:
+                yield self._key(), encode_safely(batch), len(batch)
 
     def _append(self, body: bytes, lines: int, idempotency_key: str) -> bool:
         backoff = Backoff()
@@ -181,7 +220,7 @@ class LogShipper:
             try:
                 answer = self._jobs.append_logs(self.job_id, body, idempotency_key)
             except Outage as outage:
-                self._note_outage(outage)
+                self._note_outage(None if isinstance(outage, RateLimited) else outage)
                 pause_s = backoff.pause_s(outage)
                 if self._give_up_at_s is not None and time.monotonic() + pause_s > self._give_up_at_s:
                     return False
@@ -197,28 +236,12 @@ class LogShipper:
         changed = (outage is None) != (self.outage is None)
         self.outage = outage
         if changed:
+            self._buffer.note_outage(outage is not None)
             self._on_outage(outage is not None)
 
 
 def _ignore(_: object) -> None:
     pass
-
-
-def _encoded(batch: list[Entry]) -> bytes:
-    for entry in batch:
-        normalise(entry)
-    try:
-        return encode(batch)
-    except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8: it is shown as U+FFFD, rather than losing the lines around it.
-        for entry in batch:
-            entry.message = _well_formed(entry.message)
-            entry.source = _well_formed(entry.source) if entry.source else None
-        return encode(batch)
-
-
-def _well_formed(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 _shippers: weakref.WeakSet[LogShipper] = weakref.WeakSet()

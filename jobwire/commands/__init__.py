@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from .. import exits
+from ..descriptors import open_standard_descriptors
 from ..errors import JobwireError
 from ..version import __version__
 from .jobs import jobs
@@ -87,4 +88,5 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the command `jobwire`."""
+    open_standard_descriptors()
     cli.main(prog_name="jobwire")

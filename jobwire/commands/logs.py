@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 import click
@@ -62,7 +63,8 @@ def logs(
     if follow and head is not None:
         raise click.UsageError("--head ends the output, and --follow goes on: choose one.")
     span = _Span(_when(since, "--since"), _when(until, "--until"))
-    show = _show_json if as_json else Printer(timestamps=timestamps, raw=raw).print
+    printer = Printer(timestamps=timestamps, raw=raw)
+    show = _show_json if as_json else partial(printer.print, is_live=follow)
     jobs = Jobs.from_env("reader")
 
     def chosen(lines: Iterable[LogLine]) -> Iterator[LogLine]:
@@ -72,6 +74,7 @@ def logs(
         lines = islice(chosen(all_lines(jobs, job, after=after, level=level, q=q)), head)
         while group := list(islice(lines, _GROUP_LINES)):
             show(group)
+        printer.close()
         return
     following = Follow(jobs, job, after=after, level=level, q=q, on_outage=tell_outage)
     for batch in following:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import select
-import sys
 
 import click
 
 from ..jobs import Jobs
+from ..mirror import Mirror
 from ..record import Job
 from ..runner import Options, Runner
+from ..tree import adopt_orphans
 
-_FDS = {"stdout": 1, "stderr": 2}
+_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="Name of the job.  [default: the command's own name]")
 @click.option("--retries", type=click.IntRange(0, 25), default=0, show_default=True, help="Tries after a failed one.")
 @click.option(
@@ -34,6 +34,23 @@ _FDS = {"stdout": 1, "stderr": 2}
     show_default=True,
     help="Seconds to wait for an absent server once the command has ended.",
 )
+@click.option("--require-server", is_flag=True, help="Do not run the command without a server; exit 69 without one.")
+@click.option("--tty", "terminal", is_flag=True, help="Give the command a terminal: colours, lines as they come.")
+@click.option("--no-env", is_flag=True, help="Add nothing to the command's environment.")
+@click.option(
+    "--levels",
+    type=click.Choice(("words", "off")),
+    default="words",
+    show_default=True,
+    help="Take a line's level from the word that it begins with (ERROR, warning: ...).",
+)
+@click.option(
+    "--stderr-level",
+    type=click.Choice(_LEVELS),
+    default="info",
+    show_default=True,
+    help="Level of the other lines of standard error.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not repeat the command's output here.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -44,64 +61,69 @@ def run(
     retries: int,
     timeout_s: int,
     patience_s: float,
+    require_server: bool,
+    terminal: bool,
+    no_env: bool,
+    levels: str,
+    stderr_level: str,
     quiet: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run COMMAND as a job: its output becomes the job's log, its end the job's end.
 
-    Exits with the command's own code (128 + N if signal N ended it), 75 if the job's lease was lost, 143 if the job was
-    killed from outside, 69 if the server stayed away. Ctrl-C goes to the command; a second one ends it at once.
+    Exits with the command's own code (128 + N if signal N ended it), 75 if somebody else has the job by now, 143 if the
+    job was killed from outside. A server that is away does not stop the command: what it was not told lies in a file
+    then, for `jobwire send --spool`. Ctrl-C goes to the command; a second one ends it at once.
 
     \b
     jobwire run -- make test
     jobwire run --name nightly --retries 2 -- ./backup.sh
     """
-    runner = Runner(
-        Jobs.from_env("root"),
-        command,
-        Options(name or default_name(command), retries, timeout_s, patience_s),
-        mirror=_Mirror(quiet),
-        notice=notice,
-        on_created=lambda job: None if quiet else _announce(job),
+    mirror = Mirror(quiet=quiet)
+    jobs = Jobs.from_env("root")
+    options = Options(
+        _shown(name) if name else default_name(command),
+        retries,
+        timeout_s,
+        patience_s,
+        require_server=require_server,
+        terminal=terminal,
+        find_levels=levels == "words",
+        stderr_level=stderr_level,
+        adds_to_environ=not no_env,
+        owns_process=True,
     )
-    ctx.exit(runner.run())
+
+    def announce(job: Job) -> None:
+        if not quiet:
+            mirror.notice(f"job {job.id}")
+            mirror.notice(link_to(jobs, job.id))
+
+    adopt_orphans()
+    try:
+        code = Runner(jobs, command, options, mirror=mirror, notice=mirror.notice, on_created=announce).run()
+    finally:
+        mirror.close()
+    ctx.exit(code)
+
+
+def link_to(jobs: Jobs, job_id: str) -> str:
+    """The page of a job."""
+    return f"{jobs.http.url}/#/jobs/{job_id}"
 
 
 def default_name(command: tuple[str, ...]) -> str:
     """The last part of the command's path, as a job's name may be: 1 to 200 characters."""
-    text = os.fsencode(os.path.basename(command[0])).decode(errors="replace")
-    return text[:200] or "command"
+    return _shown(os.path.basename(command[0])) or "command"
+
+
+def _shown(text: str) -> str:
+    return os.fsencode(text).decode(errors="replace")[:200]
 
 
 def notice(text: str) -> None:
-    """One line of our own beside the command's output."""
-    click.echo(f"jobwire: {text}", err=True)
-
-
-def _announce(job: Job) -> None:
-    notice(f"job {job.id}")
-
-
-class _Mirror:
-    """Repeats the command's bytes on our own stdout and stderr. Whoever stops reading there does not stop the job."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._open = set() if quiet else set(_FDS)
-        sys.stdout.flush()
-
-    def __call__(self, name: str, chunk: bytes) -> None:
-        if name not in self._open:
-            return
-        try:
-            _write_all(_FDS[name], chunk)
-        except OSError:
-            self._open.discard(name)
-
-
-def _write_all(fd: int, chunk: bytes) -> None:
-    left = memoryview(chunk)
-    while left:
-        try:
-            left = left[os.write(fd, left) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
+    """One line of our own on standard error. Nobody need read it there."""
+    try:
+        os.write(2, f"jobwire: {text}\n".encode(errors="replace"))
+    except OSError:
+        pass

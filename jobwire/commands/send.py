@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -10,20 +11,25 @@ from .. import exits
 from ..jobs import Jobs
 from ..lines import LineSplitter
 from ..shipper import LogShipper, ShipperStopped
+from ..spool import KEYS_LIVE_S, Spool
 from .completion import a_job
-from .run import notice
+from .run import link_to, notice
 
 _CHUNK_BYTES = 256 * 1024
+_SPOOL_PATIENCE_S = 10.0
 _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 
 @click.command()
-@click.argument("job", shell_complete=a_job)
+@click.argument("job", required=False, shell_complete=a_job)
 @click.option("--source", help="The lines' source.")
 @click.option("--level", type=click.Choice(_LEVELS), default="info", show_default=True, help="The lines' level.")
+@click.option(
+    "--spool", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Deliver what `run` left in a file."
+)
 @click.option("--tee", is_flag=True, help="Also copy standard input to standard output.")
 @click.pass_context
-def send(ctx: click.Context, *, job: str, source: str | None, level: str, tee: bool) -> None:
+def send(ctx: click.Context, *, job: str | None, source: str | None, level: str, spool: Path | None, tee: bool) -> None:
     """Add the lines of standard input to the log of JOB. Exits when all of them are stored.
 
     Ctrl-C ends the input; what was read is still sent. Whoever reads the copy of --tee may leave: all lines are sent.
@@ -31,7 +37,13 @@ def send(ctx: click.Context, *, job: str, source: str | None, level: str, tee: b
     \b
     some-command 2>&1 | jobwire send JOB
     some-command | jobwire send JOB --tee | grep -i error
+    jobwire send --spool ~/.local/state/jobwire/spool/20260301T092101Z-5f1c09ab.jsonl
     """
+    if (job is None) == (spool is None):
+        raise click.UsageError("Name a job, or a file with --spool.")
+    if job is None:
+        _deliver(spool)
+        return
     shipper = LogShipper(Jobs.from_env("worker"), job, on_outage=_tell_outage)
     splitter = LineSplitter(source=source, level=level)
     copy = _Copy(wanted=tee)
@@ -51,6 +63,18 @@ def send(ctx: click.Context, *, job: str, source: str | None, level: str, tee: b
         notice(f"{shipper.refused_lines} lines were refused by the server")
         code = exits.REFUSED
     ctx.exit(code)
+
+
+def _deliver(path: Path | None) -> None:
+    """Deliver a spool, once, and remove it."""
+    assert path is not None
+    jobs = Jobs.from_env("root")
+    found = Spool(path)
+    if found.age_s > KEYS_LIVE_S:
+        notice("this spool is older than 24 hours: what arrived without an answer may arrive twice")
+    job = found.deliver(jobs, patience_s=_SPOOL_PATIENCE_S, notice=notice)
+    notice(f"job {job.id}")
+    notice(link_to(jobs, job.id))
 
 
 class _Copy:

@@ -9,7 +9,7 @@ import click
 
 from .. import exits
 from ..jobs import Jobs
-from ..lines import raw_bytes
+from ..lines import Joined, Joiner, last_state, raw_bytes
 from ..reading import Follow, newest_lines
 from ..record import Job, LogLine
 from ..screen import Paint, harmless, harmless_lines
@@ -41,12 +41,13 @@ def tail(
     jobs = Jobs.from_env("reader")
     printer = Printer(timestamps=timestamps, raw=raw)
     newest, resume_after = newest_lines(jobs, job, lines, level=level)
-    printer.print(newest)
+    printer.print(newest, is_live=follow)
     if not follow:
+        printer.close()
         return
     following = Follow(jobs, job, after=resume_after, level=level, on_outage=tell_outage)
     for batch in following:
-        printer.print(batch)
+        printer.print(batch, is_live=True)
     exit_as(ctx, following.job)
 
 
@@ -64,19 +65,31 @@ class Printer:
         self._timestamps = timestamps
         self._raw = raw
         self._paint = Paint.for_stdout()
+        self._joiner = Joiner()
 
-    def print(self, lines: Iterable[LogLine]) -> None:
-        """Print and flush."""
+    def print(self, lines: Iterable[LogLine], *, is_live: bool = False) -> None:
+        """Print and flush. Lines that were sent in parts are joined, and stand in their last state. One whose end has
+        not come is shown as it is now if somebody watches (`is_live`)."""
         if self._raw:
             sys.stdout.buffer.writelines(map(raw_bytes, lines))
             sys.stdout.buffer.flush()
             return
+        joined = [whole for line in lines if (whole := self._joiner.add(line)) is not None]
+        self._write([*joined, *(self._joiner.open() if is_live else [])])
+
+    def close(self) -> None:
+        """Print what is still without its end, when no more lines come."""
+        self._write(self._joiner.open())
+
+    def _write(self, lines: Iterable[Joined]) -> None:
         text = "".join(self._shown(line) + "\n" for line in lines)
         sys.stdout.buffer.write(text.encode(errors="replace"))
         sys.stdout.buffer.flush()
 
-    def _shown(self, line: LogLine) -> str:
-        text = self._paint.level(line.level, harmless_lines(line.message))
+    def _shown(self, joined: Joined) -> str:
+        line: LogLine = joined.line
+        message = "\n".join(map(last_state, joined.text.split("\n"))) if "\r" in joined.text else joined.text
+        text = self._paint.level(line.level, harmless_lines(message))
         if not self._timestamps:
             return text
         return f"{self._paint.dim(harmless(line.logged_at or ''))} {text}"

@@ -49,6 +49,7 @@ class FakeJob:
     status: str = "delivered"
     attempt_number: int = 0
     token: str = "token-0"
+    claimed: tuple[str, str] | None = None
     result: Any = None
     lines: list[dict[str, Any]] = field(default_factory=list)
     progress: dict[str, Any] | None = None
@@ -201,6 +202,9 @@ class FakeService:
         return refusal or self._moved(job, "completed")
 
     def _fail(self, job: FakeJob, request: Request) -> Reply:
+        claims, token = request.json.get("claim", False), request.headers.get("x-lease-token")
+        if claims and token is not None and (token, job.token) == job.claimed:
+            return self._failed(job, will_retry=True, claims=True)
         refusal = self._held(job, request)
         if refusal is not None:
             return refusal
@@ -208,7 +212,14 @@ class FakeService:
         job.attempt_number += will_retry
         job.status = "pending" if will_retry else "dead"
         job.result = None if will_retry else {"error": request.json["error"]}
-        return 200, {"status": job.status, "willRetry": will_retry, "attemptNumber": job.attempt_number}
+        if will_retry and claims:
+            job.status, job.claimed = "delivered", (job.token, f"token-{job.attempt_number}")
+            job.token = job.claimed[1]
+        return self._failed(job, will_retry=will_retry, claims=will_retry and claims)
+
+    def _failed(self, job: FakeJob, *, will_retry: bool, claims: bool) -> Reply:
+        lease = {"leaseToken": job.token} if claims else {}
+        return 200, {"status": job.status, "willRetry": will_retry, "attemptNumber": job.attempt_number, **lease}
 
     def _claim(self, job: FakeJob, _: Request) -> Reply:
         if job.status != "pending":

@@ -40,11 +40,11 @@ def stored_bytes(service: FakeService, source: str) -> bytes:
 
 
 def test_output_is_stored_mirrored_and_levelled_and_the_job_completes(service: FakeService, cli: Cli) -> None:
-    code, out, err = finished(cli("run", *shell("echo out; echo err >&2; printf end")))
+    code, out, err = finished(cli("run", *shell("echo out; echo told >&2; printf end")))
     assert (code, out) == (0, b"out\nend")
-    assert b"err\n" in err
+    assert b"told\n" in err
     shown = [(line["source"], line["level"], line["message"]) for line in service.job.lines]
-    assert sorted(shown) == [("stderr", "warn", "err"), ("stdout", "info", "end"), ("stdout", "info", "out")]
+    assert sorted(shown) == [("stderr", "info", "told"), ("stdout", "info", "end"), ("stdout", "info", "out")]
     assert service.job.status == "completed"
     assert service.job.result["exitCode"] == 0
     assert isinstance(service.job.result["durationMs"], int)
@@ -164,8 +164,11 @@ def test_lines_wait_while_the_server_is_away_and_are_stored_once(
     assert service.job.status == "completed"
 
 
-def test_an_absent_server_is_given_up_after_patience_with_its_own_code(service: FakeService, cli: Cli) -> None:
-    process = cli("run", "--patience", "0.3", *shell("echo started; read _; echo lost"), stdin=subprocess.PIPE)
+def test_a_required_server_that_is_absent_is_given_up_after_patience_with_its_own_code(
+    service: FakeService, cli: Cli
+) -> None:
+    options = ("--require-server", "--patience", "0.3")
+    process = cli("run", *options, *shell("echo started; read _; echo lost"), stdin=subprocess.PIPE)
     service.wait_for(lambda: service.jobs and service.messages())
     service.down()
     _, err = process.communicate(b"\n", timeout=30)
@@ -174,9 +177,9 @@ def test_an_absent_server_is_given_up_after_patience_with_its_own_code(service: 
     assert service.job.status == "running"
 
 
-def test_without_a_server_nothing_runs(service: FakeService, jobs: Jobs, tmp_path: Path) -> None:
+def test_without_a_required_server_nothing_runs(service: FakeService, jobs: Jobs, tmp_path: Path) -> None:
     service.down()
-    options = Options("x", start_patience_s=0)
+    options = Options("x", start_patience_s=0, require_server=True)
     runner = Runner(jobs, ["touch", str(tmp_path / "ran")], options, mirror=_ignore, notice=_ignore)
     with pytest.raises(Exception, match="No jobwire server"):
         runner.run()
