@@ -73,7 +73,7 @@ class Courier:
         self._changed = threading.Condition()
         self._untold: deque[End] = deque()
         self._lease: Lease | None = None
-        self._has_begun = self._stopped = self._is_unsure = False
+        self._has_begun = self._stopped = self._is_unsure = self._is_telling = False
         self._lapsed_as = ""
         self.job = job
         self.token = job.lease_token if job else None
@@ -172,6 +172,7 @@ class Courier:
             self._changed.notify_all()
 
     def _tell(self, job: Job, end: End) -> None:
+        self._is_telling = True
         if end.error is None:
             self._jobs.complete(job.id, end.result, self.token)
             self._note_told(is_over=True)
@@ -204,6 +205,7 @@ class Courier:
         with self._changed:
             self._untold.popleft()
             self.is_over = self.is_over or is_over
+            self._is_telling = False
             self._changed.notify_all()
         if is_over:
             self._let_go()
@@ -214,8 +216,8 @@ class Courier:
             lease.stop()
 
     def _see_loss(self, loss: Loss) -> None:
-        """On this thread, or on that of the lease, which may learn of a retry before its answer is here."""
-        if self._is_unsure and threading.current_thread() is not self._thread:
+        """On this thread, or on that of the lease, which may learn of an end that we tell before its answer is here."""
+        if (self._is_telling or self.is_over) and threading.current_thread() is not self._thread:
             return
         loss = loss._replace(has_lapsed=loss.has_lapsed or self._is_late)
         if loss.has_lapsed and loss.job_status == "pending":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobwire.entry import Entry, encode
-from jobwire.lines import LINE_LIMIT_BYTES, LineSplitter, raw_bytes
+from jobwire.lines import LINE_LIMIT_BYTES, Joiner, LineSplitter, last_state, raw_bytes
 from jobwire.record import LogLine
 
 from .conftest import as_raw
@@ -108,3 +109,42 @@ def test_a_line_of_exactly_the_limit_is_whole() -> None:
 def test_metadata_of_others_is_not_taken_for_bytes() -> None:
     for metadata in ({"bytes": 17}, {"bytes": "no base64!"}, {"newline": 0}, {"part": "x"}, None):
         assert raw_bytes(LogLine(seq=1, message="text", metadata_json=as_raw(metadata))) == b"text\n"
+
+
+@given(pieces=st.lists(st.binary(max_size=40), max_size=12))
+def test_bytes_that_are_sent_before_their_lines_end_come_out_as_they_went_in(pieces: list[bytes]) -> None:
+    splitter, entries = LineSplitter(), []
+    for piece in pieces:
+        entries += splitter.feed(piece)
+        entries += splitter.flush()
+        entries += splitter.flush()
+    entries += splitter.end()
+    assert b"".join(map(raw_bytes, entries)) == b"".join(pieces)
+
+
+def test_what_waits_for_its_end_is_sent_at_the_second_look_without_half_a_character() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed("50 % é".encode()[:-1]) == []
+    assert splitter.flush() == []
+    (part,) = splitter.flush()
+    assert (part.message, part.metadata) == ("50 % ", {"part": 1, "newline": False})
+    (rest,) = splitter.feed("é".encode()[1:] + b"\n")
+    assert (rest.message, rest.metadata) == ("é", {"part": 2})
+
+
+def test_parts_of_a_line_are_joined_for_each_source() -> None:
+    splitters = {name: LineSplitter(source=name) for name in "ab"}
+    joiner, whole = Joiner(), []
+    for name, piece in [("a", b"one "), ("b", b"1 "), ("a", b"line\n"), ("b", b"2"), ("a", b"next\n")]:
+        splitter = splitters[name]
+        found = splitter.feed(piece) or (splitter.flush() or splitter.flush())
+        whole += [joined for entry in found if (joined := joiner.add(entry)) is not None]
+    assert [joined.text for joined in whole] == ["one line", "next"]
+    assert [joined.text for joined in joiner.open()] == ["1 2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "state"), [("plain", "plain"), ("\r10%\r20%", "20%"), ("10%\r", "10%"), ("\r", ""), ("a\rb\r\r", "b")]
+)
+def test_the_last_state_of_a_redrawn_line_is_behind_its_last_return(text: str, state: str) -> None:
+    assert last_state(text) == state
