@@ -132,6 +132,7 @@ def test_retries_claim_the_same_job_and_run_again(service: FakeService, cli: Cli
     assert (service.job.status, service.job.attempt_number) == ("completed", 2)
     assert service.messages() == ["try"] * 3
     assert [request.headers["x-lease-token"] for request in service.seen("ack")] == ["token-0", "token-1", "token-2"]
+    assert not service.seen("claim"), "no poll can come between"
 
 
 def test_when_retries_are_used_up_the_code_is_the_commands(service: FakeService, cli: Cli) -> None:
@@ -275,8 +276,8 @@ def test_a_revoked_key_stops_the_command(service: FakeService, cli: Cli) -> None
     assert b"The key was revoked" in err
 
 
-def test_a_retry_taken_by_another_worker_is_75(service: FakeService, cli: Cli) -> None:
-    service.faults["claim"].append((409, {"error": "x", "code": "invalid_state", "status": "running"}))
+def test_a_job_that_somebody_else_has_when_its_attempt_fails_is_75(service: FakeService, cli: Cli) -> None:
+    service.faults["fail"].append((409, {"error": "x", "code": "invalid_state", "status": "running"}))
     assert finished(cli("run", "--retries", "1", *shell("exit 1")))[0] == exits.LEASE_LOST
 
 
