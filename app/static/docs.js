@@ -6,6 +6,47 @@ import { fill, h } from "./dom.js";
 
 const DOCUMENT = new URL("openapi.json", location.href);
 const METHODS = ["get", "post", "patch", "delete"];
+
+/** The calls in the order of a job's life, from the key on; what is not named here comes after. */
+const LIFE = [
+  "get /whoami",
+  "post /spaces",
+  "post /spaces/{space_id}/tokens",
+  "post /spaces/{space_id}/jobs",
+  "post /spaces/{space_id}/jobs/poll",
+  "post /jobs/{job_id}/claim",
+  "post /jobs/{job_id}/ack",
+  "post /jobs/{job_id}/keepalive",
+  "post /jobs/{job_id}/progress",
+  "post /jobs/{job_id}/checkpoint",
+  "post /jobs/{job_id}/logs",
+  "post /jobs/{job_id}/event",
+  "post /spaces/{space_id}/calls",
+  "post /jobs/{job_id}/complete",
+  "post /jobs/{job_id}/fail",
+  "post /jobs/{job_id}/release",
+  "get /jobs/{job_id}",
+  "get /jobs/{job_id}/progress",
+  "get /jobs/{job_id}/logs",
+  "get /jobs/{job_id}/events",
+  "get /spaces/{space_id}/jobs",
+  "get /spaces/{space_id}/logs",
+  "post /jobs/{job_id}/kill",
+  "post /jobs/{job_id}/retry",
+  "post /jobs/{job_id}/callback/retry",
+  "delete /jobs/{job_id}",
+];
+
+/** What to type first: each step's sentence, method, path and body. */
+const BEGIN = [
+  ["Make a job. The answer has its id.", "POST", "/spaces/$SPACE/jobs", '{"name": "resize", "payload": {"image": "cat.jpg"}}'],
+  ["Be its worker: take it. The answer has its leaseToken.", "POST", "/spaces/$SPACE/jobs/poll", '{"names": ["resize"], "waitSeconds": 20}'],
+  ["Say that it has begun.", "POST", "/jobs/$JOB/ack", ""],
+  ["Say how far it is, and what it does.", "POST", "/jobs/$JOB/progress", '{"percent": 40, "message": "half way"}'],
+  ["", "POST", "/jobs/$JOB/logs", '["opened cat.jpg", "resized"]'],
+  ["End it.", "POST", "/jobs/$JOB/complete", '{"width": 640}'],
+  ["Look at it.", "GET", "/jobs/$JOB", ""],
+];
 const DEEP = 3;
 
 const main = document.querySelector("main");
@@ -17,15 +58,17 @@ async function start() {
   const response = await fetch(DOCUMENT);
   const api = await response.json();
   const calls = callsOf(api);
-  fill(nav, h("h1", {}, api.info.title), api.tags.map((tag) => group(tag, calls)));
-  fill(main, heading(api), calls.map((call) => section(call, api)));
+  fill(nav, h("p", { class: "title" }, h("a", { href: "./" }, api.info.title)), h("a", { href: "#begin" }, "Keys, and the first job"), api.tags.map((tag) => group(tag, calls)));
+  fill(main, heading(api), begin(api), calls.map((call) => section(call, api)));
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
 function callsOf(api) {
-  return Object.entries(api.paths).flatMap(([path, item]) =>
+  const calls = Object.entries(api.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => ({ path, method, item, ...item[method] })),
   );
+  const age = ({ method, path }) => (LIFE.indexOf(`${method} ${path}`) + LIFE.length + 1) % (LIFE.length + 1);
+  return calls.sort((a, b) => age(a) - age(b));
 }
 
 function group(tag, calls) {
@@ -44,6 +87,24 @@ function heading(api) {
 /** Where the calls are: the document says it as seen from itself. https://spec.openapis.org/oas/v3.1.1#relative-references-in-api-urls */
 function base(api) {
   return new URL(api.servers[0].url, DOCUMENT);
+}
+
+/** Keys and curl: a job from its creation to its end. */
+function begin(api) {
+  const callsAt = base(api).href.replace(/\/$/, "");
+  const calls = BEGIN.map(([said, method, path, body]) => [
+    said && h("p", {}, said),
+    h("pre", { tabindex: 0 }, [`curl "${callsAt}${path}" -H "x-api-key: $JOBWIRE_KEY"`, method === "GET" ? "" : ` -X ${method}`, body && ` -d '${body}'`].join("")),
+  ]);
+  return h(
+    "div",
+    { class: "begin", id: "begin" },
+    h("h2", {}, "Keys, and the first job"),
+    h("p", {}, "Every call carries a key in the header ", h("code", {}, "x-api-key"), ". A key belongs to a space and has scopes; the root key, which ", h("code", {}, "jobwire up"), " printed at its first start, makes spaces and keys, here or on ", h("a", { href: "./" }, "the page"), ". Set ", h("code", {}, "JOBWIRE_KEY"), ", and ask what it is for:"),
+    h("pre", { tabindex: 0 }, `export JOBWIRE_KEY=emit_...\ncurl "${callsAt}/whoami" -H "x-api-key: $JOBWIRE_KEY"`),
+    h("p", {}, "The answer names the space. With it in ", h("code", {}, "SPACE"), " and the id of a job in ", h("code", {}, "JOB"), ":"),
+    calls,
+  );
 }
 
 function link(path) {
@@ -81,7 +142,7 @@ function body(call, api) {
   return [
     h("h3", {}, call.requestBody.required ? "Body" : "Body (may be empty)"),
     shape(found.schema, api, 0),
-    found.example !== undefined && [h("h3", {}, "Example"), h("pre", {}, curl(call, found.example, api))],
+    found.example !== undefined && [h("h3", {}, "Example"), h("pre", { tabindex: 0 }, curl(call, found.example, api))],
   ];
 }
 

@@ -1,6 +1,7 @@
 // One line of a log as an element.
 
 import { cut, pieces, plain, visible } from "./ansi.js";
+import { isDark, onBothThemes } from "./contrast.js";
 import { button, h } from "./dom.js";
 import { container } from "./json_text.js";
 import { jsonView } from "./json_view.js";
@@ -63,13 +64,23 @@ export function appendText(element, message, wanted = []) {
 
 function paint(element, { fg, bg, bold, dim, italic, underline, inverse, strike }) {
   const [front, back] = inverse ? [bg ?? "back", fg ?? "front"] : [fg, bg];
-  colour(element, "color", "fg", bold && Number.isInteger(front) && front < NAMED / 2 ? front + NAMED / 2 : front);
+  if (back !== null) element.classList.add(...standing(back));
+  else colour(element, "color", "fg", bold && Number.isInteger(front) && front < NAMED / 2 ? front + NAMED / 2 : front);
   colour(element, "background-color", "bg", back);
   for (const [name, on] of Object.entries({ bold, dim, italic, underline, strike })) if (on) element.classList.add(name);
 }
 
+/** Classes of a text on a ground that was chosen. */
+function standing(ground) {
+  return [isExact(ground) ? (isDark(ground) ? "ground-dark" : "ground-light") : "ground"];
+}
+
+function isExact(value) {
+  return String(value).startsWith("#");
+}
+
 function colour(element, property, prefix, value) {
   if (value === null) return;
-  if (String(value).startsWith("#")) element.style.setProperty(property, value);
+  if (isExact(value)) element.style.setProperty(property, property === "color" ? onBothThemes(value) : value);
   else element.classList.add(`${prefix}-${value}`);
 }

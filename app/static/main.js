@@ -5,8 +5,9 @@ import { HomeView } from "./home_view.js";
 import { JobView } from "./job_view.js";
 import { KeysView } from "./keys_view.js";
 import { LostView } from "./lost.js";
+import { NarrowView, ProgressView } from "./progress_view.js";
 import { route } from "./router.js";
-import { resume, signIn, signOut } from "./session.js";
+import { onForgotten, resume, signIn, signOut } from "./session.js";
 import { SettingsView } from "./settings_view.js";
 import { Shell } from "./shell.js";
 import { listenToKeys, showKeys } from "./shortcuts.js";
@@ -14,6 +15,8 @@ import { signInPage } from "./sign_in.js";
 import { SpaceView } from "./space_view.js";
 import { useTheme } from "./theme.js";
 
+/** What a key that may not read jobs is shown instead. */
+const NARROW = { home: NarrowView, space: NarrowView, job: ProgressView };
 const VIEWS = { home: HomeView, space: SpaceView, keys: KeysView, settings: SettingsView, job: JobView, missing: LostView };
 
 const app = document.getElementById("app");
@@ -35,9 +38,9 @@ function leave(why = "") {
 }
 
 function askForKey(why) {
-  const page = signInPage(async (key) => enter(await signIn(key, refused)), why);
+  const page = signInPage(async (key, remember) => enter(await signIn(key, refused, remember)), why);
   fill(app, page);
-  page.querySelector("input").focus();
+  page.querySelector("input[type=password]").focus();
 }
 
 function refused(error) {
@@ -55,10 +58,11 @@ function enter(signedIn) {
 function open() {
   if (!session) return;
   const to = route(location.hash);
-  if (shown && to.page === "job" && shown.to.page === "job" && shown.to.id === to.id) return shown.view.update(to);
+  if (shown && to.page === "job" && shown.to.page === "job" && shown.to.id === to.id) return shown.view.update?.(to);
   shown?.abort.abort();
   const abort = new AbortController();
-  const view = new VIEWS[to.page](session, shell, to, abort.signal);
+  const views = session.can("jobs:read") ? VIEWS : { ...VIEWS, ...NARROW };
+  const view = new views[to.page](session, shell, to, abort.signal);
   shown = { to, view, abort };
   shell.page(view.element);
   const at = to.page === "keys" || to.page === "settings" ? to.page : "";
@@ -68,6 +72,7 @@ function open() {
 
 useTheme();
 addEventListener("hashchange", open);
+onForgotten(() => session && leave("You signed out in another tab."));
 listenToKeys(shortcuts);
 try {
   const resumed = await resume(refused);

@@ -1,4 +1,5 @@
-// Who is signed in. The key is kept in this tab's session storage only, and goes with it.
+// Who is signed in. The key is kept in this tab's session storage and goes with it; on this device, for new tabs, too, if
+// somebody asked for that, until signing out.
 
 import { Api } from "./api.js";
 
@@ -20,18 +21,19 @@ export class Session {
   }
 }
 
-/** Sign in, and remember the key. Throws ApiError. `onRefused` hears when the key stops working. */
-export async function signIn(key, onRefused) {
+/** Sign in, and keep the key: in this tab, or on this device. Throws ApiError. `onRefused` hears when it stops working. */
+export async function signIn(key, onRefused, remember = false) {
   const api = new Api(key);
   const session = new Session(api, await api.get("/whoami"));
   sessionStorage.setItem(KEY, key);
+  if (remember) localStorage.setItem(KEY, key);
   api.onRefused = onRefused;
   return session;
 }
 
-/** Sign in with the key that this tab remembers: a Session, or null. Throws ApiError unless the key is the reason. */
+/** Sign in with the key that this tab or this device remembers: a Session, or null. Throws ApiError unless the key is the reason. */
 export async function resume(onRefused) {
-  const key = sessionStorage.getItem(KEY);
+  const key = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
   if (!key) return null;
   try {
     return await signIn(key, onRefused);
@@ -42,7 +44,16 @@ export async function resume(onRefused) {
   }
 }
 
-/** Forget the key. */
+/** Forget the key, here and, if it is this one, on this device. */
 export function signOut() {
+  const key = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
   sessionStorage.removeItem(KEY);
+  if (localStorage.getItem(KEY) === key) localStorage.removeItem(KEY);
+}
+
+/** Hear when another tab made this device forget the key of this one. */
+export function onForgotten(listener) {
+  addEventListener("storage", ({ key, oldValue, newValue }) => {
+    if (key === KEY && newValue === null && oldValue === sessionStorage.getItem(KEY)) listener();
+  });
 }

@@ -3,6 +3,7 @@
 import { visible } from "./ansi.js";
 import { button, fill, h, setText, show } from "./dom.js";
 import { keysAddress, settingsAddress, spaceAddress } from "./router.js";
+import { clock, serverNow } from "./time.js";
 import { nextTheme, useTheme } from "./theme.js";
 
 const INSTEAD = "No WebSocket comes through, perhaps because a proxy passes no upgrades. An event stream is read instead: nothing is missing.";
@@ -23,6 +24,7 @@ export class Shell {
       h("a", { class: "logo", href: "#/" }, h("i", { class: "mark", "aria-hidden": "true" }), "jobwire"),
       this.crumbs,
       this.state,
+      h("a", { class: "quiet to-docs", href: "docs", title: "The API" }, "API"),
       this.theme,
       button("Shortcuts", showKeys, { class: "quiet keyboard", title: "What the keys do (?)" }),
       button("Sign out", signOut, { class: "quiet" }),
@@ -60,6 +62,8 @@ export class Shell {
     const instead = transport === "event stream";
     setText(this.state, live === null ? "" : live ? (instead ? "live, by event stream" : "live") : "reconnecting");
     this.state.title = live && instead ? INSTEAD : live === false ? (error ?? "") : "";
+    this.since = live === false ? (this.since ?? serverNow()) : null;
+    this.element.dataset.live = live === null ? "" : live;
     this.state.dataset.live = live === null ? "" : live;
     const last = (typeof status === "string" ? "" : (error ?? reason)) || "";
     show(this.still, live === null && last !== "");
@@ -69,7 +73,8 @@ export class Shell {
   /** Say that none have come for a while, and what the page does meanwhile. */
   stale({ error = "No connection has come about yet." }) {
     show(this.still, true);
-    setText(this.still, `Not live: ${error} Read again every few seconds.`);
+    const since = this.since ? ` since ${clock(new Date(this.since)).slice(0, 8)}` : "";
+    setText(this.still, `Not live: ${error} Read again every few seconds${since}.`);
   }
 
   /** Say what is wrong; null when nothing is. */

@@ -81,12 +81,20 @@ class Chromium:
         self._numbers = itertools.count(1)
         self.pages: dict[str, Page] = {}
 
-    def page(self, width: int = 1280, height: int = 800, *, dark: bool = False, phone: bool = False) -> Page:
-        """A new page, with a storage of its own."""
-        context = self.call("Target.createBrowserContext")["browserContextId"]
+    def page(
+        self,
+        width: int = 1280,
+        height: int = 800,
+        *,
+        dark: bool = False,
+        phone: bool = False,
+        beside: Page | None = None,
+    ) -> Page:
+        """A new page, with a storage of its own, or with that of another one."""
+        context = beside.context if beside else self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self.pages[session] = Page(self, session, target)
+        page = self.pages[session] = Page(self, session, target, context)
         page.prepare(width, height, dark=dark, phone=phone)
         return page
 
@@ -140,7 +148,8 @@ class Chromium:
 class Page:
     """One tab."""
 
-    def __init__(self, browser: Chromium, session: str, target: str) -> None:
+    def __init__(self, browser: Chromium, session: str, target: str, context: str) -> None:
+        self.context = context
         self._browser = browser
         self._session = session
         self._target = target

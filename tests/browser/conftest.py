@@ -36,7 +36,7 @@ def signed_in(chromium: Chromium, space: Space) -> Iterator[SignedIn]:
         page = chromium.page(**look)  # type: ignore[arg-type]  # width, height, dark and phone, as they come
         pages.append(page)
         page.goto(f"{space.server.url}/{address}")
-        page.fill(".sign-in input", key or space.server.root_key)
+        page.fill(".sign-in input[type=password]", key or space.server.root_key)
         page.press("Enter")
         page.until("document.querySelector('.topbar')")
         return page

@@ -93,7 +93,7 @@ def pictures(page: Page, space: Space, job: Json) -> Iterator[str]:
     """Open one page of the dashboard after the other; each name is that of a picture to be taken now."""
     lines = "document.querySelectorAll('.line').length > 20"
     yield "sign-in"
-    page.fill(".sign-in input", space.server.root_key)
+    page.fill(".sign-in input[type=password]", space.server.root_key)
     page.press("Enter")
     page.until("document.querySelector('.card')")
     yield "spaces"

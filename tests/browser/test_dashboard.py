@@ -7,7 +7,8 @@ import pytest
 
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import SignedIn
-from tests.factories import Space
+from tests.factories import NO_JOB, Space
+from tests.live.proxy import Proxy
 from tests.valkey import until
 
 pytestmark = pytest.mark.valkey_only("the browser is what is tested")
@@ -23,7 +24,7 @@ def tile(status: str) -> str:
 def test_a_key_that_is_none_is_told_so(chromium: Chromium, space: Space) -> None:
     page = chromium.page()
     page.goto(space.server.url)
-    page.fill(".sign-in input", "emit_wrong")
+    page.fill(".sign-in input[type=password]", "emit_wrong")
     page.press("Enter")
     page.until("document.querySelector('.problem:not([hidden])')")
     assert "unknown, revoked or expired" in page.text(".problem")
@@ -213,6 +214,112 @@ def test_everything_has_a_key(signed_in: SignedIn, space: Space) -> None:
     page.press("Escape")
     page.press("u")
     page.until(f"{CARDS} === 2")
+
+
+def test_a_key_is_remembered_on_this_device_only_if_one_says_so(chromium: Chromium, space: Space) -> None:
+    page = chromium.page()
+    page.goto(space.server.url)
+    assert page.js("document.querySelector('[name=remember]').checked") is False
+    page.fill("input[type=password]", space.server.root_key)
+    page.click("label", "Remember on this device")
+    page.press("Enter")
+    page.until("document.querySelector('.topbar')")
+    other = chromium.page(beside=page)
+    other.goto(space.server.url)
+    other.until("document.querySelector('.topbar')")
+    other.click("button", "Sign out")
+    other.until("document.querySelector('.sign-in')")
+    page.until("seen('.problem').includes('signed out in another tab')")
+    assert page.js("localStorage.length + sessionStorage.length - Number('jobwire.wrap' in localStorage)") == 0
+    other.close()
+    page.close()
+
+
+def test_a_password_manager_may_fill_the_key(chromium: Chromium, space: Space) -> None:
+    page = chromium.page()
+    page.goto(space.server.url)
+    fields = "[...document.querySelector('form').elements].filter((e) => e.autocomplete).map((e) => e.autocomplete)"
+    assert page.js(fields) == ["username", "current-password"]
+    page.click("a[href='/docs']")
+    page.until("location.pathname === '/docs' && seen('.begin').includes('x-api-key')")
+    page.close()
+
+
+def test_a_public_key_is_shown_progress(signed_in: SignedIn, space: Space) -> None:
+    job = space.job_in("running")
+    page = signed_in("#/", key=space.public.key)
+    page.until("seen('.narrow').includes('progress of a job, and nothing else')")
+    page.fill(".narrow input", job["id"])
+    page.press("Enter")
+    page.until("seen('.narrow .badge') === 'running'")
+    page.until("seen('.narrow').includes('No progress was told yet')")
+    space.do(job, "progress", {"percent": 30, "message": "rows"})
+    page.until("seen('.narrow .percent') === '30 %' && seen('.narrow .bar-message') === 'rows'")
+    space.do(job, "fail", {"error": "secret", "retry": False})
+    page.until("seen('.narrow .badge') === 'dead'")
+    assert "secret" not in page.text("body")
+    page.js(f"location.hash = '#/jobs/{NO_JOB}'")
+    page.until("seen('.lost').includes('This job is not there')")
+    page.complaints.clear()
+
+
+def test_a_key_that_looks_at_nothing_is_told_so(signed_in: SignedIn, space: Space) -> None:
+    page = signed_in("#/", key=space.token("jobs:create")["key"])
+    page.until("seen('.narrow').includes('This key looks at nothing: it has jobs:create')")
+
+
+def test_a_break_that_lasts_is_said_loudly_and_its_end_is_seen(chromium: Chromium, space: Space) -> None:
+    with Proxy(f"127.0.0.1:{space.server.port}") as proxy:
+        page = chromium.page()
+        page.goto(f"http://127.0.0.1:{proxy.port}/#/spaces/{space.id}")
+        page.fill("input[type=password]", space.server.root_key)
+        page.press("Enter")
+        page.until("seen('.state') === 'live'")
+        proxy.target = "127.0.0.1:9"
+        proxy.cut()
+        page.until("seen('.state') === 'reconnecting'")
+        page.until("/^Not live: .* since [0-9]{2}:[0-9]{2}:[0-9]{2}[.]$/.test(seen('.still'))", 20)
+        assert page.js("document.querySelector('.still').getBoundingClientRect().height") > 30
+        proxy.target = f"127.0.0.1:{space.server.port}"
+        page.until("seen('.state') === 'live'", 30)
+        page.until("!document.querySelector('.still').checkVisibility()")
+        page.close()
+
+
+# The server's clock is ahead by so many ms, and stays so.
+LATER = """(async () => {
+  const { learnClock } = await import("/static/time.js");
+  Headers.prototype.get = ((get) => function (name) { return name === "date" ? null : get.call(this, name); })(
+    Headers.prototype.get);
+  learnClock(new Date(Date.now() + %d).toUTCString());
+})()"""
+CLIPPED = """[...document.querySelectorAll('td, td *, dd, time, button, .badge, .tile *, .percent, .acts, .place')]
+  .filter((element) => element.checkVisibility() && element.innerText && !element.closest('pre, .name, .said'))
+  .filter((element) => {
+    const { left, right } = element.getBoundingClientRect();
+    const isCut = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
+    return isCut || left < 0 || right > innerWidth + 1;
+  })
+  .map((element) => element.outerHTML)"""
+
+
+@pytest.mark.parametrize(("width", "phone"), [(1280, False), (390, True)])
+@pytest.mark.parametrize("hours", [0.2, 23.99, 99 * 24 + 23.5], ids=["12 min", "23 h 59 min", "99 d 23 h"])
+def test_nothing_is_clipped_however_long_it_takes(
+    signed_in: SignedIn, space: Space, width: int, phone: bool, hours: float
+) -> None:
+    job = space.job_in("running", maxRetries=25)
+    space.do(job, "progress", {"percent": 99.9, "message": "rows"})
+    page = signed_in(f"#/spaces/{space.id}", width=width, height=844, phone=phone)
+    page.until("seen('.jobs .number')")
+    page.js(LATER % (hours * 3_600_000))
+    page.until("/min|h/.test(seen('.jobs td:last-child'))")
+    assert page.js(CLIPPED) == []
+    page.js(f"location.hash = '#/jobs/{job['id']}'")
+    page.until("seen('.section .number')")
+    page.js(LATER % (hours * 3_600_000))
+    page.until("/min|h/.test(seen('.section tbody td:nth-child(3)'))")
+    assert page.js(CLIPPED) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
