@@ -62,8 +62,8 @@ export class Shell {
     const instead = transport === "event stream";
     setText(this.state, live === null ? "" : live ? (instead ? "live, by event stream" : "live") : "reconnecting");
     this.state.title = live && instead ? INSTEAD : live === false ? (error ?? "") : "";
+    if (live && this.error?.status === 0) this.problem(null);
     this.since = live === false ? (this.since ?? serverNow()) : null;
-    this.element.dataset.live = live === null ? "" : live;
     this.state.dataset.live = live === null ? "" : live;
     const last = (typeof status === "string" ? "" : (error ?? reason)) || "";
     show(this.still, live === null && last !== "");
@@ -79,6 +79,7 @@ export class Shell {
 
   /** Say what is wrong; null when nothing is. */
   problem(error) {
+    this.error = error;
     show(this.trouble, error !== null);
     setText(this.trouble, error?.message ?? "");
   }

@@ -60,7 +60,7 @@ def sign_in(chromium: Chromium, space: Space) -> Iterator[SignIn]:
             page = chromium.page()
             stack.callback(page.close)
             page.goto(url)
-            page.fill(".sign-in input", space.server.root_key)
+            page.fill(".sign-in input[type=password]", space.server.root_key)
             page.press("Enter")
             page.until("document.querySelector('.topbar')")
             return page
@@ -166,7 +166,7 @@ def test_everything_works_below_a_path(front: Callable[..., Nginx], space: Space
         )
         page.goto(f"{root}/docs")
         page.until(f"document.querySelectorAll('main section').length === {len(OPERATIONS)}")
-        assert f"curl {root}/api/v1/" in page.js("document.querySelector('main pre').textContent")
+        assert f"curl {root}/api/v1/" in page.js("document.querySelector('main section pre').textContent")
         links = page.js("[...document.querySelectorAll('main a')].map((link) => link.href)")
         assert {f"{root}/openapi.json", f"{root}/asyncapi.json"} <= set(links)
         assert page.js(
