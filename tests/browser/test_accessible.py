@@ -60,7 +60,7 @@ def failed(space: Space) -> Json:
 
 
 def test_signing_in(chromium: Chromium, space: Space, dark: bool, size: dict[str, int]) -> None:
-    page = chromium.page(**size, dark=dark)
+    page = chromium.page(*size.values(), dark=dark)
     page.goto(space.server.url)
     page.fill(".sign-in input[type=password]", "emit_wrong")
     page.press("Enter")
@@ -128,7 +128,7 @@ def test_progress_alone(signed_in: SignedIn, space: Space, dark: bool, size: dic
 
 @pytest.fixture
 def page(chromium: Chromium, size: dict[str, int], dark: bool) -> Iterator[Page]:
-    page = chromium.page(**size, dark=dark)
+    page = chromium.page(*size.values(), dark=dark)
     yield page
     page.close()
 
