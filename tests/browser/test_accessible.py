@@ -79,6 +79,7 @@ def test_spaces_jobs_and_keys(signed_in: SignedIn, space: Space, dark: bool, siz
         f"#/spaces/{space.id}": ".jobs tbody tr",
         f"#/spaces/{space.id}?status=dead": ".jobs tbody tr",
         f"#/spaces/{space.id}/keys": ".keys tbody tr",
+        f"#/spaces/{space.id}/settings": ".part",
         f"#/jobs/{job['id']}": ".line",
         f"#/jobs/{job['id']}/2": ".line.selected",
         f"#/jobs/{job['id']}?q=nothing": ".complaint .error-head",
