@@ -87,7 +87,7 @@ def test_spaces_jobs_and_keys(signed_in: SignedIn, space: Space, dark: bool, siz
     }
     for address, shown in pages.items():
         page.js(f"location.hash = '{address}'")
-        page.until(f"seen('{shown}')")
+        page.until(f"document.querySelector('{shown}')?.checkVisibility()")
         opened(page)
         assert axe.violations(page) == [], address
     page.js(f"location.hash = '#/jobs/{NO_JOB}'")
