@@ -348,3 +348,26 @@ def test_who_is_told_to_continue_goes_on(socket_space: Space, wire: Wire) -> Non
     assert wire.answer()[0] == 200
     wire.send(last_word(socket_space))
     assert wire.answer()[0] == 200
+
+
+@pytest.mark.valkey_only("what is measured is the process, which is the same")
+def test_a_pipeline_without_end_is_read_as_fast_as_it_is_answered(server: Server) -> None:
+    one, answered = b"GET /none HTTP/1.1\r\n\r\n", 0
+    before_bytes = server.rss_bytes()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=1) as sock, contextlib.suppress(TimeoutError):
+        for _ in range(20):
+            sock.sendall(one * 20_000)
+            answered += len(sock.recv(65_536))
+    assert answered
+    assert server.rss_bytes() - before_bytes < 50 * 2**20
+
+
+def test_thousands_of_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
+    paths = [f"/{number}" for number in range(3000)]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as sock:
+        sock.sendall("".join(f"OPTIONS {path} HTTP/1.1\r\n\r\n" for path in paths[:-1]).encode())
+        sock.sendall(f"OPTIONS {paths[-1]} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        got = b""
+        while piece := sock.recv(1_000_000):
+            got += piece
+    assert got.count(b"HTTP/1.1 ") == len(paths)
