@@ -94,6 +94,12 @@ class AnyEntry(Struct, gc=False):
     metadata: Raw = NO_METADATA
 
 
+class Wrapped(Struct, gc=False):
+    """An object around the array of entries."""
+
+    logs: Raw
+
+
 class Part(NamedTuple):
     """One entry of the stream: how many lines it holds, and the JSON array of them."""
 
@@ -113,6 +119,7 @@ class Batch(NamedTuple):
 _entries = msgspec.json.Decoder(list[Entry | Message])
 _entry_lines = msgspec.json.Decoder(Entry | Message)
 _any_entry = msgspec.json.Decoder(AnyEntry | str)
+_wrapped = msgspec.json.Decoder(Wrapped)
 _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -189,9 +196,9 @@ def large_items_of(body: bytes) -> Iterator[Raw]:
 
 def items_of(body: bytes) -> Sequence[Raw]:
     """The items of the array, undecoded. Refusal `invalid_json`, `invalid_request`, `too_large`."""
-    array, wrapped = array_decoders(len(body) > SLICE_BYTES)
+    array = array_decoder(len(body) > SLICE_BYTES)
     try:
-        found = array.decode(body) if body.lstrip()[:1] != b"{" else wrapped.decode(body).logs
+        found = array.decode(body if body.lstrip()[:1] != b"{" else _wrapped.decode(body).logs)
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
             raise too_many() from None
@@ -204,17 +211,18 @@ def items_of(body: bytes) -> Sequence[Raw]:
 
 
 @cache
-def array_decoders(bounded: bool) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    """Decoders of an array, and of an object around one.
+def array_decoder(bounded: bool) -> msgspec.json.Decoder[Any]:
+    """A decoder of an array.
 
     A list grows with what it is given: millions of items in a body that is to be refused for them. A struct of
-    ENTRIES_MOST places, laid out as an array, does not, but takes a tenth of a millisecond: so for large bodies only.
+    ENTRIES_MOST places, laid out as an array, does not, but takes a tenth of a millisecond: so for large bodies only,
+    and once for each, however often an object names its `logs`.
     """
     kind: Any = list[Raw]
     if bounded:
         places = [(f"item{i}", Raw, NO_METADATA) for i in range(ENTRIES_MOST)]
         kind = msgspec.defstruct("Places", places, array_like=True, forbid_unknown_fields=True)
-    return msgspec.json.Decoder(kind), msgspec.json.Decoder(msgspec.defstruct("Wrapped", [("logs", kind)]))
+    return msgspec.json.Decoder(kind)
 
 
 class Intake:

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from datetime import datetime, timedelta, timezone
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -328,6 +329,13 @@ def test_an_array_of_millions_of_items_is_refused_without_keeping_them() -> None
     assert refusal(body, ndjson=False).more["limit"] == {"entries": ENTRIES_MOST}
     assert tracemalloc.get_traced_memory()[1] < 4_000_000
     tracemalloc.stop()
+
+
+def test_an_object_that_names_its_logs_a_million_times_is_read_once() -> None:
+    begun_s = process_time()
+    batch = taken(b"{" + b'"logs":["first"],' * 1_000_000 + b'"logs":["last"]}', ndjson=False)
+    assert [line["message"] for line in stored(batch)] == ["last"]
+    assert process_time() - begun_s < 5
 
 
 def test_a_large_batch_is_decoded_in_many_short_steps() -> None:
