@@ -278,6 +278,7 @@ def without(text: str, values: Sequence[str], most: int) -> str:
     words = hidden_words(values)
     if not words:
         return text[:most]
+    text = text[: most + len(words[0])]
     patterns = (re.escape(word) if len(word) > 3 else rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
     pieces: list[str] = []
     at = 0
@@ -286,14 +287,15 @@ def without(text: str, values: Sequence[str], most: int) -> str:
             break
         pieces += (text[at : found.start()], MASK)
         at = found.end()
-    end = len(text) - unfinished(text[at:], words)
+    end = len(text) - unfinished(text[at:], words, most - at)
     pieces.append(text[at : min(end, most)])
     if end < min(len(text), most):
         pieces.append(MASK)
     return "".join(pieces)
 
 
-def unfinished(text: str, words: Sequence[str]) -> int:
-    """With how many characters of one of the words, its beginning, a text breaks off."""
-    lengths = ((word, range(len(word) - 1, BEGINNING_CHARS - 1, -1)) for word in words)
+def unfinished(text: str, words: Sequence[str], most: int) -> int:
+    """With how many characters of one of the words, its beginning, a text breaks off; 0 if they begin behind `most`."""
+    least = max(BEGINNING_CHARS, len(text) - most)
+    lengths = ((word, range(min(len(word) - 1, len(text)), least - 1, -1)) for word in words)
     return max((next((n for n in range_ if text.endswith(word[:n])), 0) for word, range_ in lengths), default=0)
