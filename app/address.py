@@ -10,6 +10,7 @@ https://www.iana.org/assignments/iana-ipv6-special-registry
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from yarl import URL
 
@@ -100,6 +101,9 @@ THIS_MACHINE = frozenset(
 )
 """Names that mean this machine wherever they are resolved: RFC 6761, section 6.3, and what hosts files say."""
 
+HOST_CHARS = 253
+"""The longest name, as text: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4"""
+
 _NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
 
 
@@ -113,6 +117,9 @@ def check_url(text: str) -> URL:
     Raises Forbidden. That the host's addresses are public is checked when connecting.
     """
     try:
+        # No longer one is a name, and to read one takes a time that grows with its square.
+        if len(urlsplit(text).hostname or "") > HOST_CHARS:
+            raise ValueError("a host of more characters than any has")
         url = URL(text)
         host, port = url.raw_host, url.port
     except ValueError:

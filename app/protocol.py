@@ -90,6 +90,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        self.flow = Flow(transport)
         self._accepted_s = self.loop.time()
 
     @property
@@ -140,10 +141,6 @@ class Protocol(HttpToolsProtocol):
         if cycle.more_body and not self.flow.read_paused and not cycle.waiting_for_100_continue:
             return self._received_bytes, "body", BODY_S
         return (), "", 0.0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
-        self.flow = Flow(transport)
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= PIECE_BYTES and not self.pipeline and not self._unread:
