@@ -331,11 +331,12 @@ def test_an_array_of_millions_of_items_is_refused_without_keeping_them() -> None
     tracemalloc.stop()
 
 
-def test_an_object_that_names_its_logs_a_million_times_is_read_once() -> None:
+def test_an_object_that_names_its_logs_thousands_of_times_is_read_once() -> None:
+    body = b"{" + b'"logs":["first"],' * 4000 + b'"logs":["last"]}'
     begun_s = process_time()
-    batch = taken(b"{" + b'"logs":["first"],' * 1_000_000 + b'"logs":["last"]}', ndjson=False)
-    assert [line["message"] for line in stored(batch)] == ["last"]
-    assert process_time() - begun_s < 5
+    for _ in range(10):
+        assert [line["message"] for line in stored(taken(body, ndjson=False))] == ["last"]
+    assert process_time() - begun_s < 0.8
 
 
 def test_a_large_batch_is_decoded_in_many_short_steps() -> None:
