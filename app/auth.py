@@ -200,6 +200,16 @@ class Rate:
         share.left -= units
         return spent + units
 
+    async def charge(self, identity: Identity, units: int) -> None:
+        """Count work that was done for a call which is refused all the same: as much of it as the key has left."""
+        if not self._rate or identity.is_root:
+            return
+        share = self._shares.get(identity.digest)
+        if share is not None:
+            units, share.left = units - share.left, max(0, share.left - units)
+        if units > 0:
+            await self._scripts.run("rate_take", [self._keys.rate(identity.digest)], [self._rate, units, 0, 1])
+
     async def _take(self, hashed: str, units: int, spent: int) -> _Share:
         """A share of at least so many units. Refusal `rate_limited`."""
         async with self._locks.setdefault(hashed, asyncio.Lock()):

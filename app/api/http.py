@@ -207,10 +207,24 @@ class Call:
         encoding = self.header(b"content-encoding")
         whole = sent
         if encoding:
-            whole = await inflate_aside(sent, encoding, limit_bytes)
-            self.hold(self.held_bytes + len(whole))
-        await self.spend(len(whole) // UNIT_BYTES)
+            whole = await self._unpacked(sent, encoding, limit_bytes)
+        else:
+            await self.spend(len(whole) // UNIT_BYTES)
         return whole if is_plain(whole) else await in_turns(text_of(whole))
+
+    async def _unpacked(self, sent: bytes, encoding: str, limit_bytes: int) -> bytes:
+        """A packed body, inflated and spent. What is refused because of what it inflates to was work as well."""
+        size = limit_bytes
+        try:
+            whole = await inflate_aside(sent, encoding, limit_bytes)
+            size = len(whole)
+            self.hold(self.held_bytes + size)
+            await self.spend(size // UNIT_BYTES)
+        except Refusal:
+            if self._rate is not None:
+                await self._rate.charge(self.identity, size // UNIT_BYTES)
+            raise
+        return whole
 
     async def ignored_body(self) -> None:
         """Read a body that has nothing to say: empty, or any JSON of up to 64 KiB."""

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,13 +82,13 @@ def slow(redis_url: str) -> Iterator[Space]:
         yield Space(server)
 
 
-def spent(space: Space, path: str, **request: Any) -> int:
-    """The units that a call of a rested key spends; it goes through."""
+def spent(space: Space, path: str, statuses: tuple[int, ...] = (200, 201), **request: Any) -> int:
+    """The units that a call of a rested key spends; it goes through, or is answered with one of the statuses."""
     key = f"{space.server.prefix}:rate:{hashlib.sha256((space.all.key or '').encode()).hexdigest()}"
     with redis.Redis.from_url(space.server.redis_url) as client:
         client.delete(key)
         answer = space.all.post(path, **request)
-        assert answer.status_code in (200, 201), answer.text
+        assert answer.status_code in statuses, answer.text
         counts: Any = client.hmget(key, "count", "before")
         client.delete(key)
     return sum(map(int, counts))
@@ -108,6 +109,25 @@ def test_every_64_kib_of_a_body_are_a_unit_however_it_was_packed(
         assert spent(slow, slow.jobs, content=gzip.compress(body), headers={"content-encoding": encoding}) == units
     else:
         assert spent(slow, slow.jobs, content=body) == units
+
+
+@pytest.mark.parametrize(("size", "status"), [(8 * KIB * KIB + 1, 413), (64 * 40 * KIB, 400)])
+def test_what_is_refused_once_it_is_unpacked_is_spent(slow: Space, size: int, status: int) -> None:
+    packed: Any = {"content": gzip.compress(b" " * size), "headers": {"content-encoding": "gzip"}}
+    assert spent(slow, slow.jobs, (status,), **packed) == min(SLOW, 1 + size // (64 * KIB))
+
+
+def test_what_is_over_the_rate_once_it_is_unpacked_takes_what_is_left_of_it(slow: Space) -> None:
+    job = {"name": "x", "payload": "y" * 64 * 6 * KIB}
+    packed: Any = {"content": gzip.compress(json.dumps([job] * 6).encode()), "headers": {"content-encoding": "gzip"}}
+    key = f"{slow.server.prefix}:rate:{hashlib.sha256((slow.all.key or '').encode()).hexdigest()}"
+    assert SLOW / 2 < spent(slow, slow.jobs, **packed) < SLOW
+    assert slow.all.post(slow.jobs, **packed).status_code == 201
+    refused(slow.all.post(slow.jobs, **packed), 429, "rate_limited")
+    with redis.Redis.from_url(slow.server.redis_url) as client:
+        counts: Any = client.hmget(key, "count", "before")
+        client.delete(key)
+    assert sum(map(int, counts)) >= SLOW
 
 
 def test_other_calls_are_spent_by_their_bodies_too(slow: Space) -> None:
