@@ -115,13 +115,13 @@ class Settings:
     )
     inflight_bytes: int = knob(
         "JOBWIRE_INFLIGHT_BYTES",
-        201_326_592,
+        167_772_160,
         "Bytes that a process holds of bodies and answers in flight, of all keys together.",
         least=83_886_080,
     )
     key_inflight_bytes: int = knob(
         "JOBWIRE_KEY_INFLIGHT_BYTES",
-        100_663_296,
+        83_886_080,
         "The same for each key; no key holds more than it leaves free for all others, either.",
         least=41_943_040,
     )

@@ -89,8 +89,7 @@ async def filled(
 ) -> tuple[list[bytes], int]:
     """The objects of a page, up to its bound in bytes, and the creation counter of the last job looked at.
 
-    A job that has moved on or gone since it was listed is left out. `hold` is told how much there is, twice: it is
-    joined in the end.
+    A job that has moved on or gone since it was listed is left out. `hold` is told how much there is.
     """
     pieces: list[bytes] = []
     size_bytes = end = 0
@@ -103,5 +102,5 @@ async def filled(
                     return pieces, end
                 pieces.append(shown)
             end = job.created
-        hold(2 * size_bytes)
+        hold(size_bytes)
     return pieces, end
