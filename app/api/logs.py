@@ -33,7 +33,7 @@ LARGE_AT_ONCE = 4
 GZIP_LEVEL = 1
 
 COPIES = 2
-"""As what lines of a page count while it is made: what they took stays with the process for a while, beside the JSON."""
+"""As what lines of a page count while it is made: what they took stays with the process a while, beside the JSON."""
 
 DOWNLOAD_BYTES = 2 * MIB
 """What a download holds at most: what was read of the log (READ_BYTES in app/logs.py), and a piece as it is sent."""
