@@ -110,8 +110,8 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
     """
     settings = settings_or_exit()
 
-    def announce(credentials: Credentials) -> None:
-        click.echo(msgspec.json.encode(credentials).decode() if as_json else describe(credentials))
+    def announce(credentials: Credentials, ticket: str) -> None:
+        click.echo(msgspec.json.encode(credentials).decode() if as_json else describe(credentials, ticket))
 
     try:
         run(up(settings, data or data_folder(os.environ), host, port, announce))
@@ -123,13 +123,16 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
         fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
 
 
-def describe(credentials: Credentials) -> str:
-    """What a person needs to begin."""
+def describe(credentials: Credentials, ticket: str) -> str:
+    """What a person needs to begin. The link signs in, once, within five minutes; in a log it would be no secret, so
+    that only a terminal gets it."""
     rows = [("url", credentials.url)]
     if credentials.public_url:
         rows.append(("public url", credentials.public_url))
     rows += [("space", credentials.space_id), ("root key", credentials.root_key)]
     rows += [(f"{role} key", key) for role, key in credentials.keys.items()]
+    page = (credentials.public_url or credentials.url).rstrip("/")
+    rows.append(("page", f"{page}/#/ticket/{ticket}" if sys.stdout.isatty() else page))
     width = max(len(name) for name, _ in rows)
     return "\n".join(["jobwire is up.", *(f"  {name:<{width}}  {value}" for name, value in rows)])
 

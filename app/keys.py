@@ -26,6 +26,10 @@ class Keys:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
         return f"{self.prefix}:token:{digest}"
 
+    def ticket(self, digest: str) -> str:
+        """String with PX: an encrypted key, by the SHA-256 of the ticket that is exchanged for it."""
+        return f"{self.prefix}:ticket:{digest}"
+
     def rate(self, digest: str) -> str:
         """Hash: the units of work of one key in this second and the one before."""
         return f"{self.prefix}:rate:{digest}"

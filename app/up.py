@@ -18,16 +18,17 @@ from app.embedded import EmbeddedServer
 from app.main import call_back, sweep, web
 from app.serve import address, listen, serve
 from app.settings import Settings
+from app.tickets import Tickets
 
 log = logging.getLogger("jobwire.up")
 
 READY_S = 30.0
 
-Announce = Callable[[Credentials], None]
+Announce = Callable[[Credentials, str], None]
 
 
 async def up(settings: Settings, data: Path, host: str, port: int, announce: Announce) -> None:
-    """Serve until a signal; `announce` is called when requests are answered.
+    """Serve until a signal; `announce` is called when requests are answered, with a ticket for the page.
 
     Raises EmbeddedError, CredentialsError, Refusal (Redis does not come up), OSError (the address is taken).
     """
@@ -49,7 +50,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             if damaged:
                 set_aside(data, credentials)
             save(data, credentials)
-            announce(credentials)
+            announce(credentials, await Tickets(backend.control, backend.keys).issue(credentials.root_key))
 
         background.append(call_back(settings, forever))
         tasks = [asyncio.create_task(work) for work in background]

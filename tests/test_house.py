@@ -48,7 +48,7 @@ ROOMS = [
     {"history"},
     {"sweeper", "callbacks", "push", "overview"},
     {"outbox", "hosts", "outgoing"},
-    {"spaces", "deletion", "waiting"},
+    {"spaces", "deletion", "waiting", "tickets"},
     {"store", "logs", "auth", "agenda", "revival", "cursors"},
     {"seal", "quota", "epoch", "advice", "outages", "ends"},
     {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},

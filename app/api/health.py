@@ -10,6 +10,7 @@ from app.error import Refusal
 from app.headroom import parse_info
 from app.link import RedisFault
 from app.scripts import Scripts
+from app.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +35,32 @@ class Probe:
             except Exception:
                 result = bug(scope)
         await result.send(send)
+
+
+class Exchange:
+    """POST /tickets/exchange, a ticket in the header `x-ticket`: the key that it stands for, once.
+
+    The ticket is neither in the path nor in a body, so that no log of anybody has it.
+    """
+
+    allow = "POST"
+
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self._result(scope)).send(send)
+
+    async def _result(self, scope: Scope) -> Answer:
+        if scope["method"] != "POST":
+            return refuse_method(self.allow)
+        try:
+            key = await self._tickets.exchange(dict(scope["headers"]).get(b"x-ticket", b"").decode("latin-1"))
+            return answer({"key": key})
+        except Refusal as refusal:
+            return refused(refusal)
+        except Exception:
+            return bug(scope)
 
 
 class Document(Probe):

@@ -10,7 +10,7 @@ from app import metrics
 from app.api.admin import Admin
 from app.api.asyncapi import document as streams
 from app.api.callbacks import CallbackHandlers
-from app.api.health import Document, Health
+from app.api.health import Document, Exchange, Health
 from app.api.http import Action, Gate, Resource, not_found
 from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
@@ -23,6 +23,7 @@ from app.api.stats import Stats
 from app.api.worker import Worker
 from app.auth import ANY, ROOT, Keyring, Rate
 from app.stream import Streams, denying
+from app.tickets import Tickets
 
 if TYPE_CHECKING:
     from app.backend import Backend
@@ -44,6 +45,7 @@ class Handlers:
         self.callbacks = CallbackHandlers(backend.store, backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
+        self.tickets = Tickets(backend.control, backend.keys)
         self.metrics = Metrics(backend.overview)
         self.streams = Streams(backend.live, self.gate, backend.clock, backend.settings)
 
@@ -111,6 +113,7 @@ def add_routes(app: Application, handlers: Handlers) -> None:
         app.router.routes += [Route(BASE + path, stream), WebSocketRoute(BASE + path, stream)]
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
+    app.router.routes.append(Route("/tickets/exchange", Exchange(handlers.tickets)))
     app.router.routes.append(Route("/metrics", handlers.metrics))
     app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), handlers.public_url + BASE))))
     app.router.routes.append(Route("/asyncapi.json", Document(streams(urlsplit(handlers.public_url).path + BASE))))

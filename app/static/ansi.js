@@ -151,3 +151,12 @@ function indexed(index) {
 function hex(channels) {
   return `#${channels.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 }
+
+/** What a terminal would show of lines that were redrawn: of each the text behind its last carriage return. */
+export function lastState(text) {
+  if (!text.includes("\r")) return text;
+  return text
+    .split("\n")
+    .map((line) => line.replace(/\r+$/, "").replace(/^.*\r/s, ""))
+    .join("\n");
+}

@@ -79,6 +79,13 @@ export class Api {
   }
 }
 
+/** The key that a one-time ticket stands for. Throws ApiError. */
+export async function exchange(ticket) {
+  const answer = await fetch(new URL("../tickets/exchange", import.meta.url), { method: "POST", headers: { "x-ticket": ticket }, cache: "no-store" });
+  if (!answer.ok) throw await refusal(answer);
+  return (await answer.json()).key;
+}
+
 async function refusal(answer) {
   try {
     const { error, code } = await answer.json();

@@ -1,6 +1,6 @@
 // One line of a log as an element.
 
-import { cut, pieces, plain, visible } from "./ansi.js";
+import { cut, lastState, pieces, plain, visible } from "./ansi.js";
 import { isDark, onBothThemes } from "./contrast.js";
 import { button, h } from "./dom.js";
 import { container } from "./json_text.js";
@@ -34,9 +34,10 @@ function messageElement({ message, source }, wanted) {
   if (source) element.append(h("span", { class: "source" }, visible(source)), " ");
   const value = container(message);
   if (value) element.append(expander(element, value), " ");
-  const shown = cut(message, SHOWN);
+  const state = lastState(message);
+  const shown = cut(state, SHOWN);
   appendText(element, shown, wanted);
-  if (message.length > shown.length) element.append(h("span", { class: "more" }, ` ... ${size(message.length - shown.length)} more`));
+  if (state.length > shown.length) element.append(h("span", { class: "more" }, ` ... ${size(state.length - shown.length)} more`));
   return element;
 }
 

@@ -7,7 +7,7 @@ import { KeysView } from "./keys_view.js";
 import { LostView } from "./lost.js";
 import { NarrowView, ProgressView } from "./progress_view.js";
 import { route } from "./router.js";
-import { onForgotten, resume, signIn, signOut } from "./session.js";
+import { onForgotten, redeem, resume, signIn, signOut } from "./session.js";
 import { SettingsView } from "./settings_view.js";
 import { Shell } from "./shell.js";
 import { listenToKeys, showKeys } from "./shortcuts.js";
@@ -75,7 +75,7 @@ addEventListener("hashchange", open);
 onForgotten(() => session && leave("You signed out in another tab."));
 listenToKeys(shortcuts);
 try {
-  const resumed = await resume(refused);
+  const resumed = (await redeem(refused)) ?? (await resume(refused));
   if (resumed) enter(resumed);
   else askForKey();
 } catch (error) {

@@ -1,7 +1,7 @@
 // Who is signed in. The key is kept in this tab's session storage and goes with it; on this device, for new tabs, too, if
 // somebody asked for that, until signing out.
 
-import { Api } from "./api.js";
+import { Api, exchange } from "./api.js";
 
 const KEY = "jobwire.key";
 
@@ -42,6 +42,14 @@ export async function resume(onRefused) {
     signOut();
     return null;
   }
+}
+
+/** Sign in with the one-time ticket that the address carries, if it does: a Session, or null. Throws ApiError. */
+export async function redeem(onRefused) {
+  const [, ticket] = location.hash.match(/^#\/ticket\/([\w-]+)$/) ?? [];
+  if (!ticket) return null;
+  history.replaceState(null, "", "#/");
+  return signIn(await exchange(ticket), onRefused);
 }
 
 /** Forget the key, here and, if it is this one, on this device. */

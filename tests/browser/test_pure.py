@@ -263,3 +263,11 @@ def test_attempts_are_read_from_events(page: Page) -> None:
         [1, "t7", "timed out", "timed out"],
         [2, None, None, None],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [("plain", "plain"), ("\r10%\r20%", "20%"), ("10%\r", "10%"), ("a\r\nb\rc\n", "a\nc\n"), ("\r", "")],
+)
+def test_of_a_redrawn_line_the_last_state_is_shown(page: Page, text: str, state: str) -> None:
+    assert value(page, "ansi", f"m.lastState({json.dumps(text)})") == state
