@@ -10,7 +10,7 @@
 //
 // Owns: the position (it resumes behind the last frame that was given to `frame`, in the epoch in which it was given out),
 // and the transport: a WebSocket, or an event stream read by fetch where no WebSocket opens. Never: puts the key into an
-// address. jobwire.d.ts beside this file has the types. Browsers of 2022, Node 20, Deno and Bun run it as it stands.
+// address. jobwire.d.ts beside this file has the types. Browsers of 2022 and Node 20 run it as it stands.
 
 const FIRST_MS = 250;
 const LONGEST_MS = 15_000;
