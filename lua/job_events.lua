@@ -7,10 +7,10 @@
 -- Replies: {'ok', seq of the first event in the reply, {event, ...}, seq of the oldest kept, seq of the newest} |
 --          {'no_job'}
 -- Events: none
--- Cost: 2 commands, and one for each 4 events
+-- Cost: 2 commands, and one for each 4 to 16 events
+-- include: newest_events
 local space_key = KEYS[1]
 local id, after, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local STEP = 4
 local key = string.sub(space_key, 1, -6) .. 'job:' .. id
 
 local last = tonumber(redis.call('HGET', key, 'eventSeq'))
@@ -18,10 +18,10 @@ if not last then return { 'no_job' } end
 local first = last - redis.call('LLEN', key .. ':events') + 1
 
 local from = math.max(after + 1, first)
-local events, bytes, full = {}, 0, false
+local events, bytes, full, step = {}, 0, false, EVENTS_STEP
 while not full and #events < most and from + #events <= last do
-  local start = from - first + #events
-  for _, item in ipairs(redis.call('LRANGE', key .. ':events', start, start + math.min(STEP, most - #events) - 1)) do
+  local start, before = from - first + #events, bytes
+  for _, item in ipairs(redis.call('LRANGE', key .. ':events', start, start + math.min(step, most - #events) - 1)) do
     bytes = bytes + #item
     if bytes > most_bytes and #events > 0 then
       full = true
@@ -29,5 +29,6 @@ while not full and #events < most and from + #events <= last do
     end
     events[#events + 1] = item
   end
+  step = next_step(bytes - before)
 end
 return { 'ok', from, events, first, last }

@@ -5,7 +5,7 @@
 -- ARGV[3] bytes  of events at most
 -- Replies: {'ok', {field, value, ...}, seq of the first event in the reply, {event, ...}, events kept} | {'no_job'}
 -- Events: none
--- Cost: 3 commands, and one for each 4 events
+-- Cost: 3 commands, and one for each 4 to 16 events
 -- include: newest_events
 local space_key = KEYS[1]
 local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -6,7 +6,7 @@
 -- Replies: {'ok', status, progress or false, its time in ms or false, seq of the newest event, events kept,
 --          {event, ...}} | {'no_job'}
 -- Events: none
--- Cost: 2 commands, and one for each 4 events
+-- Cost: 2 commands, and one for each 4 to 16 events
 -- include: newest_events
 local space_key = KEYS[1]
 local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
