@@ -103,6 +103,7 @@ def pictures(page: Page, space: Space, job: Json) -> Iterator[str]:
     open_page(page, space, f"#/spaces/{space.id}/keys", "document.querySelector('.keys tbody tr')")
     yield "keys"
     open_page(page, space, f"#/jobs/{job['id']}/{ERROR_AT + 1}", "document.querySelector('.detail .json')")
+    page.until(f"seen('.toolbar .place') === '{LINES:,} lines'")
     yield "job"
     page.js("document.scrollingElement.scrollTop = 0")
     yield "about"

@@ -314,6 +314,8 @@ def test_nothing_is_clipped_however_long_it_takes(
     page.js(LATER % (hours * 3_600_000))
     page.until("/min|h/.test(seen('.jobs td:last-child'))")
     assert page.js(CLIPPED) == []
+    right = "document.querySelector({!r}).getBoundingClientRect().right"
+    assert page.js(f"{right.format('.tiles')} <= {right.format('.list')}")
     page.js(f"location.hash = '#/jobs/{job['id']}'")
     page.until("seen('.section .number')")
     page.js(LATER % (hours * 3_600_000))

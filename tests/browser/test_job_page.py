@@ -100,6 +100,16 @@ def test_what_went_wrong_begins_with_the_line_that_says_it(signed_in: SignedIn, 
         assert page.text(f"{place} pre") == TRACEBACK
 
 
+def test_one_long_line_that_says_what_went_wrong_is_seen_whole(signed_in: SignedIn, space: Space) -> None:
+    job = space.job_in("running")
+    space.do(job, "fail", {"error": "a rather long word " * 25 + "END", "retry": False})
+    page = signed_in(f"#/jobs/{job['id']}")
+    for place in (".complaint", ".outcome"):
+        page.until(f"seen('{place} .error-head').endsWith('END')")
+        head = f"document.querySelector('{place} .error-head')"
+        assert page.js(f"{head}.scrollHeight - {head}.clientHeight") <= 1
+
+
 def test_a_traceback_that_was_opened_stays_open_while_events_come(signed_in: SignedIn, space: Space) -> None:
     job = space.create(claim=True, maxRetries=1)
     space.do(job, "fail", {"error": TRACEBACK})
