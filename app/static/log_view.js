@@ -55,6 +55,7 @@ export class LogView {
 
   /** Load the tail, or what an address names: lines that match, a line, a place where somebody read. */
   async start({ seq, query }) {
+    this.placed = location.hash;
     this.#look(this.toolbar.read(query));
     const at = Number(query.at);
     if (seq) await this.jump(seq, { select: true });
@@ -64,6 +65,7 @@ export class LogView {
 
   /** Look at what another address names, unless it is what is shown. */
   open(to) {
+    this.placed = location.hash;
     const { q, levels } = this.source.filter;
     const same = (to.query.q ?? "") === q && (to.query.level ?? "") === levels.join(",");
     if (!same) return this.start(to);
@@ -229,15 +231,17 @@ export class LogView {
     this.placing ||= setTimeout(() => this.#place(), PLACE_MS);
   }
 
-  /** Put what is looked at into the address bar: a reload, a link and the way back lead to it. */
+  /** Put what is looked at into the address bar: a reload, a link and the way back lead to it. An address that somebody has
+   *  just gone to, and that is not shown yet, is left alone. */
   #place() {
     clearTimeout(this.placing);
     this.placing = 0;
-    if (this.signal.aborted) return;
+    if (this.signal.aborted || location.hash !== this.placed) return;
     const { q, levels } = this.source.filter;
     const [at] = (!this.following && !this.selected && this.pages.visible()) || [];
     const address = jobAddress(this.jobId, this.selected, { q, level: levels.join(","), at });
     if (address !== location.hash) history.replaceState(null, "", address);
+    this.placed = location.hash;
   }
 
   // Loading

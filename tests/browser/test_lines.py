@@ -125,6 +125,15 @@ def test_the_place_where_one_reads_is_in_the_address_and_the_way_back_leads_to_i
     page.until("!location.hash.includes('at=')")
 
 
+def test_an_address_that_one_goes_to_is_not_taken_back(signed_in: SignedIn, space: Space) -> None:
+    job = job_with(space, *[f"row {i}" for i in range(1, 100)])
+    page = signed_in(f"#/jobs/{job['id']}")
+    page.until(f"{LAST} === 99")
+    page.js("location.hash = '#/'; document.querySelector('.line').click()")
+    page.until("seen('.card')")
+    assert page.js("location.hash") == "#/"
+
+
 @pytest.mark.parametrize(("key", "code"), [("ü", "BracketLeft"), ("х", "BracketLeft"), ("[", "Digit8")])
 def test_pages_are_turned_on_any_keyboard(signed_in: SignedIn, space: Space, key: str, code: str) -> None:
     assert space.all.post(space.jobs, json=[{"name": "x"}] * 60).status_code == 201
