@@ -163,7 +163,7 @@ HOSTILE = [
     "</pre></div><iframe src='javascript:parent.broken=1'></iframe>",
     "\x1b]8;;javascript:window.broken=1\x1b\\click\x1b]8;;\x1b\\ \x1b[2J\x1b[1;1H \x1b]0;title\x07",
     "\x1b[38;2;255;0;0;url(https://example.org/x)mred\x1b[0m",
-    "abc\u202edcba\u2066 \u0000 \r overwritten",
+    "overwritten \r abc\u202edcba\u2066 \u0000",
     "{{constructor.constructor('window.broken=1')()}} ${window.broken=1} javascript:window.broken=1",
 ]
 
