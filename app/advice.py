@@ -3,6 +3,7 @@
 Owns: which servers are too old, and which eviction policy is safe. Never: refuses to work.
 """
 
+import asyncio
 import logging
 
 from app.error import Refusal
@@ -33,6 +34,10 @@ def version_problem(info: dict[str, str]) -> str:
     return f"{name} {version} is too old: jobwire needs Redis {REDIS_LEAST} or Valkey {VALKEY_LEAST}, or a later one."
 
 
+AGAIN_S = 1.0
+"""Between two tries to ask a Redis that is not there."""
+
+
 async def advise(control: Link) -> None:
     """Tell what is wrong with the Redis, once it is there."""
     info = await _info(control)
@@ -47,6 +52,8 @@ async def _info(control: Link) -> dict[str, str]:
             await control.ready(60)
             return parse_info(await control.call("INFO"))
         except Refusal:
-            continue
+            if control.up:
+                return {}  # Redis is there, and does not let us ask
+            await asyncio.sleep(AGAIN_S)
         except RedisFault:
             return {}

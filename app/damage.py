@@ -25,7 +25,6 @@ DAMAGE = (
     LookupError,
     ArithmeticError,
     TypeError,
-    MemoryError,
 )
 """What decoders raise, and scripts that meet another type than theirs."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from app.keys import Keys
 from app.link import Link
 from app.redis_clock import RedisClock
+from app.turns import Steps, exhaust, in_turns
 
 HOUR_MS = 3_600_000
 SPAN_MS = 600_000
@@ -25,7 +26,12 @@ PENDING_LOOKED_AT = 100
 
 OUTCOMES = {"c": "completed", "d": "dead", "k": "killed"}
 OTHERS = ""
-"""The name of those that a full hash counted without their names."""
+"""The name of those that a full hash counted without their names, and of those beyond NAMES_MOST."""
+
+NAMES_MOST = 200
+"""How many names are answered by themselves."""
+
+FIELDS_A_STEP = 256
 
 Hash = Sequence[bytes]
 """A hash as Redis answers it: field, value, field, value."""
@@ -59,10 +65,18 @@ class NameStats(NamedTuple):
 
 
 def by_name(hashes: Iterable[Hash]) -> dict[str, Ends]:
-    """What some hashes say together. A field that is none of ours is passed over."""
+    """What some hashes say together."""
     found: dict[str, Ends] = {}
+    exhaust(folding(found, hashes))
+    return found
+
+
+def folding(found: dict[str, Ends], hashes: Iterable[Hash]) -> Steps[None]:
+    """Add what some hashes say, a few hundred fields a step. A field that is none of ours is passed over."""
     for hash_ in hashes:
-        for name_, count in zip(hash_[::2], hash_[1::2], strict=True):
+        for place, (name_, count) in enumerate(zip(hash_[::2], hash_[1::2], strict=True)):
+            if place % FIELDS_A_STEP == FIELDS_A_STEP - 1:
+                yield
             kind, _, name = name_.decode(errors="replace").partition(":")
             outcome, bucket = OUTCOMES.get(kind[:1]), kind[1:]
             if outcome is None or not (bucket == "-" or bucket.isdecimal()):
@@ -71,7 +85,20 @@ def by_name(hashes: Iterable[Hash]) -> dict[str, Ends]:
             ends.outcomes[outcome] += int(count)
             if outcome == "completed" and bucket != "-":
                 ends.durations[int(bucket)] += int(count)
-    return found
+        yield
+
+
+def busiest(found: dict[str, Ends], most: int) -> dict[str, Ends]:
+    """The names that ended most often; all others together are OTHERS."""
+    named = sorted((name for name in found if name != OTHERS), key=lambda name: (-found[name].outcomes.total(), name))
+    kept = {name: found[name] for name in named[:most]}
+    rest = [found[name] for name in (*named[most:], *([OTHERS] if OTHERS in found else []))]
+    if rest:
+        kept[OTHERS] = Ends()
+        for ends in rest:
+            kept[OTHERS].outcomes.update(ends.outcomes)
+            kept[OTHERS].durations.update(ends.durations)
+    return kept
 
 
 def hours(now_ms: int, count: int) -> list[str]:
@@ -82,6 +109,12 @@ def hours(now_ms: int, count: int) -> list[str]:
 def spans(now_ms: int, count: int) -> list[str]:
     """The newest spans of ten minutes, likewise."""
     return [f"m{now_ms // SPAN_MS - back}" for back in range(count)]
+
+
+def _unnamed(hour: dict[str, Ends], day: dict[str, Ends]) -> dict[str, Ends]:
+    """What the hour has of names that the day does not tell by themselves."""
+    rest = {name: ends for name, ends in hour.items() if name == OTHERS or name not in day}
+    return busiest(rest, 0)
 
 
 class EndsReader:
@@ -100,7 +133,12 @@ class EndsReader:
             *(("HGETALL", key) for key in keys),
             ("ZRANGE", self._keys.pending(space), 0, PENDING_LOOKED_AT - 1),
         )
-        day, hour = by_name(hashes[:HOURS]), by_name(hashes[HOURS:])
+        day: dict[str, Ends] = {}
+        hour: dict[str, Ends] = {}
+        await in_turns(folding(day, hashes[:HOURS]))
+        await in_turns(folding(hour, hashes[HOURS:]))
+        day = busiest(day, NAMES_MOST)
+        hour = {name: hour[name] for name in day if name in hour} | _unnamed(hour, day)
         jobs = [("HGET", self._keys.job(space, id_.decode()), "name") for id_ in oldest]
         pending = {name.decode() for name in await self._link.pipeline(*jobs) if name is not None}
         names = sorted({*day, *pending}, key=lambda name: (-day[name].outcomes.total() if name in day else 0, name))

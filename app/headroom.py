@@ -8,7 +8,7 @@ Never: asks more than once a second, unless what was sent since then may have us
 
 import asyncio
 
-from app.error import unavailable
+from app.error import Refusal, unavailable
 from app.link import Link, RedisFault
 
 SHARE = 0.9
@@ -45,7 +45,10 @@ class Headroom:
     async def _ask(self) -> None:
         try:
             info = parse_info(await self._link.call("INFO", "memory"))
-        except RedisFault:
+        except (
+            RedisFault,
+            Refusal,
+        ):  # what cannot be asked refuses by itself
             info = {}
         most = int(info.get("maxmemory", 0))
         self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")

@@ -97,7 +97,7 @@ NESTING_MOST = 64
 IDEMPOTENCY_MS = 86_400_000
 
 JOB_BYTES = KIB
-"""What a job is counted at beside what it holds: about what Redis needs for the smallest. As in lua/include/job.lua."""
+"""What a job is counted at beside what it holds: what Redis needs for the smallest. As in lua/include/emit.lua."""
 
 UNIT_BYTES = 64 * KIB
 """Bytes of an inflated body that are one unit more of a key's rate."""

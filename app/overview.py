@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from app import metrics
-from app.ends import OTHERS, Ends, EndsReader, Hash, by_name
+from app.ends import OTHERS, Ends, EndsReader, folding
 from app.error import Refusal
 from app.job import Status
 from app.keys import Keys
@@ -16,6 +16,7 @@ from app.link import Link, RedisFault
 from app.metrics import Reading
 from app.redis_clock import RedisClock
 from app.scripts import Scripts
+from app.turns import in_turns
 
 FRESH_S = 5.0
 """How old sums may be before they are made anew."""
@@ -72,21 +73,21 @@ class Overview:
     async def _spaces(self) -> list[Reading]:
         spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
         jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
-        ended: list[Hash] = []
+        ended: dict[str, Ends] = {}
         for start in range(0, len(spaces), STRIDE):
             stride = [([self._keys.space(space)], ()) for space in spaces[start : start + STRIDE]]
             for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
                 oldest_ms = min(oldest_ms, since_ms or oldest_ms)
                 callbacks += waiting
-            ended += await self._ends.of_all(spaces[start : start + STRIDE])
+            await in_turns(folding(ended, await self._ends.of_all(spaces[start : start + STRIDE])))
         age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
             Reading(metrics.SPACES, (), len(spaces)),
             *(Reading(metrics.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
             Reading(metrics.QUEUE_AGE, (), age_s),
             Reading(metrics.CALLBACKS_WAITING, (), callbacks),
-            *_busiest(by_name(ended)),
+            *_busiest(ended),
         ]
 
     async def _memory(self) -> Iterator[Reading]:

@@ -1,7 +1,7 @@
 """Every knob of the server, in one frozen struct.
 
 A setting is read once, at the start, from one environment variable. A value that cannot be used stops the start with
-a sentence that names the variable: nothing is clamped, nothing is guessed. `docs/operations.md` lists the same table.
+a sentence that names the variable: nothing is clamped, nothing is guessed. `docs/settings.md` lists the same table.
 """
 
 import math

@@ -37,6 +37,9 @@ STEP_JOBS = 6
 BREATH_S = 0.001
 """A pause between two such calls, in which other calls have their turn."""
 
+EXPIRE_TRIES = 3
+"""How often a step is tried whose mark was too old when Redis came to it."""
+
 TURN_STEPS = 10
 """Steps that a space has in one turn, of each kind of work."""
 
@@ -181,9 +184,12 @@ class Sweeper:
         return True
 
     async def _expire(self, space: str, most: int) -> int:
-        while (looked_at := await self._store.expire(space, most, self._outages.latest)) is None:
+        for _ in range(EXPIRE_TRIES):
+            looked_at = await self._store.expire(space, most, self._outages.latest)
+            if looked_at is not None:
+                return looked_at
             await self._outages.mark()
-        return looked_at
+        return most  # Redis is slower than marks last: another turn
 
     async def _tidy_forever(self) -> None:
         while True:

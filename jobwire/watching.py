@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -101,9 +101,12 @@ async def follow_async(
 
     def work() -> None:
         try:
-            for frame in watch.frames():
-                room.acquire()
-                give(frame)
+            with closing(watch.frames()) as frames:
+                for frame in frames:
+                    room.acquire()
+                    if watch.is_stopped:
+                        return
+                    give(frame)
             give(None)
         except Exception as error:
             give(error)
@@ -157,7 +160,12 @@ class _Watch:
         if self._body is not None:
             self._body.interrupt()
 
-    def frames(self) -> Iterator[StreamFrame]:
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody wants more."""
+        return self._stopped.is_set()
+
+    def frames(self) -> Generator[StreamFrame, None, None]:
         """All of them; returns when the job has ended or after `stop`."""
         while not self._is_over and not self._stopped.is_set():
             try:
@@ -171,6 +179,9 @@ class _Watch:
         headers = {"Last-Event-ID": self._position} if self._position else {}
         kind, body = self._http.stream(self._asked.path, query=self._asked.query, accept=CONTENT_TYPE, headers=headers)
         self._body = body
+        if self.is_stopped:
+            body.close()
+            return
         if not kind.startswith(CONTENT_TYPE):  # 204: the job has ended, and nothing is left
             self._is_over = True
             return

@@ -53,16 +53,21 @@ def taken(sock: socket.socket) -> list[str]:
         return [job["id"] for job in json.loads(response.read())["jobs"]]
 
 
+def scripts_a_second(valkey: Valkey, space: Space) -> float:
+    """Of some seconds in which jobs come that nobody wants, besides their creates."""
+    begun_s, before = time.monotonic(), scripts_run(valkey)
+    for _ in range(20):
+        space.create(name=NOBODY)
+        time.sleep(0.15)
+    return (scripts_run(valkey) - before - 20) / (time.monotonic() - begun_s)
+
+
 def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wants_the_job(valkey: Valkey) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         space.create(name=NOBODY)
         with polls(space, [[f"n{i}.{k}" for k in range(50)] for i in range(800)]) as sockets:
-            begun_s, before = time.monotonic(), scripts_run(valkey)
-            for _ in range(20):
-                space.create(name=NOBODY)
-                time.sleep(0.15)
-            idle = (scripts_run(valkey) - before - 20) / (time.monotonic() - begun_s)
+            idle = min(scripts_a_second(valkey, space) for _ in range(3))
             before = scripts_run(valkey)
             wanted = space.create(name="n799.49")
             assert taken(sockets[799]) == [wanted["id"]]

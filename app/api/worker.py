@@ -60,6 +60,7 @@ class Worker:
                 while not jobs and loop.time() < deadline_s and not self._rooms.released:
                     if gone.done():
                         raise ClientGone
+                    call.require_room(POLLED_BYTES)
                     room.asks(waiter)
                     jobs = await self._take(call.space, count, names)
                     if not jobs:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,6 +19,8 @@ from .run import link_to, notice
 
 _CHUNK_BYTES = 256 * 1024
 _SPOOL_PATIENCE_S = 10.0
+_TICK_S = 1.0
+"""How long a line without its end waits, at least, before it is sent as a part."""
 _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 
@@ -30,7 +34,7 @@ _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 @click.option("--tee", is_flag=True, help="Also copy standard input to standard output.")
 @click.pass_context
 def send(ctx: click.Context, *, job: str | None, source: str | None, level: str, spool: Path | None, tee: bool) -> None:
-    """Add the lines of standard input to the log of JOB. Exits when all of them are stored.
+    """Add the lines of standard input to the log of JOB, and print a link to its page when all of them are stored.
 
     Ctrl-C ends the input; what was read is still sent. Whoever reads the copy of --tee may leave: all lines are sent.
 
@@ -44,13 +48,14 @@ def send(ctx: click.Context, *, job: str | None, source: str | None, level: str,
     if job is None:
         _deliver(spool)
         return
-    shipper = LogShipper(Jobs.from_env("worker"), job, on_outage=_tell_outage)
+    jobs = Jobs.from_env("worker")
+    shipper = LogShipper(jobs, job, on_outage=_tell_outage)
     splitter = LineSplitter(source=source, level=level)
     copy = _Copy(wanted=tee)
     code = exits.OK
     try:
-        while chunk := os.read(0, _CHUNK_BYTES):
-            shipper.put(splitter.feed(chunk))
+        for chunk in _pieces():
+            shipper.put(splitter.feed(chunk) if chunk else splitter.flush())
             copy(chunk)
         shipper.put(splitter.end())
     except KeyboardInterrupt:
@@ -62,7 +67,19 @@ def send(ctx: click.Context, *, job: str | None, source: str | None, level: str,
     if shipper.refused_lines:
         notice(f"{shipper.refused_lines} lines were refused by the server")
         code = exits.REFUSED
+    notice(link_to(jobs, job))
     ctx.exit(code)
+
+
+def _pieces() -> Iterator[bytes]:
+    """Standard input as it comes; an empty piece for each second in which nothing does."""
+    while True:
+        if not select.select([0], [], [], _TICK_S)[0]:
+            yield b""
+        elif chunk := os.read(0, _CHUNK_BYTES):
+            yield chunk
+        else:
+            return
 
 
 def _deliver(path: Path | None) -> None:

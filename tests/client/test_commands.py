@@ -142,8 +142,21 @@ def test_a_file_is_sent(service: FakeService, cli: Cli, tmp_path: Path) -> None:
     job = service.add_job()
     (tmp_path / "file").write_text("from a file\n")
     with (tmp_path / "file").open("rb") as file:
-        assert printed(cli("send", job.id, stdin=file)) == b""
+        code, out, err = finished(cli("send", job.id, stdin=file))
+    assert (code, out, err) == (0, b"", f"jobwire: {service.url}/#/jobs/{job.id}\n".encode())
     assert service.messages() == ["from a file"]
+
+
+def test_what_waits_for_its_lines_end_is_sent_as_a_part(service: FakeService, cli: Cli) -> None:
+    job = service.add_job()
+    process = cli("send", job.id, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"Password: ")
+    process.stdin.flush()
+    service.wait_for(lambda: job.lines)
+    assert finished(process, b"secret\n")[0] == 0
+    assert [line["message"] for line in job.lines] == ["Password: ", "secret"]
+    assert printed(cli("logs", job.id, "--raw")) == b"Password: secret\n"
 
 
 def test_all_lines_are_sent_though_nobody_reads_the_copy(service: FakeService, cli: Cli) -> None:

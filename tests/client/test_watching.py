@@ -171,6 +171,20 @@ def test_leaving_early_ends_the_connection(space: Space) -> None:
     until(lambda: viewers(space.server) == before)
 
 
+def test_whoever_leaves_in_the_middle_of_many_frames_leaves_no_thread(space: Space) -> None:
+    job = space.create(claim=True)
+    for number in range(600):
+        space.do(job, "event", number)
+
+    async def leave() -> None:
+        watching = jobwire.follow_async(job["id"], after=0, jobs=jobs_of(space))
+        await anext(watching)
+        await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
+
+    asyncio.run(leave())
+    until(lambda: not any(thread.name == "jobwire-follow" for thread in threading.enumerate()))
+
+
 def viewers(server: Server) -> float:
     lines = server.beside("/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("jobwire_streams_open"))
