@@ -184,7 +184,7 @@ def test_of_many_deletes_one_deletes_and_nothing_is_left(room: Room) -> None:
     job = room.job_in("completed")
     assert words(room.race(lambda _: room.run("job_delete", [room.hash], [job]))) == {b"ok": 1, b"no_job": CALLERS - 1}
     room.redis.delete(room.keys.log_work(room.space), room.keys.feed(room.space))
-    assert set(room.snapshot()) == empty
+    assert {key for key in room.snapshot() if b":ends:" not in key} == empty
 
 
 def test_deleting_a_job_spares_an_idempotency_key_that_was_used_again_since(room: Room) -> None:
