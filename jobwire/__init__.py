@@ -15,6 +15,7 @@ from .errors import (
     NotFound,
     Outage,
     OutcomeUnknown,
+    RateLimited,
     Refused,
 )
 from .handler import LogHandler
@@ -63,6 +64,7 @@ __all__ = [
     "Outage",
     "OutcomeUnknown",
     "Progress",
+    "RateLimited",
     "Refused",
     "Renewal",
     "Revival",

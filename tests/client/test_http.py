@@ -16,6 +16,7 @@ from jobwire import (
     NotDone,
     NotFound,
     OutcomeUnknown,
+    RateLimited,
     Refused,
 )
 from jobwire.http import Http, is_loopback
@@ -53,7 +54,7 @@ def test_a_server_that_never_answers_is_not_waited_for_for_ever() -> None:
         (503, "unavailable", NotDone),
         (503, "space_full", NotDone),
         (503, "outcome_unknown", OutcomeUnknown),
-        (429, "rate_limited", NotDone),
+        (429, "rate_limited", RateLimited),
         (500, "internal", OutcomeUnknown),
         (502, "", OutcomeUnknown),
         (401, "unauthorized", AccessDenied),
