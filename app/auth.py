@@ -113,7 +113,7 @@ class Keyring:
     async def identify(self, key: str) -> Identity:
         """The caller with this key. Refusal `unauthorized` for a key that is unknown, revoked or expired."""
         if not key:
-            raise unauthorized("Send a key as x-api-key or as Authorization: Bearer.")
+            raise unauthorized("Send a key as x-api-key, or as Authorization: Bearer or Basic.")
         hashed = digest(key)
         if hmac.compare_digest(hashed, self._root_digest):
             return self._root

@@ -67,7 +67,7 @@ def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wan
         space = Space(server)
         space.create(name=NOBODY)
         with polls(space, [[f"n{i}.{k}" for k in range(50)] for i in range(800)]) as sockets:
-            idle = min(scripts_a_second(valkey, space) for _ in range(3))
+            idle = scripts_a_second(valkey, space)
             before = scripts_run(valkey)
             wanted = space.create(name="n799.49")
             assert taken(sockets[799]) == [wanted["id"]]

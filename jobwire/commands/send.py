@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from .. import exits
+from ..entry import LEVELS
 from ..jobs import Jobs
 from ..lines import LineSplitter
 from ..shipper import LogShipper, ShipperStopped
@@ -21,13 +22,12 @@ _CHUNK_BYTES = 256 * 1024
 _SPOOL_PATIENCE_S = 10.0
 _TICK_S = 1.0
 """How long a line without its end waits, at least, before it is sent as a part."""
-_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 
 @click.command()
 @click.argument("job", required=False, shell_complete=a_job)
 @click.option("--source", help="The lines' source.")
-@click.option("--level", type=click.Choice(_LEVELS), default="info", show_default=True, help="The lines' level.")
+@click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="The lines' level.")
 @click.option(
     "--spool", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Deliver what `run` left in a file."
 )
