@@ -2,32 +2,32 @@
 
 from functools import partial
 
-from app.agenda import Agenda
-from app.auth import Keyring
-from app.connect import connector
-from app.cursors import Cursors
-from app.deletion import Deletion
-from app.ends import EndsReader
-from app.epoch import Epoch
-from app.expiry import LeaseExpiry
-from app.headroom import Headroom
-from app.history import History
-from app.keys import Keys
-from app.lag import LoopLag
-from app.link import Link
-from app.live import Live
-from app.logs import Logs
-from app.overview import Overview
-from app.redis_clock import RedisClock
-from app.relay import Relay
-from app.revival import Revival
-from app.scripts import greeting
+from app.jobs.auth import Keyring
+from app.jobs.bulk_retry import Revival
+from app.jobs.deletion import Deletion
+from app.jobs.list_cursors import Cursors
+from app.jobs.long_polls import WaitingRooms
+from app.jobs.service_gauges import Overview
+from app.jobs.space_stats import EndsReader
+from app.jobs.spaces import Spaces
+from app.jobs.store import Store
+from app.logs.log_store import Logs
+from app.loop.lag import LoopLag
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.dialling import connector
+from app.redis_links.epoch import Epoch
+from app.redis_links.link import Link
+from app.redis_links.memory_headroom import Headroom
+from app.redis_links.pubsub import Relay
+from app.redis_links.scripts import greeting
 from app.settings import Settings
-from app.spaces import Spaces
-from app.store import Store
-from app.sweeper import Sweeper
-from app.waiting import WaitingRooms
-from app.watch import Surroundings
+from app.streams.history import History
+from app.streams.viewers import Live
+from app.streams.watch import Surroundings
+from app.sweeper.due_spaces import Agenda
+from app.sweeper.lease_notifications import LeaseExpiry
+from app.sweeper.sweeper import Sweeper
 
 
 class Backend:

@@ -13,17 +13,17 @@ import click
 import msgspec
 
 from app.backend import Backend
-from app.connect import connector
-from app.credentials import Credentials, CredentialsError
-from app.demo import demo
-from app.embedded import EmbeddedError
-from app.error import Refusal
-from app.exposition import listen as listen_for_metrics
+from app.local.credentials import Credentials, CredentialsError
+from app.local.demo import demo
+from app.local.embedded_valkey import EmbeddedError
+from app.local.up import until_signal, up
 from app.main import call_back, count_together, sweep, web_from_environment
+from app.metrics.exposition import listen as listen_for_metrics
+from app.metrics.service_log import FORMS, configure
+from app.model.errors import Refusal
+from app.redis_links.dialling import connector
 from app.serve import OPTIONS, listen, run, serve
-from app.service_log import FORMS, configure
 from app.settings import BadSetting, Settings, read
-from app.up import until_signal, up
 from app.workers import WorkerFailed, Workers
 from jobwire.jobs import Jobs, job_path
 from jobwire.settings import data_folder

@@ -10,24 +10,24 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from app.address import networks
-from app.advice import advise
-from app.api.lane import Application, failed
-from app.api.origins import Origins
+from app.api.cors import Origins
+from app.api.fast_path import Application, failed
+from app.api.request_log import RequestLines
 from app.api.routes import Handlers, add_routes
-from app.api.trail import RequestLines
-from app.auth import Rate
 from app.backend import Backend
-from app.callbacks import Callbacks
-from app.guard import Guard
-from app.hosts import Hosts
-from app.outbox import Outbox
-from app.outgoing import Outgoing
-from app.push import Pusher
+from app.jobs.auth import Rate
+from app.metrics.counters import TALLY
+from app.metrics.service_log import configure
+from app.redis_links.server_advice import advise
 from app.serve import DRAIN
-from app.service_log import configure
 from app.settings import Settings, read
-from app.tally import TALLY
+from app.webhooks.address_rules import networks
+from app.webhooks.callbacks import Callbacks
+from app.webhooks.host_lanes import Hosts
+from app.webhooks.http_client import Outgoing
+from app.webhooks.outbox import Outbox
+from app.webhooks.push import Pusher
+from app.webhooks.ssrf_guard import Guard
 
 GRACE_S = 5.0
 """How long callbacks that are on their way may take when the process ends."""

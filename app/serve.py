@@ -16,12 +16,12 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.door import Door
-from app.stalls import Stalls
+from app.wire.listening_socket import Door
+from app.wire.stalled_requests import Stalls
 
 OPTIONS: dict[str, Any] = {
-    "http": "app.handover:HttpProtocol",
-    "ws": "app.handover:WebSocketProtocol",
+    "http": "app.wire.handover:HttpProtocol",
+    "ws": "app.wire.handover:WebSocketProtocol",
     "ws_per_message_deflate": False,
     "ws_ping_interval": None,
     "access_log": False,

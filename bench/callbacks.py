@@ -18,11 +18,11 @@ import msgspec
 import urllib3
 
 from app.backend import Backend
-from app.callbacks import TAKE
-from app.outbox import Outbox
-from app.scripts import SCRIPTS
+from app.jobs.store import NewJob
+from app.redis_links.scripts import SCRIPTS
 from app.settings import Settings
-from app.store import NewJob
+from app.webhooks.callbacks import TAKE
+from app.webhooks.outbox import Outbox
 from bench.harness import Figure, Rig, Target
 from bench.service import Service, cpu_s, end
 

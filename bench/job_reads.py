@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import redis
 
-from app.scripts import SCRIPTS
+from app.redis_links.scripts import SCRIPTS
 
 EVENT = "job_event"
 SUBSCRIPTIONS = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"})
 LOOKS = ((b"eventSeq", b"progressAt"), (b"lastSeq",))
-"""What the looks ask for: app/history.py, `standings` and `log_newest`."""
+"""What the looks ask for: app/streams/history.py, `standings` and `log_newest`."""
 
 NOTES_MOST = 100_000
 _NAMES = {script.sha.encode(): script.name for script in SCRIPTS.values()}

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
-from app.nesting import nested_deeper
+from app.model.nesting import nested_deeper
 from app.settings import Settings
 from bench.ceilings import XADD, xadd
 from bench.harness import Figure, Rig, Target, Trial, post

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import msgspec
 import redis
 
-from app.embedded import EmbeddedServer
-from app.job import BATCH_CLAIMS
+from app.local.embedded_valkey import EmbeddedServer
+from app.model.job import BATCH_CLAIMS
 
 BASE = "/api/v1"
 TIDY_S = 60.0

@@ -22,7 +22,7 @@ TURNS = (False, True, True, False, False, True)
 
 STALL_BYTES = 2 << 20
 """What comes for a viewer while it does not read: several times what its connection holds (`FULL_BYTES` in
-app/outlet.py, and about 0.1 MB in the kernel).
+app/wire/connection.py, and about 0.1 MB in the kernel).
 """
 
 AFTERWARDS_S = 2.0

@@ -1,4 +1,4 @@
--- Everything of one ended job in its space. Its log goes after: see app/deletion.py.
+-- Everything of one ended job in its space. Its log goes after: see app/jobs/deletion.py.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- ARGV[1] id     the job
 -- Replies: {'ok'} | {'no_job'} | {'state', status}

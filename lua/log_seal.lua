@@ -7,7 +7,7 @@
 -- ARGV[2] int    seq of its last line, the last of a record batch
 -- ARGV[3] bytes  of its lines as they were stored
 -- ARGV[4] string its record in the index, as include/log_index.lua has it
--- ARGV[5] string the block, as app/blocks.py has it
+-- ARGV[5] string the block, as app/logs/blocks.py has it
 -- ARGV[6] int    lines up to which those that a consumer group has still to read are spared
 -- ARGV[7] bytes  of lines up to which they are spared
 -- Replies: {'ok', 1} | {'ok', 0} when these lines are not the oldest any more | {'spared'}

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from time import perf_counter, thread_time
 
-from app.lag import LoopLag
+from app.loop.lag import LoopLag
 
 LONG_S = 0.01
 

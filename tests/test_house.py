@@ -7,108 +7,58 @@ from pathlib import Path
 import pytest
 
 from app.api.routes import BASE, Handlers, table
-from app.error import KINDS
-from app.keys import Keys
-from app.scripts import INCLUDE, SCRIPTS, WORDS, folder
+from app.model.errors import KINDS
+from app.model.redis_keys import Keys
+from app.redis_links.scripts import INCLUDE, SCRIPTS, WORDS, folder
 from app.settings import variables
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
-ROOMS = [
-    {"cli"},
-    {"up", "workers", "demo", "demo_loop"},
-    {"main", "credentials"},
-    {"serve"},
-    {"door", "stalls"},
-    {"api.routes"},
-    {"api.openapi", "api.asyncapi"},
-    {"api.operations"},
-    {
-        "stream",
-        "api.admin",
-        "api.callbacks",
-        "api.health",
-        "api.logs",
-        "api.metrics",
-        "api.pages",
-        "api.reader",
-        "api.stats",
-        "api.worker",
-    },
-    {"api.producer"},
-    {"api.shapes"},
-    {"api.answers", "api.lane", "api.origins", "api.query", "api.requests"},
-    {"api.http"},
-    {"api.trail"},
-    {"backend"},
-    {"live"},
-    {"job_watch", "space_watch"},
-    {"watch"},
-    {"history"},
-    {"sweeper", "callbacks", "push", "overview"},
-    {"outbox", "hosts", "outgoing"},
-    {"spaces", "deletion", "waiting", "tickets"},
-    {"store", "logs", "auth", "agenda", "revival", "cursors"},
-    {"seal", "quota", "epoch", "advice", "outages", "ends"},
-    {"expiry", "relay", "redis_clock", "headroom", "lag", "damage"},
-    {"scripts"},
-    {"exposition"},
-    {"link"},
-    {"blocks", "paging"},
-    {"connect"},
-    {"handover"},
-    {"protocol", "outlet", "topics", "inflight"},
-    {"hub"},
-    {"track"},
-    {"event"},
-    {"entries", "lines"},
-    {"inflate", "items", "utf8"},
-    {"nesting"},
-    {"embedded", "guard"},
-    {"folder", "aof"},
-    {"metrics", "service_log"},
-    {"tally", "turns", "schedule"},
-    {
-        "job",
-        "clock",
-        "keys",
-        "error",
-        "address",
-        "settings",
-        "shares",
-        "sign",
-        "hooks",
-        "patience",
-        "inbound",
-        "framing",
-    },
-]
-"""Rooms from top to bottom: a module may import from its own row and from the rows below."""
-
-STARLETTE = {"main", "serve", "stream", "api"}
-PURE = {
-    "job",
-    "clock",
-    "keys",
-    "error",
+HOUSE = [
+    "cli",
+    "local",
+    "workers",
+    "main",
+    "serve",
+    "api",
+    "backend",
+    "streams",
+    "sweeper",
+    "webhooks",
+    "jobs",
+    "logs",
+    "wire",
+    "redis_links",
+    "loop",
+    "metrics",
+    "model",
     "settings",
-    "entries",
-    "lines",
-    "blocks",
-    "paging",
-    "nesting",
-    "address",
-    "schedule",
-    "shares",
-    "sign",
-    "hooks",
-    "inbound",
-    "event",
-    "track",
-    "hub",
-    "topics",
+]
+"""The rooms and the files beside them, from top to bottom: each imports from itself and from what stands below it."""
+
+STARLETTE = {"main", "serve", "api"}
+PURE = {
+    "model",
+    "settings",
+    "logs.intake",
+    "logs.lines",
+    "logs.blocks",
+    "logs.paging",
+    "streams.frames",
+    "streams.sequence",
+    "streams.topic",
+    "streams.topics",
+    "webhooks.address_rules",
+    "webhooks.fair_shares",
+    "webhooks.retry_schedule",
+    "webhooks.signatures",
+    "webhooks.space_hooks",
+    "wire.framing",
+    "wire.websocket_input",
 }
+"""Rooms and modules that do no I/O, nor does anything that they import."""
+
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}
 
@@ -120,38 +70,71 @@ def modules(package: str) -> list[tuple[str, Path]]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that is imported while the program runs: what only a type checker sees does not count."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
+    """Every module that a file imports, wherever it does so and whether the program or only a type checker sees it."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def test_every_module_of_the_server_has_a_row() -> None:
-    rows = [name for row in ROOMS for name in row]
-    assert sorted(rows) == sorted({name for name, _ in modules("app")})
+SERVER = dict(modules("app"))
+IMPORTS = {name: imports(path) for name, path in SERVER.items()}
+INSIDE = {name: {i[4:] for i in found if i[4:] in SERVER and i.startswith("app.")} for name, found in IMPORTS.items()}
+"""The server's modules that each of them imports."""
+ROOMS = sorted({name.partition(".")[0] for name in SERVER if "." in name})
 
 
-@pytest.mark.parametrize(("name", "path"), modules("app"))
-def test_imports_point_down(name: str, path: Path) -> None:
-    rows = {module: depth for depth, row in enumerate(ROOMS) for module in row}
-    for imported in imports(path):
-        if imported.startswith("app."):
-            assert rows[imported.removeprefix("app.")] >= rows[name], f"{name} imports {imported}"
+def reached(name: str) -> set[str]:
+    """A module and every one that it imports, directly or by way of others."""
+    seen, coming = set(), [name]
+    while coming:
+        module = coming.pop()
+        if module not in seen:
+            seen.add(module)
+            coming.extend(INSIDE[module])
+    return seen
 
 
-@pytest.mark.parametrize(("name", "path"), modules("app"))
-def test_starlette_stays_in_its_rooms_and_pure_modules_do_no_io(name: str, path: Path) -> None:
-    roots = {imported.split(".")[0] for imported in imports(path)}
+def sentences(room: str) -> list[str]:
+    """What a room owns, and what it never does: the two paragraphs of its docstring."""
+    return (ast.get_docstring(ast.parse((ROOT / "app" / room / "__init__.py").read_text())) or "").split("\n\n")
+
+
+def test_every_room_and_every_file_beside_them_has_its_place() -> None:
+    assert sorted(HOUSE) == sorted({name.partition(".")[0] for name in SERVER})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_owns_and_what_it_never_does_and_the_docs_say_the_same(room: str) -> None:
+    owns, never = sentences(room)
+    assert never.startswith("Never: ")
+    assert f"| `{room}/` | {owns} | {never.removeprefix('Never: ')} |" in (DOCS / "why.md").read_text()
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_imports_point_down(name: str) -> None:
+    place = HOUSE.index(name.partition(".")[0])
+    assert not {other for other in INSIDE[name] if HOUSE.index(other.partition(".")[0]) < place}
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_no_module_imports_itself_by_way_of_others(name: str) -> None:
+    assert not {other for other in INSIDE[name] if name in reached(other)}
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_starlette_stays_in_its_rooms(name: str) -> None:
+    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
     assert "starlette" not in roots or name.partition(".")[0] in STARLETTE
-    assert name not in PURE or not roots & IO
+
+
+@pytest.mark.parametrize("name", [name for name in SERVER if name in PURE or name.partition(".")[0] in PURE])
+def test_what_is_pure_does_no_io_nor_does_what_it_imports(name: str) -> None:
+    outside = {imported.split(".")[0] for module in reached(name) for imported in IMPORTS[module]}
+    assert not outside & IO
 
 
 @pytest.mark.parametrize(("name", "path"), modules("jobwire"))
@@ -159,7 +142,7 @@ def test_the_client_half_never_imports_the_server(name: str, path: Path) -> None
     assert not {imported for imported in imports(path) if imported.split(".")[0] == "app"}, name
 
 
-@pytest.mark.parametrize(("name", "path"), [*modules("app"), *modules("jobwire")])
+@pytest.mark.parametrize(("name", "path"), [*SERVER.items(), *modules("jobwire")])
 def test_a_module_says_what_it_is_for(name: str, path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), name
 

@@ -15,11 +15,11 @@ import websockets.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-import app.handover
-import app.protocol
 import app.serve
+import app.wire.handover
+import app.wire.http_protocol
 
-MODULES = (app.protocol, app.handover, app.serve)
+MODULES = (app.wire.http_protocol, app.wire.handover, app.serve)
 
 SET = {
     HttpToolsProtocol: {"cycle", "parser", "scope", "transport"},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.connect import connector
+from app.redis_links.dialling import connector
 from app.settings import BadSetting, read, variables
 from tests.test_processes import environment
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import redis
 
-from app.embedded import EmbeddedServer
+from app.local.embedded_valkey import EmbeddedServer
 
 
 def until(condition: Callable[[], object], within_s: float = 10.0) -> None:

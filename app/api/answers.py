@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.clock import rfc3339
-from app.hooks import HooksShown, shown
-from app.job import encode_ulid
-from app.spaces import Space, Token
-from app.store import Delivered, Event, Fields, NewJob
+from app.jobs.spaces import Space, Token
+from app.jobs.store import Delivered, Event, Fields, NewJob
+from app.model.job import encode_ulid
+from app.model.times import rfc3339
+from app.webhooks.space_hooks import HooksShown, shown
 
 NULL = Raw(b"null")
 

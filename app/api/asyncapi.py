@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from app.api.shapes import LogLine
-from app.job import Status
+from app.model.job import Status
 from jobwire.version import __version__
 
 REFERENCE = "#/components/schemas/{name}"

@@ -13,13 +13,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from app.address import Forbidden, Network, check_literal
 from app.api.http import check_nesting, decode
-from app.auth import SCOPES, SHORTHANDS
-from app.clock import MOST_MS, parse_ms
-from app.error import Refusal, invalid, too_large
-from app.items import elements
-from app.job import (
+from app.jobs.auth import SCOPES, SHORTHANDS
+from app.jobs.bulk_retry import Selection
+from app.jobs.store import NewJob
+from app.model.errors import Refusal, invalid, too_large
+from app.model.job import (
     BATCH_CLAIMS,
     BATCH_JOBS,
     HEADERS_BYTES,
@@ -38,10 +37,11 @@ from app.job import (
     URL_CHARS,
     WAIT_S_MOST,
 )
-from app.nesting import nesting
-from app.revival import Selection
-from app.store import NewJob
-from app.turns import Steps
+from app.model.json_items import elements
+from app.model.nesting import nesting
+from app.model.steps import Steps
+from app.model.times import MOST_MS, parse_ms
+from app.webhooks.address_rules import Forbidden, Network, check_literal
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Names = Name | Annotated[list[Name], Meta(max_length=POLL_NAMES)]

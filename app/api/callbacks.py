@@ -6,18 +6,18 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.address import Network, networks
 from app.api.answers import space_answer
+from app.api.bodies import Name, check_address, check_headers, decode_or_default
 from app.api.http import Answer, Call, answer
-from app.api.requests import Name, check_address, check_headers, decode_or_default
 from app.api.shapes import Ended
-from app.error import invalid
-from app.hooks import SLACK_EVENTS, Push, Slack
-from app.job import KIB, POLL_NAMES, URL_CHARS
+from app.jobs.spaces import Spaces
+from app.jobs.store import Store
+from app.model.errors import invalid
+from app.model.job import KIB, POLL_NAMES, URL_CHARS
 from app.settings import Settings
-from app.sign import SECRETS_MOST, is_secret, new_secret
-from app.spaces import Spaces
-from app.store import Store
+from app.webhooks.address_rules import Network, networks
+from app.webhooks.signatures import SECRETS_MOST, is_secret, new_secret
+from app.webhooks.space_hooks import SLACK_EVENTS, Push, Slack
 
 PATCH_BYTES = 64 * KIB
 

@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app.api.http import JSON, refused
-from app.error import invalid
+from app.model.errors import invalid
 
 
 class Origins(CORSMiddleware):

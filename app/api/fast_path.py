@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.http import JSON, Resource, bug
-from app.api.trail import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
+from app.api.request_log import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
 
 
 class Lane(NamedTuple):

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
-from app.advice import policy_problem
 from app.api.http import Answer, answer, bug, refuse_method, refused
-from app.error import Refusal
-from app.headroom import parse_info
-from app.link import RedisFault
-from app.scripts import Scripts
-from app.tickets import Tickets
+from app.jobs.tickets import Tickets
+from app.model.errors import Refusal
+from app.redis_links.link import RedisFault
+from app.redis_links.memory_headroom import parse_info
+from app.redis_links.scripts import Scripts
+from app.redis_links.server_advice import policy_problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from app import metrics
-from app.api.trail import HEADERS, REQUEST_ID
-from app.auth import Identity, Keyring, Rate
-from app.error import Refusal, invalid, outcome_unknown, space_not_found, too_large
-from app.inflate import ENCODINGS, inflate_aside
-from app.inflight import Inflight
-from app.job import NESTING_MOST, UNIT_BYTES
-from app.nesting import nested_deeper
+from app.api.inflate import ENCODINGS, inflate_aside
+from app.api.request_log import HEADERS, REQUEST_ID
+from app.jobs.auth import Identity, Keyring, Rate
+from app.loop.turns import in_turns
+from app.metrics import catalog
+from app.model.errors import Refusal, invalid, outcome_unknown, space_not_found, too_large
+from app.model.job import NESTING_MOST, UNIT_BYTES
+from app.model.nesting import nested_deeper
+from app.model.utf8 import is_plain, text_of
 from app.settings import Settings
-from app.turns import in_turns
-from app.utf8 import is_plain, text_of
+from app.wire.bytes_in_flight import Inflight
 
 log = logging.getLogger("jobwire.api")
 
@@ -200,7 +200,7 @@ class Call:
         return await self._read(limit_bytes)
 
     async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
-        """The text that the body stands for, as app/utf8.py reads it; it is spent.
+        """The text that the body stands for, as app/model/utf8.py reads it; it is spent.
 
         Refusals: too_large, rate_limited, invalid_json.
         """
@@ -367,7 +367,7 @@ class Resource:
 
     def __init__(self, gate: Gate, path: str, actions: Mapping[str, Action]) -> None:
         self._gate = gate
-        self._route = metrics.Route(path)
+        self._route = catalog.Route(path)
         self._actions = dict(actions)
         if "GET" in self._actions:
             self._actions["HEAD"] = self._actions["GET"]
@@ -399,7 +399,7 @@ class Resource:
                 hold_answer(call, result)
             return result
         except Refusal as refusal:
-            metrics.refused(refusal.code, refusal.more.get("limit", ()))
+            catalog.refused(refusal.code, refusal.more.get("limit", ()))
             return refused(refusal)
         except ClientGone:
             raise
@@ -439,7 +439,7 @@ def refuse_method(allow: str) -> Answer:
 
 def bug(scope: Scope) -> Answer:
     """The answer when our own code failed: told to the log, with an id that the client is told, too."""
-    metrics.BUGS.inc()
+    catalog.BUGS.inc()
     known: bytes = scope.get(REQUEST_ID) or secrets.token_hex(8).encode()
     request_id = known.decode()
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])

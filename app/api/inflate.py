@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import zstandard
 
-from app.error import Refusal, too_large
-from app.turns import Steps, exhaust, in_turns
+from app.loop.turns import in_turns
+from app.model.errors import Refusal, too_large
+from app.model.steps import Steps, exhaust
 
 STEP_IN_BYTES = 65_536
 STEP_OUT_BYTES = 1_048_576

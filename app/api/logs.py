@@ -10,14 +10,14 @@ from starlette.types import Send
 from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
 from app.api.query import Query
 from app.api.shapes import LogCursor, LogsAppended, RowPage
-from app.damage import Unreadable
-from app.entries import Batch, decode
-from app.error import invalid
-from app.job import KIB, MIB
-from app.lines import Filter, parse_levels, parse_q
-from app.logs import Key, Logs, key_of
-from app.paging import PageQuery
-from app.turns import in_turns
+from app.logs.intake import Batch, decode
+from app.logs.lines import Filter, parse_levels, parse_q
+from app.logs.log_store import Key, Logs, key_of
+from app.logs.paging import PageQuery
+from app.logs.unreadable_logs import Unreadable
+from app.loop.turns import in_turns
+from app.model.errors import invalid
+from app.model.job import KIB, MIB
 
 WIRE_BYTES = 5 * MIB
 BODY_BYTES = 32 * MIB
@@ -36,7 +36,7 @@ COPIES = 2
 """As what lines of a page count while it is made: what they took stays with the process a while, beside the JSON."""
 
 DOWNLOAD_BYTES = 2 * MIB
-"""What a download holds at most: what was read of the log (READ_BYTES in app/logs.py), and a piece as it is sent."""
+"""What a download holds at most: what was read (READ_BYTES in app/logs/log_store.py), and a piece as it is sent."""
 
 
 class LogHandlers:

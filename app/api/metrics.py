@@ -4,8 +4,8 @@ from prometheus_client.exposition import choose_encoder
 from starlette.types import Receive, Scope, Send
 
 from app.api.http import refuse_method
-from app.exposition import Everything
-from app.overview import Overview
+from app.jobs.service_gauges import Overview
+from app.metrics.exposition import Everything
 
 ALLOW = "GET, HEAD"
 

@@ -12,8 +12,8 @@ import msgspec
 from app.api.http import JSON, Action
 from app.api.operations import OPERATIONS, Operation, Parameter
 from app.api.shapes import Problem
-from app.auth import ANY, ROOT
-from app.error import KINDS
+from app.jobs.auth import ANY, ROOT
+from app.model.errors import KINDS
 from jobwire.version import __version__
 
 REFERENCE = "#/components/schemas/{name}"

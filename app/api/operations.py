@@ -10,9 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta
 
 from app.api.answers import DeliveredAnswer, JobAnswer, JobDetails, SpaceAnswer, TokenAnswer
-from app.api.callbacks import SpacePatch
-from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
-from app.api.requests import (
+from app.api.bodies import (
     FailRequest,
     JobRequest,
     KillRequest,
@@ -22,6 +20,8 @@ from app.api.requests import (
     SpaceRequest,
     TokenRequest,
 )
+from app.api.callbacks import SpacePatch
+from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
 from app.api.shapes import (
     Ended,
     Entries,
@@ -37,7 +37,7 @@ from app.api.shapes import (
     StatsShown,
     WhoAmI,
 )
-from app.job import BATCH_JOBS, EVENTS_ANSWERED, Status
+from app.model.job import BATCH_JOBS, EVENTS_ANSWERED, Status
 
 NDJSON = "application/x-ndjson"
 _ANY_STATUS = f"({'|'.join(Status)})"

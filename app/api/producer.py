@@ -4,10 +4,8 @@ import hashlib
 
 import msgspec
 
-from app.address import networks
 from app.api.answers import created_answer
-from app.api.http import NO_CONTENT, Answer, Call, answer, decode
-from app.api.requests import (
+from app.api.bodies import (
     KILL,
     RETRY,
     RetryRequest,
@@ -17,15 +15,17 @@ from app.api.requests import (
     decode_or_default,
     whole,
 )
+from app.api.http import NO_CONTENT, Answer, Call, answer, decode
+from app.api.request_log import trace_of
 from app.api.shapes import Ended, RetriedMany
-from app.api.trail import trace_of
-from app.deletion import Deletion
-from app.error import job_not_found
-from app.job import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
-from app.revival import Revival
+from app.jobs.bulk_retry import Revival
+from app.jobs.deletion import Deletion
+from app.jobs.store import Store
+from app.loop.turns import in_turns
+from app.model.errors import job_not_found
+from app.model.job import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
 from app.settings import Settings
-from app.store import Store
-from app.turns import in_turns
+from app.webhooks.address_rules import networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
 TEXT_BODY_BYTES = 8 * TEXT_BYTES

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 from app.api.http import Call
-from app.error import invalid
+from app.model.errors import invalid
 
 FIELDS_MOST = 100
 

@@ -9,12 +9,12 @@ from app.api.answers import NULL, JobAnswer, JobDetails, event_answer, job_field
 from app.api.http import Answer, Call, answer
 from app.api.query import Query
 from app.api.shapes import EventCursor, EventPage, ProgressShown
-from app.cursors import Cursors
-from app.error import invalid
-from app.inflight import Hold
-from app.job import EVENTS_ANSWERED, PAGE_BYTES, Status
+from app.jobs.list_cursors import Cursors
+from app.jobs.store import Fields, Listed, Store, slices
+from app.model.errors import invalid
+from app.model.job import EVENTS_ANSWERED, PAGE_BYTES, Status
 from app.settings import Settings
-from app.store import Fields, Listed, Store, slices
+from app.wire.bytes_in_flight import Hold
 
 MASK = "***"
 NEXT_CURSOR = b"x-next-cursor"

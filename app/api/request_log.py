@@ -15,8 +15,8 @@ from time import time
 import msgspec
 from starlette.types import Message, Scope, Send
 
-from app.clock import rfc3339
-from app.service_log import masked
+from app.metrics.service_log import masked
+from app.model.times import rfc3339
 
 HEADERS = "jobwire.headers"
 REQUEST_ID = "jobwire.request_id"

@@ -6,24 +6,24 @@ from urllib.parse import urlsplit
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from app import metrics
 from app.api.admin import Admin
 from app.api.asyncapi import document as streams
 from app.api.callbacks import CallbackHandlers
+from app.api.fast_path import Application, lanes
 from app.api.health import Document, Exchange, Health
 from app.api.http import Action, Gate, Resource, not_found
-from app.api.lane import Application, lanes
 from app.api.logs import LogHandlers
 from app.api.metrics import Metrics
 from app.api.openapi import document
-from app.api.pages import static_files
 from app.api.producer import Producer
 from app.api.reader import Reader
+from app.api.static_files import static_files
 from app.api.stats import Stats
+from app.api.streams import Streams, denying
 from app.api.worker import Worker
-from app.auth import ANY, ROOT, Keyring, Rate
-from app.stream import Streams, denying
-from app.tickets import Tickets
+from app.jobs.auth import ANY, ROOT, Keyring, Rate
+from app.jobs.tickets import Tickets
+from app.metrics import catalog
 
 if TYPE_CHECKING:
     from app.backend import Backend
@@ -131,5 +131,5 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await not_found().send(denying(send))
     elif scope["type"] == "http":
-        metrics.refused("not_found", ())
+        catalog.refused("not_found", ())
         await not_found().send(send)

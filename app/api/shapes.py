@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.api.answers import DeliveredAnswer, EventAnswer
-from app.entries import ENTRIES_MOST, SOURCE_CHARS, Level
-from app.lines import Row
+from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS, Level
+from app.logs.lines import Row
 
 
 class Ended(Struct):
@@ -84,7 +84,7 @@ class LogCursor(Struct, rename="camel"):
 
 
 class LogLine(Struct, rename="camel"):
-    """One line of a log, as app/lines.py writes it. `loggedAt` is the entry's own time, or `createdAt`."""
+    """One line of a log, as app/logs/lines.py writes it. `loggedAt` is the entry's own time, or `createdAt`."""
 
     id: str
     seq: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.types import Receive, Scope, Send
 
 from app.api.http import Answer, not_found, refused
-from app.error import Refusal
+from app.model.errors import Refusal
 
 FOLDER = Path(__file__).parent.parent / "static"
 

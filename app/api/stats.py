@@ -3,7 +3,7 @@
 from app.api.answers import when
 from app.api.http import Answer, Call, answer
 from app.api.shapes import EndsShown, NameShown, StatsShown
-from app.ends import OTHERS, Ends, EndsReader, NameStats
+from app.jobs.space_stats import OTHERS, Ends, EndsReader, NameStats
 
 
 class Stats:

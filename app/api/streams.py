@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app import metrics
+from app.api.cors import origin_of
 from app.api.http import Action, Answer, Call, ClientGone, Gate, Streamed, bug, refused
-from app.api.origins import origin_of
 from app.api.query import Query, fields_of
-from app.error import Refusal, invalid, job_not_found
-from app.event import Audience, Frame, Gap, Stream, connected_text
-from app.handover import TAKE
-from app.hub import Viewer
-from app.job import ENDED
-from app.job_watch import JobWatch
-from app.live import Live
-from app.outlet import Outlet, retry_text
-from app.redis_clock import RedisClock
+from app.metrics import catalog
+from app.model.errors import Refusal, invalid, job_not_found
+from app.model.job import ENDED
+from app.redis_links.clock import RedisClock
 from app.settings import Settings
-from app.topics import END
-from app.watch import Watch
+from app.streams.frames import Audience, Frame, Gap, Stream, connected_text
+from app.streams.job_watch import JobWatch
+from app.streams.topic import Viewer
+from app.streams.topics import END
+from app.streams.viewers import Live
+from app.streams.watch import Watch
+from app.wire.connection import Outlet, retry_text
+from app.wire.handover import TAKE
 
 SEQ_MOST = 2**53
 EVENT_STREAM_HEADERS = (
@@ -261,7 +261,7 @@ class Endpoint:
                 raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
             return await self._handler(call, take)
         except Refusal as refusal:
-            metrics.refused(refusal.code, refusal.more.get("limit", ()))
+            catalog.refused(refusal.code, refusal.more.get("limit", ()))
             passes_s, result = int(refusal.headers.get("retry-after", FAULT_S)), refused(refusal)
         except ClientGone:
             raise

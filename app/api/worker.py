@@ -8,14 +8,14 @@ import msgspec
 from msgspec import UNSET
 
 from app.api.answers import delivered_answer
+from app.api.bodies import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default, whole
 from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
-from app.api.requests import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default, whole
 from app.api.shapes import Ended, Failed, Polled
-from app.clock import rfc3339
-from app.error import Refusal, invalid, unavailable
-from app.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
-from app.store import Delivered, Renewed, Store
-from app.waiting import WaitingRooms
+from app.jobs.long_polls import WaitingRooms
+from app.jobs.store import Delivered, Renewed, Store
+from app.model.errors import Refusal, invalid, unavailable
+from app.model.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
+from app.model.times import rfc3339
 
 
 def renewed(done: Renewed) -> Answer:

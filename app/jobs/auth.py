@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from app.error import Refusal
-from app.keys import Keys
-from app.link import Link, Word
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
 SCOPES = (

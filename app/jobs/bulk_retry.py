@@ -12,11 +12,11 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from app.error import Refusal
-from app.job import UNIT_JOBS
-from app.keys import Keys
-from app.link import Link, RedisFault, Word
-from app.scripts import Scripts
+from app.model.errors import Refusal
+from app.model.job import UNIT_JOBS
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault, Word
+from app.redis_links.scripts import Scripts
 
 STEP_LOOKS = 200
 STEP_JOBS = 50

@@ -8,14 +8,14 @@ the list. So a crash anywhere leaves a log that is listed, and whoever looks at 
 import asyncio
 from collections.abc import Sequence
 
-from app.job import ENDED
-from app.keys import Keys
-from app.link import Link, Word
-from app.logs import Logs
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
+from app.jobs.store import Store
+from app.logs.log_store import Logs
+from app.model.job import ENDED
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
-from app.store import Store
 
 STEP_JOBS = 100
 """Jobs that one script call removes at most."""

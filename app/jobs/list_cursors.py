@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from app.epoch import Epoch
-from app.error import Refusal, invalid
-from app.keys import Keys
-from app.link import Link
-from app.scripts import Scripts
+from app.model.errors import Refusal, invalid
+from app.model.redis_keys import Keys
+from app.redis_links.epoch import Epoch
+from app.redis_links.link import Link
+from app.redis_links.scripts import Scripts
 
 VERSION = b"\x01"
 MAC_BYTES = 16

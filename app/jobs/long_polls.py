@@ -12,11 +12,11 @@ import contextlib
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from app import metrics
-from app.error import Refusal
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.relay import Relay
+from app.metrics import catalog
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.pubsub import Relay
 
 LOOK_S = 1.0
 LINGER_LOOKS = 10
@@ -191,11 +191,11 @@ class WaitingRooms:
             text = f"The key has {PARKED_MOST} polls waiting."
             raise Refusal("rate_limited", text, headers={"retry-after": "1"}, limit={"parkedPolls": PARKED_MOST})
         self._parked[digest] = parked + 1
-        metrics.PARKED.add(1)
+        catalog.PARKED.add(1)
         try:
             yield
         finally:
-            metrics.PARKED.add(-1)
+            catalog.PARKED.add(-1)
             self._parked[digest] -= 1
             if not self._parked[digest]:
                 del self._parked[digest]

@@ -8,9 +8,9 @@ script, which looks at the time itself: the call may have stood in a queue while
 
 from typing import NamedTuple
 
-from app.keys import Keys
-from app.link import Link, Word
-from app.scripts import Scripts
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 
 AWAY_MS = 1500
 """Without a mark for longer than this somebody was away: marks are set twice a second."""

@@ -7,16 +7,16 @@ for a long walk; they get the last sums, and how old these are.
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from app import metrics
-from app.ends import OTHERS, Ends, EndsReader, folding
-from app.error import Refusal
-from app.job import Status
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.metrics import Reading
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
-from app.turns import in_turns
+from app.jobs.space_stats import OTHERS, Ends, EndsReader, folding
+from app.loop.turns import in_turns
+from app.metrics import catalog
+from app.metrics.catalog import Reading
+from app.model.errors import Refusal
+from app.model.job import Status
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.scripts import Scripts
 
 FRESH_S = 5.0
 """How old sums may be before they are made anew."""
@@ -50,10 +50,10 @@ class Overview:
             self._task = asyncio.create_task(self._refresh(), name="overview")
         if self._task is not None:
             await asyncio.wait([self._task], timeout=PATIENCE_S)
-        up = Reading(metrics.REDIS_UP, (), float(self._link.up))
+        up = Reading(catalog.REDIS_UP, (), float(self._link.up))
         if not self._readings:
             return [up]
-        return [up, *self._readings, Reading(metrics.OVERVIEW_AGE, (), now_s() - self._made_s)]
+        return [up, *self._readings, Reading(catalog.OVERVIEW_AGE, (), now_s() - self._made_s)]
 
     async def close(self) -> None:
         """Add up no more."""
@@ -83,10 +83,10 @@ class Overview:
             await in_turns(folding(ended, await self._ends.of_all(spaces[start : start + STRIDE])))
         age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
-            Reading(metrics.SPACES, (), len(spaces)),
-            *(Reading(metrics.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
-            Reading(metrics.QUEUE_AGE, (), age_s),
-            Reading(metrics.CALLBACKS_WAITING, (), callbacks),
+            Reading(catalog.SPACES, (), len(spaces)),
+            *(Reading(catalog.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
+            Reading(catalog.QUEUE_AGE, (), age_s),
+            Reading(catalog.CALLBACKS_WAITING, (), callbacks),
             *_busiest(ended),
         ]
 
@@ -94,7 +94,7 @@ class Overview:
         text = (await self._link.call("INFO", "memory")).decode()
         fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         limits = {"used": "used_memory", "limit": "maxmemory"}
-        return (Reading(metrics.REDIS_MEMORY, (kind,), float(fields.get(name, 0))) for kind, name in limits.items())
+        return (Reading(catalog.REDIS_MEMORY, (kind,), float(fields.get(name, 0))) for kind, name in limits.items())
 
 
 def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:
@@ -102,7 +102,7 @@ def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:
     named = [name for name in ends if name != OTHERS]
     for name in sorted(named, key=lambda name: (-ends[name].outcomes.total(), name))[:BUSIEST]:
         for outcome, count in sorted(ends[name].outcomes.items()):
-            yield Reading(metrics.ENDED, (name, outcome), count)
+            yield Reading(catalog.ENDED, (name, outcome), count)
         for share in (0.5, 0.95):
             if (duration_ms := ends[name].quantile_ms(share)) is not None:
-                yield Reading(metrics.DURATION, (name, str(share)), duration_ms / 1000)
+                yield Reading(catalog.DURATION, (name, str(share)), duration_ms / 1000)

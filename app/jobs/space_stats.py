@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from app.keys import Keys
-from app.link import Link
-from app.redis_clock import RedisClock
-from app.turns import Steps, exhaust, in_turns
+from app.loop.turns import in_turns
+from app.model.redis_keys import Keys
+from app.model.steps import Steps, exhaust
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link
 
 HOUR_MS = 3_600_000
 SPAN_MS = 600_000

@@ -10,15 +10,15 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.auth import digest, spell
-from app.ends import HOURS, SPANS, hours, spans
-from app.error import Refusal, invalid, space_not_found
-from app.job import encode_ulid, is_ulid, new_space_id, tag
-from app.keys import Keys
-from app.link import Link
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
-from app.store import Fields, Store, pairs
+from app.jobs.auth import digest, spell
+from app.jobs.space_stats import HOURS, SPANS, hours, spans
+from app.jobs.store import Fields, Store, pairs
+from app.model.errors import Refusal, invalid, space_not_found
+from app.model.job import encode_ulid, is_ulid, new_space_id, tag
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link
+from app.redis_links.scripts import Scripts
 
 PUBLIC_SCOPES = ("jobs:read:progress",)
 

@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from app.error import invalid, job_not_found
-from app.headroom import Headroom
-from app.job import (
+from app.jobs.outages import Outage
+from app.model.errors import invalid, job_not_found
+from app.model.job import (
     EVENTS_ANSWERED,
     EVENTS_ANSWERED_BYTES,
     IDEMPOTENCY_MS,
@@ -23,11 +23,11 @@ from app.job import (
     new_lease_token,
     tag,
 )
-from app.keys import Keys
-from app.link import Link, Word
-from app.outages import Outage
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, Word
+from app.redis_links.memory_headroom import Headroom
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
 BACKSTOP_MS = 86_400_000

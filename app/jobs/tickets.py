@@ -8,9 +8,9 @@ and lives five minutes.
 import hashlib
 import secrets
 
-from app.error import Refusal
-from app.keys import Keys
-from app.link import Link
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link
 
 LIVES_MS = 300_000
 _TICKET_BYTES = 32

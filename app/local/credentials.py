@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from app.jobs.spaces import PUBLIC_SCOPES, Spaces
 from app.settings import ROOT_KEY_RULE, is_root_key
-from app.spaces import PUBLIC_SCOPES, Spaces
 
 log = logging.getLogger("jobwire.up")
 

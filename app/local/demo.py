@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from app.credentials import Credentials
+from app.local.credentials import Credentials
 from jobwire import Jobs, JobwireError
 from jobwire.commands.tail import Printer
 from jobwire.lines import raw_bytes

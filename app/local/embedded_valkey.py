@@ -40,9 +40,18 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from app.aof import FOLDER as AOF_FOLDER
-from app.aof import Damaged, damaged_snapshot, instead, mend, prepare
-from app.folder import LOCK_NAME, locked, make_private, opened, read_pid, runtime_folder, socket_path, write_pid
+from app.local.append_only_files import FOLDER as AOF_FOLDER
+from app.local.append_only_files import Damaged, damaged_snapshot, instead, mend, prepare
+from app.local.data_folder import (
+    LOCK_NAME,
+    locked,
+    make_private,
+    opened,
+    read_pid,
+    runtime_folder,
+    socket_path,
+    write_pid,
+)
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from app.advice import advise
 from app.backend import Backend
-from app.credentials import Credentials, furnish, load, save, set_aside
-from app.embedded import EmbeddedServer
+from app.jobs.tickets import Tickets
+from app.local.credentials import Credentials, furnish, load, save, set_aside
+from app.local.embedded_valkey import EmbeddedServer
 from app.main import call_back, sweep, web
+from app.redis_links.server_advice import advise
 from app.serve import address, listen, serve
 from app.settings import Settings
-from app.tickets import Tickets
 
 log = logging.getLogger("jobwire.up")
 

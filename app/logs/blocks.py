@@ -19,9 +19,9 @@ import msgspec
 import zstandard
 from msgspec import Raw
 
-from app.clock import rfc3339
-from app.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
-from app.turns import Steps
+from app.logs.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
+from app.model.steps import Steps
+from app.model.times import rfc3339
 
 BLOCK_LINES = 1000
 BLOCK_BYTES = 1 << 20

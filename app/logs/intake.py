@@ -17,11 +17,11 @@ from typing import Annotated, Any, NamedTuple, cast
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from app.clock import parse_ms, rfc3339
-from app.error import Refusal, invalid, too_large
-from app.items import TooLong, elements, elements_of_member
-from app.job import KIB, NESTING_MOST
-from app.nesting import nested_deeper
+from app.model.errors import Refusal, invalid, too_large
+from app.model.job import KIB, NESTING_MOST
+from app.model.json_items import TooLong, elements, elements_of_member
+from app.model.nesting import nested_deeper
+from app.model.times import parse_ms, rfc3339
 
 ENTRIES_MOST = 10_000
 ENTRY_BYTES = 4_194_304

@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from app.clock import rfc3339
-from app.error import invalid
-from app.job import ALPHABET, encode_ulid
-from app.turns import Steps
+from app.model.errors import invalid
+from app.model.job import ALPHABET, encode_ulid
+from app.model.steps import Steps
+from app.model.times import rfc3339
 
 Q_CHARS = 1024
 NEEDLES_MOST = 16

@@ -15,24 +15,25 @@ from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from app import metrics
-from app.blocks import Block, level_bits
-from app.clock import parse_ms
-from app.damage import Damage, Unreadable
-from app.entries import Batch
-from app.error import job_not_found
-from app.headroom import Headroom
-from app.inflight import Hold, free
-from app.job import ENDED, KIB, is_ulid
-from app.keys import Keys
-from app.lines import Filter, Row, Run, Stored, arrays, ndjson
-from app.link import Link, ScriptUnknown, Word
-from app.paging import Page, PageQuery, Reading, Scan
-from app.quota import Quota
-from app.scripts import Scripts, script
-from app.seal import Sealer
+from app.logs.blocks import Block, level_bits
+from app.logs.intake import Batch
+from app.logs.lines import Filter, Row, Run, Stored, arrays, ndjson
+from app.logs.paging import Page, PageQuery, Reading, Scan
+from app.logs.sealing import Sealer
+from app.logs.space_budget import Quota
+from app.logs.unreadable_logs import Damage, Unreadable
+from app.loop.turns import in_turns
+from app.metrics import catalog
+from app.model.errors import job_not_found
+from app.model.job import ENDED, KIB, is_ulid
+from app.model.redis_keys import Keys
+from app.model.steps import Steps
+from app.model.times import parse_ms
+from app.redis_links.link import Link, ScriptUnknown, Word
+from app.redis_links.memory_headroom import Headroom
+from app.redis_links.scripts import Scripts, script
 from app.settings import Settings
-from app.turns import Steps, in_turns
+from app.wire.bytes_in_flight import Hold, free
 
 SMALL_BYTES = 64 * KIB
 """Batches up to this size share the link of small calls."""
@@ -139,10 +140,10 @@ class Logs:
         done = appended(status, reply, batch)
         if done.replayed:
             return done
-        metrics.LOG_LINES.inc(by=batch.lines)
-        metrics.LOG_BYTES.inc(by=batch.bytes)
+        catalog.LOG_LINES.inc(by=batch.lines)
+        catalog.LOG_BYTES.inc(by=batch.bytes)
         if batch.truncated:
-            metrics.LIMITS.inc("messageBytes", by=batch.truncated)
+            catalog.LIMITS.inc("messageBytes", by=batch.truncated)
         *_, mortal, hot_lines, hot_bytes, kept_bytes = reply
         self._quota.note(space, job, kept_bytes)
         if mortal and done.status not in ENDED:
@@ -267,7 +268,7 @@ class Logs:
         except ScriptUnknown:
             await link.call("SCRIPT", "LOAD", appending.text)
             status, reply = await link.pipeline(status_call, append_call)
-        metrics.SCRIPT.observe(perf_counter() - begun_s, "log_append")
+        catalog.SCRIPT.observe(perf_counter() - begun_s, "log_append")
         return status, reply
 
     async def _read(

@@ -6,9 +6,9 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
-from app.job import MIB, PAGE_BYTES
-from app.lines import Filter, Row, Run, array
-from app.turns import Steps
+from app.logs.lines import Filter, Row, Run, array
+from app.model.job import MIB, PAGE_BYTES
+from app.model.steps import Steps
 
 Mode = Literal["after", "before", "tail"]
 

@@ -11,17 +11,18 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 
-from app import metrics
-from app.blocks import BLOCK_BYTES, BLOCK_LINES, Sealed, seal
-from app.damage import Damage, Unreadable
-from app.error import Refusal
-from app.job import MIB
-from app.keys import Keys
-from app.lines import Stored
-from app.link import Link, Word
-from app.scripts import Scripts
+from app.logs.blocks import BLOCK_BYTES, BLOCK_LINES, Sealed, seal
+from app.logs.lines import Stored
+from app.logs.unreadable_logs import Damage, Unreadable
+from app.loop.turns import in_turns
+from app.metrics import catalog
+from app.model.errors import Refusal
+from app.model.job import MIB
+from app.model.redis_keys import Keys
+from app.model.steps import Steps
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
-from app.turns import Steps, in_turns
 
 log = logging.getLogger("jobwire.logs")
 
@@ -123,9 +124,9 @@ class Sealer:
         reply = await self._scripts.raw("log_seal", keys, args)
         taken = bool(reply[0] == b"ok" and reply[1])
         if taken:
-            metrics.SEALED_LINES.inc(by=block.last + 1 - block.first)
-            metrics.SEALED_BYTES.inc("stored", by=block.stored_bytes)
-            metrics.SEALED_BYTES.inc("packed", by=len(block.text))
+            catalog.SEALED_LINES.inc(by=block.last + 1 - block.first)
+            catalog.SEALED_BYTES.inc("stored", by=block.stored_bytes)
+            catalog.SEALED_BYTES.inc("packed", by=len(block.text))
         return taken
 
 

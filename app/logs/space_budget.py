@@ -10,10 +10,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from app.error import Refusal
-from app.keys import Keys
-from app.link import Link, RedisFault, Word
-from app.scripts import Scripts
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault, Word
+from app.redis_links.scripts import Scripts
 
 log = logging.getLogger("jobwire.logs")
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import zstandard
 from msgspec import MsgspecError
 
-from app.error import Refusal
-from app.link import RedisFault
+from app.model.errors import Refusal
+from app.redis_links.link import RedisFault
 
 log = logging.getLogger("jobwire.logs")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app import metrics
+from app.metrics import catalog
 
 EVERY_S = 0.25
 
@@ -28,4 +28,4 @@ class LoopLag:
         while True:
             due_s = loop.time() + EVERY_S
             await asyncio.sleep(EVERY_S)
-            metrics.LOOP_LAG.observe(max(0.0, loop.time() - due_s))
+            catalog.LOOP_LAG.observe(max(0.0, loop.time() - due_s))

@@ -8,10 +8,11 @@ Never: makes work wait that is done within its first slice while nobody else has
 """
 
 import asyncio
-from collections.abc import Generator
 from time import perf_counter
 from typing import TypeVar
 from weakref import WeakKeyDictionary
+
+from app.model.steps import Steps
 
 SLICE_S = 0.004
 """How long the steps of one work go on after each other: what others wait once more in each turn."""
@@ -20,20 +21,7 @@ SHORT_S = 0.001
 """What is done within this is a call like any other, and nobody else's slice waits for the next turn."""
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""Work in steps of a few milliseconds at most; what it returns is its result."""
-
 _queues: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
-
-
-def exhaust(steps: Steps[T]) -> T:
-    """The result of work, done at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
 
 async def in_turns(steps: Steps[T]) -> T:

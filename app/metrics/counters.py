@@ -161,4 +161,4 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 TALLY = Tally()
-"""The numbers of this process; app/metrics.py says what they mean."""
+"""The numbers of this process; app/metrics/catalog.py says what they mean."""

@@ -9,9 +9,9 @@ from prometheus_client import ProcessCollector, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from app import metrics
-from app.metrics import Reading
-from app.tally import TALLY
+from app.metrics import catalog
+from app.metrics.catalog import Reading
+from app.metrics.counters import TALLY
 
 
 class Everything(Collector):
@@ -22,7 +22,7 @@ class Everything(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics."""
-        yield from metrics.samples(self._readings)
+        yield from catalog.samples(self._readings)
         if not TALLY.is_shared:
             yield from _PROCESS.collect()
 

@@ -1,7 +1,7 @@
 """What the service says about itself, on stderr: lines for a person, or one JSON object a line for a machine.
 
 Owns: the two forms (JOBWIRE_LOG, `--log`), and that no key is in either: whatever looks like one is masked, wherever it
-comes from. With `json`, each request is a line, too: see app/api/trail.py.
+comes from. With `json`, each request is a line, too: see app/api/request_log.py.
 """
 
 import logging
@@ -10,7 +10,7 @@ import sys
 
 import msgspec
 
-from app.clock import rfc3339
+from app.model.times import rfc3339
 
 FORMS = ("text", "json")
 SECRET = re.compile(r"\b(emit|whsec)_[A-Za-z0-9+/_=-]{8,}")

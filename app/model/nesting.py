@@ -7,7 +7,7 @@ figure.
 import re
 from functools import cache
 
-from app.turns import Steps, exhaust
+from app.model.steps import Steps, exhaust
 
 PIECE_BYTES = 65_536
 

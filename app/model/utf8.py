@@ -9,9 +9,9 @@ Always: in steps, so that 32 MiB are many short turns; a text with nothing odd i
 import codecs
 import re
 
-from app.error import Refusal
-from app.nesting import whole_escapes
-from app.turns import Steps
+from app.model.errors import Refusal
+from app.model.nesting import whole_escapes
+from app.model.steps import Steps
 
 STEP_BYTES = 1_048_576
 MEND_BYTES = 65_536

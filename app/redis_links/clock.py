@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections import deque
 
-from app import metrics
-from app.error import Refusal
-from app.link import Link, RedisFault
+from app.metrics import catalog
+from app.model.errors import Refusal
+from app.redis_links.link import Link, RedisFault
 
 MEASURE_EVERY_S = 1.0
 DRIFT_MS = 1.0
@@ -42,7 +42,7 @@ class RedisClock:
         begun = time.monotonic()
         seconds, micros = await self._link.call("TIME")
         ended = time.monotonic()
-        metrics.ROUND_TRIP.observe(ended - begun)
+        catalog.ROUND_TRIP.observe(ended - begun)
         self._learn(ended - begun, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
 
     def _learn(self, round_trip_s: float, ahead_ms: float) -> None:

@@ -15,11 +15,11 @@ a replica, begins no epoch.
 import asyncio
 from collections.abc import Callable, Mapping
 
-from app.error import Refusal
-from app.headroom import parse_info
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.scripts import SCRIPTS, Scripts
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.memory_headroom import parse_info
+from app.redis_links.scripts import SCRIPTS, Scripts
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 NO_REPLICA = "0" * 40

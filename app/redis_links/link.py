@@ -22,8 +22,8 @@ import hiredis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from app.connect import Connector
-from app.error import Refusal, outcome_unknown, unavailable
+from app.model.errors import Refusal, outcome_unknown, unavailable
+from app.redis_links.dialling import Connector
 
 log = logging.getLogger("jobwire.redis")
 

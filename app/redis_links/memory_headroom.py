@@ -8,8 +8,8 @@ Never: asks more than once a second, unless what was sent since then may have us
 
 import asyncio
 
-from app.error import Refusal, unavailable
-from app.link import Link, RedisFault
+from app.model.errors import Refusal, unavailable
+from app.redis_links.link import Link, RedisFault
 
 SHARE = 0.9
 """The part of `maxmemory` that what is new may fill."""

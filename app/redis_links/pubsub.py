@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from app import metrics
-from app.connect import Connector
-from app.error import Refusal
-from app.link import Link, RedisFault, Word
+from app.metrics import catalog
+from app.model.errors import Refusal
+from app.redis_links.dialling import Connector
+from app.redis_links.link import Link, RedisFault, Word
 
 log = logging.getLogger("jobwire.relay")
 
@@ -156,7 +156,7 @@ class Relay:
     def _hear_probe(self, payload: bytes | None) -> None:
         """Other processes probe on the same channel."""
         if payload == self._name:
-            metrics.HINT_LAG.observe(asyncio.get_running_loop().time() - self._probed_s)
+            catalog.HINT_LAG.observe(asyncio.get_running_loop().time() - self._probed_s)
 
     async def _probe_forever(self) -> None:
         while True:

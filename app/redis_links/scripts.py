@@ -18,16 +18,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from app import metrics
-from app.error import Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
-from app.link import Command, Link, RedisFault, ScriptUnknown, Word
+from app.metrics import catalog
+from app.model.errors import Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
+from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
 
 INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
 def folder() -> Path:
     """Where the scripts are: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     return here / "lua" if (here / "lua").is_dir() else here.parent / "lua"
 
 
@@ -132,5 +132,5 @@ class Scripts:
         except ScriptUnknown:
             await self.link.call("SCRIPT", "LOAD", known.text)
             reply = await self.link.call("EVALSHA", known.sha, len(keys), *keys, *args)
-        metrics.script(name, args, reply, perf_counter() - begun)
+        catalog.script(name, args, reply, perf_counter() - begun)
         return reply

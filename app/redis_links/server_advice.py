@@ -6,9 +6,9 @@ Owns: which servers are too old, and which eviction policy is safe. Never: refus
 import asyncio
 import logging
 
-from app.error import Refusal
-from app.headroom import parse_info
-from app.link import Link, RedisFault
+from app.model.errors import Refusal
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.memory_headroom import parse_info
 
 log = logging.getLogger("jobwire")
 

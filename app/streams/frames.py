@@ -1,6 +1,6 @@
 """What viewers of a stream see: the frames of a job and of a space, encoded once for all who see the same. No I/O.
 
-Owns: the members of every frame, and which of them a narrow caller may see. Their envelopes are app/framing.py's.
+Owns: the members of every frame, and which of them a narrow caller may see. Their envelopes are app/wire/framing.py's.
 
 Always: a frame is one line and no longer than FRAME_BYTES. JSON that belongs to users is copied as bytes, but for its
 line breaks; what would not fit is left out, and the frame says so.
@@ -12,8 +12,8 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from app.clock import rfc3339
-from app.job import ENDED, Status
+from app.model.job import ENDED, Status
+from app.model.times import rfc3339
 
 NULL = Raw(b"null")
 

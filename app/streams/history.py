@@ -6,15 +6,15 @@ Owns: how a stored event, line or feed entry becomes a frame: the same frame tha
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.event import JobEvent, LogLines, Progress, SpaceEvent, Stream, read_item, read_message
-from app.job import KIB
-from app.keys import Keys
-from app.lines import Stored, array
-from app.link import Link
-from app.logs import Logs
-from app.scripts import Scripts
-from app.store import Store
-from app.track import Page
+from app.jobs.store import Store
+from app.logs.lines import Stored, array
+from app.logs.log_store import Logs
+from app.model.job import KIB
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link
+from app.redis_links.scripts import Scripts
+from app.streams.frames import JobEvent, LogLines, Progress, SpaceEvent, Stream, read_item, read_message
+from app.streams.sequence import Page
 
 EVENTS_PAGE = 500
 EVENTS_PAGE_BYTES = 512 * KIB

@@ -1,16 +1,16 @@
-"""A job that somebody watches: see app/watch.py."""
+"""A job that somebody watches: see app/streams/watch.py."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from app.event import JobEvent, Progress, Stream, read_message
-from app.history import hinted_entries
-from app.hub import Need
-from app.topics import JobTopic
-from app.track import Page
-from app.watch import SHELF_BYTES, Surroundings, Watch
+from app.streams.frames import JobEvent, Progress, Stream, read_message
+from app.streams.history import hinted_entries
+from app.streams.sequence import Page
+from app.streams.topic import Need
+from app.streams.topics import JobTopic
+from app.streams.watch import SHELF_BYTES, Surroundings, Watch
 
 log = logging.getLogger("jobwire.live")
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from app.event import Frame
+from app.streams.frames import Frame
 
 F = TypeVar("F", bound=Frame)
 

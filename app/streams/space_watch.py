@@ -1,12 +1,12 @@
-"""A space that somebody watches: see app/watch.py."""
+"""A space that somebody watches: see app/streams/watch.py."""
 
 from collections.abc import Callable
 
-from app.event import SpaceEvent, Stream, read_message
-from app.hub import Need
-from app.topics import SpaceTopic
-from app.track import Page
-from app.watch import SHELF_BYTES, Surroundings, Watch
+from app.streams.frames import SpaceEvent, Stream, read_message
+from app.streams.sequence import Page
+from app.streams.topic import Need
+from app.streams.topics import SpaceTopic
+from app.streams.watch import SHELF_BYTES, Surroundings, Watch
 
 
 class SpaceWatch(Watch):

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from app import metrics
-from app.event import Audience, Frame, Stream
+from app.metrics import catalog
+from app.streams.frames import Audience, Frame, Stream
 
 Wrap = Callable[[bytes, str], bytes]
 
@@ -70,7 +70,7 @@ class Group:
 
 
 class Topic(ABC):
-    """What viewers watch together: see app/topics.py for the two kinds. `epoch` marks positions.
+    """What viewers watch together: see app/streams/topics.py for the two kinds. `epoch` marks positions.
 
     While it is suspended, nothing leaves: what the store holds has to be looked at first.
     """
@@ -124,7 +124,7 @@ class Topic(ABC):
         self._move(viewer, frame)
         text = frame.text(viewer.audience)
         if text is not None:
-            metrics.FRAMES.inc()
+            catalog.FRAMES.inc()
             viewer.outlet.write(viewer.outlet.wrap(text, self.position_of(viewer)))
 
     def _enlist(self, viewer: Viewer) -> None:
@@ -150,7 +150,7 @@ class Topic(ABC):
             text = frame.text(group.audience)
             if text is not None:
                 data = group.wrap(text, self.position(group.audience))
-                metrics.FRAMES.inc(by=len(group.members))
+                catalog.FRAMES.inc(by=len(group.members))
                 for write in group.members.values():
                     write(data)
         self._sending = False

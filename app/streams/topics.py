@@ -1,11 +1,11 @@
 """The two kinds of topics: a job, with its events, its log and its progress, and a space with its feed. No I/O.
 
-See app/hub.py for what holds of both.
+See app/streams/topic.py for what holds of both.
 """
 
 from typing import Any
 
-from app.event import (
+from app.streams.frames import (
     ENDS,
     Audience,
     Frame,
@@ -18,8 +18,8 @@ from app.event import (
     Stream,
     connected_text,
 )
-from app.hub import Need, Topic, Viewer
-from app.track import Page, Track
+from app.streams.sequence import Page, Track
+from app.streams.topic import Need, Topic, Viewer
 
 END = "end"
 """What stands for positions, in the id of the last event that a narrow viewer is sent."""

@@ -13,15 +13,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from app import metrics
-from app.auth import Identity, Keyring
-from app.error import Refusal, unavailable
-from app.hub import Viewer
-from app.job_watch import JobWatch, Standing
-from app.outlet import Outlet, away
-from app.patience import Patience
-from app.space_watch import SpaceWatch
-from app.watch import Surroundings, Watch
+from app.jobs.auth import Identity, Keyring
+from app.metrics import catalog
+from app.model.errors import Refusal, unavailable
+from app.streams.job_watch import JobWatch, Standing
+from app.streams.space_watch import SpaceWatch
+from app.streams.topic import Viewer
+from app.streams.watch import Surroundings, Watch
+from app.wire.connection import Outlet, away
+from app.wire.stalled_viewers import Patience
 
 log = logging.getLogger("jobwire.live")
 
@@ -154,11 +154,11 @@ class Live:
         if identity is not None and not identity.is_root:
             self._keys.setdefault(identity, set()).add(outlet)
         self._anonymous += identity is None
-        metrics.STREAMS.add(1, watch.kind)
+        catalog.STREAMS.add(1, watch.kind)
         watch.join(viewer)
 
     def filled(self, outlet: Outlet) -> None:
-        metrics.SLOW_READERS.inc()
+        catalog.SLOW_READERS.inc()
         viewer, watch, _ = outlet.viewer
         watch.topic.filled(viewer)
         self._patience.watch(outlet, asyncio.get_running_loop().time())
@@ -177,7 +177,7 @@ class Live:
     def lost(self, outlet: Outlet) -> None:
         viewer, watch, identity = outlet.viewer
         self._anonymous -= identity is None
-        metrics.STREAMS.add(-1, watch.kind)
+        catalog.STREAMS.add(-1, watch.kind)
         watch.topic.leave(viewer)
         self._pings[self._ping_of.pop(outlet)].discard(outlet)
         self._patience.forget(outlet)
@@ -222,7 +222,7 @@ class Live:
         """Close those who took nothing for a long time; end those who do not answer their close."""
         for outlet in self._patience.exhausted(now_s):
             if not outlet.closing:
-                metrics.STILL_READERS.inc()
+                catalog.STILL_READERS.inc()
                 outlet.close(1013, f"Nothing was read for {self._patience.timeout_s:g} s.")
         for outlet, deadline_s in tuple(self._ending.items()):
             if now_s > deadline_s:

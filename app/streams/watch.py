@@ -13,15 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import MsgspecError
 
-from app import metrics
-from app.epoch import Epoch
-from app.error import Refusal, unavailable
-from app.event import Stream
-from app.history import History
-from app.hub import Need, Topic, Viewer
-from app.keys import Keys
-from app.redis_clock import RedisClock
-from app.relay import Relay
+from app.metrics import catalog
+from app.model.errors import Refusal, unavailable
+from app.model.redis_keys import Keys
+from app.redis_links.clock import RedisClock
+from app.redis_links.epoch import Epoch
+from app.redis_links.pubsub import Relay
+from app.streams.frames import Stream
+from app.streams.history import History
+from app.streams.topic import Need, Topic, Viewer
 
 log = logging.getLogger("jobwire.live")
 
@@ -145,7 +145,7 @@ class Watch(ABC):
         if waiting is None:
             waiting = self._reads[need] = set()
             if viewer is None:
-                metrics.HOLES.inc()
+                catalog.HOLES.inc()
             self._spawn(self._fetch(need, waiting))
         if viewer is not None:
             waiting.add(viewer)

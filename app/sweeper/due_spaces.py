@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from itertools import islice
 from zlib import crc32
 
-from app.clock import MOST_MS
-from app.keys import Keys
-from app.link import Link, Word
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
+from app.model.redis_keys import Keys
+from app.model.times import MOST_MS
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
 HEADS = 64

@@ -11,11 +11,11 @@ import logging
 import re
 from typing import Any
 
-from app.connect import Connector
-from app.error import Refusal
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.relay import PubSub
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.dialling import Connector
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.pubsub import PubSub
 
 log = logging.getLogger("jobwire.sweeper")
 

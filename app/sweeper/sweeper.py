@@ -16,16 +16,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from app.agenda import Agenda
-from app.deletion import Deletion
-from app.error import Refusal
-from app.expiry import LeaseExpiry
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.outages import Outages
-from app.scripts import Scripts
-from app.spaces import Spaces
-from app.store import Store
+from app.jobs.deletion import Deletion
+from app.jobs.outages import Outages
+from app.jobs.spaces import Spaces
+from app.jobs.store import Store
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.scripts import Scripts
+from app.sweeper.due_spaces import Agenda
+from app.sweeper.lease_notifications import LeaseExpiry
 
 log = logging.getLogger("jobwire.sweeper")
 

@@ -18,15 +18,15 @@ from typing import TypeVar
 
 import msgspec
 
-from app import metrics
-from app.error import Refusal
-from app.hosts import Hosts
-from app.link import RedisFault
-from app.outbox import Message, Outbox, Taken
-from app.outgoing import Outcome, Outgoing
-from app.schedule import delay_ms
+from app.metrics import catalog
+from app.model.errors import Refusal
+from app.redis_links.link import RedisFault
 from app.settings import Settings
-from app.sign import signed
+from app.webhooks.host_lanes import Hosts
+from app.webhooks.http_client import Outcome, Outgoing
+from app.webhooks.outbox import Message, Outbox, Taken
+from app.webhooks.retry_schedule import delay_ms
+from app.webhooks.signatures import signed
 
 log = logging.getLogger("jobwire.callbacks")
 
@@ -177,12 +177,12 @@ class Callbacks:
         if not outcome.error:
             data = {"url": message.url, "statusCode": outcome.status}
             await self._note(taken, token, "callback_sent", msgspec.json.encode(data), None)
-            metrics.CALLBACKS.inc("sent")
+            catalog.CALLBACKS.inc("sent")
         else:
             wait_s, chance = outcome.retry_after_s, random.random()
             again = delay_ms(self._delays_s, message.number, outcome.status, wait_s, chance)
             await self._note(taken, token, "callback_failed", _failed(message.url, outcome), again)
-            metrics.CALLBACKS.inc("given_up" if again is None else "failed")
+            catalog.CALLBACKS.inc("given_up" if again is None else "failed")
         return outcome.reached
 
     async def _send(self, taken: Taken, message: Message) -> Outcome:

@@ -3,8 +3,8 @@
 Owns: how many errands run at once, in all, for each space and for each of its hosts, in which order, and which hosts
 are left alone for a while. Never: does I/O; knows what an errand is about.
 
-Spaces share the places (app/shares.py) and have their turns one after the other. Hosts that have not answered of late
-share half of all places: however many hang, those that answer have the rest.
+Spaces share the places (app/webhooks/fair_shares.py) and have their turns one after the other. Hosts that have not
+answered of late share half of all places: however many hang, those that answer have the rest.
 
 A host has a lane in each space that sends to it: what one space sends there does not wait for what another does. A
 lane begins two errands wide, grows by one with each answer, and shrinks to one when none comes. After ten in a row
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from app.shares import Shares
+from app.webhooks.fair_shares import Shares
 
 log = logging.getLogger("jobwire.callbacks")
 

@@ -23,9 +23,9 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from app.address import Forbidden, check_url
-from app.guard import Guard
-from app.schedule import retry_after
+from app.webhooks.address_rules import Forbidden, check_url
+from app.webhooks.retry_schedule import retry_after
+from app.webhooks.ssrf_guard import Guard
 from jobwire.version import __version__
 
 ANSWER_BYTES = 65_536

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from app.clock import rfc3339
-from app.keys import Keys
-from app.link import Link, Word
-from app.redis_clock import RedisClock
-from app.scripts import Scripts
+from app.model.redis_keys import Keys
+from app.model.times import rfc3339
+from app.redis_links.clock import RedisClock
+from app.redis_links.link import Link, Word
+from app.redis_links.scripts import Scripts
 
 LOOK_SPACES = 64
 

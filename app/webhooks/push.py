@@ -14,17 +14,17 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from app.error import Refusal
-from app.hooks import SLACK_EVENTS, Hooks, Push, hooks
-from app.hosts import Hosts
-from app.keys import Keys
-from app.link import Link, RedisFault
-from app.outbox import host_of
-from app.outgoing import Outgoing
-from app.relay import Relay
-from app.scripts import Scripts
-from app.sign import signed
-from app.store import pairs
+from app.jobs.store import pairs
+from app.model.errors import Refusal
+from app.model.redis_keys import Keys
+from app.redis_links.link import Link, RedisFault
+from app.redis_links.pubsub import Relay
+from app.redis_links.scripts import Scripts
+from app.webhooks.host_lanes import Hosts
+from app.webhooks.http_client import Outgoing
+from app.webhooks.outbox import host_of
+from app.webhooks.signatures import signed
+from app.webhooks.space_hooks import SLACK_EVENTS, Hooks, Push, hooks
 
 log = logging.getLogger("jobwire.callbacks")
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.address import Forbidden, Network, forbidden
-from app.shares import Shares
+from app.webhooks.address_rules import Forbidden, Network, forbidden
+from app.webhooks.fair_shares import Shares
 
 LOOK_UPS = 64
 """Names that are looked up at once: each look-up holds a thread, a dead name server holds it long."""

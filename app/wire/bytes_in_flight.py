@@ -8,8 +8,8 @@ Always: whoever holds says when it no longer does; with nothing in flight all co
 
 from collections.abc import Callable
 
-from app import metrics
-from app.error import Refusal
+from app.metrics import catalog
+from app.model.errors import Refusal
 
 RETRY_S = "2"
 
@@ -44,7 +44,7 @@ class Inflight:
         else:
             self._of_key.pop(key, None)
         self.total_bytes += more
-        metrics.INFLIGHT.add(more)
+        catalog.INFLIGHT.add(more)
 
     def require_room(self, key: str, more_bytes: int) -> None:
         """Refusal `unavailable` unless the key may hold so much more now."""

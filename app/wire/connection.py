@@ -14,9 +14,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from app.framing import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
-from app.inbound import CLOSE, PING, Inbound, Wrong
-from app.patience import Taken, taken
+from app.wire.framing import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
+from app.wire.stalled_viewers import Taken, taken
+from app.wire.websocket_input import CLOSE, PING, Inbound, Wrong
 
 FULL_BYTES = 256 * 1024
 DRAINED_BYTES = 32 * 1024

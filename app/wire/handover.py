@@ -19,10 +19,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from app import metrics
-from app.error import Refusal, invalid
-from app.outlet import EventStreamOutlet, UnchunkedOutlet, WebSocketOutlet
-from app.protocol import UNREADABLE, Protocol
+from app.metrics import catalog
+from app.model.errors import Refusal, invalid
+from app.wire.connection import EventStreamOutlet, UnchunkedOutlet, WebSocketOutlet
+from app.wire.http_protocol import UNREADABLE, Protocol
 
 log = logging.getLogger("jobwire.web")
 quiet = logging.getLogger("jobwire.websocket")
@@ -39,7 +39,7 @@ class Handshake(ServerProtocol):
     def reject(self, status: Any, text: str) -> Response:
         failed = Refusal("internal", "The WebSocket could not be opened.")
         refusal = invalid(" ".join(text.split())) if status < 500 else failed
-        metrics.refused(refusal.code, ())
+        catalog.refused(refusal.code, ())
         response = super().reject(refusal.kind.status, msgspec.json.encode(refusal.body()).decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"

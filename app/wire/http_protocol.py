@@ -20,9 +20,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app import metrics
-from app.error import Refusal, invalid, too_large
-from app.patience import Taken, taken
+from app.metrics import catalog
+from app.model.errors import Refusal, invalid, too_large
+from app.wire.stalled_viewers import Taken, taken
 
 HEAD_BYTES = 65_536
 
@@ -275,7 +275,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and hang up; only hang up where the answer to an earlier request is still to be finished."""
-        metrics.refused(refusal.code, refusal.more.get("limit", ()))
+        catalog.refused(refusal.code, refusal.more.get("limit", ()))
         if self.cycle is None or self.cycle.response_complete:
             body = msgspec.json.encode(refusal.body())
             status = b"413 Content Too Large" if refusal.code == "too_large" else b"400 Bad Request"

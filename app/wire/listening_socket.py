@@ -15,8 +15,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 
-from app import metrics
-from app.protocol import Protocol
+from app.metrics import catalog
+from app.wire.http_protocol import Protocol
 
 log = logging.getLogger("jobwire.web")
 
@@ -80,7 +80,7 @@ class Door:
 
     def _run_short(self) -> None:
         if self._server is not None:
-            metrics.ACCEPT_PAUSES.inc()
+            catalog.ACCEPT_PAUSES.inc()
             self._pause()
 
     def _pause(self) -> None:

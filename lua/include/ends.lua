@@ -1,7 +1,7 @@
 -- note_end(...): counts an end, and how long the job ran, in two hashes of the space: of the hour, and of ten minutes. A
 -- field is outcome, bucket and name, as `c12:resize`: c, d or k for completed, dead, killed; bucket n holds durations of
 -- 1.25^n to 1.25^(n+1) ms, '-' those that never started. A hash that has ENDS_FIELDS fields counts what is new there without
--- its name. app/ends.py reads them.
+-- its name. app/jobs/space_stats.py reads them.
 local ENDS_FIELDS = 1000
 local ENDS_SPANS = { { letter = 'h', ms = 3600000, kept_ms = 93600000 }, { letter = 'm', ms = 600000, kept_ms = 4800000 } }
 local ENDS_OUTCOME = { completed = 'c', dead = 'd', killed = 'k' }

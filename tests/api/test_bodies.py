@@ -4,10 +4,10 @@ from time import process_time
 
 import pytest
 
-from app.api.requests import check_callbacks, decode_jobs
-from app.error import Refusal
-from app.store import NewJob
-from app.turns import exhaust
+from app.api.bodies import check_callbacks, decode_jobs
+from app.jobs.store import NewJob
+from app.model.errors import Refusal
+from app.model.steps import exhaust
 
 
 def jobs_of(hosts: list[str]) -> list[NewJob]:

@@ -12,8 +12,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.error import Refusal
-from app.inflate import PARTS, inflate
+from app.api.inflate import PARTS, inflate
+from app.model.errors import Refusal
 
 LIMIT = 33_554_432
 PACK: dict[str, Callable[[bytes], bytes]] = {

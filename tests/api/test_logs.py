@@ -10,7 +10,7 @@ import httpx
 import pytest
 import zstandard
 
-from tests.log_room import Room, with_room
+from tests.logs.log_room import Room, with_room
 
 NDJSON = "application/x-ndjson"
 

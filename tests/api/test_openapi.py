@@ -18,11 +18,11 @@ from app.api.openapi import document
 from app.api.operations import OPERATIONS
 from app.api.routes import BASE, table
 from app.api.shapes import LogLine
-from app.auth import ROOT, SCOPES
-from app.error import KINDS
-from app.lines import Row
+from app.jobs.auth import ROOT, SCOPES
+from app.logs.lines import Row
+from app.model.errors import KINDS
 from tests.faults.service import Service
-from tests.log_room import Room, with_room
+from tests.logs.log_room import Room, with_room
 from tests.test_house import _NoHandlers
 
 STAND_IN: Any = _NoHandlers()

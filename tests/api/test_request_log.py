@@ -10,9 +10,9 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from app.service_log import JsonFormatter, TextFormatter, masked
+from app.metrics.service_log import JsonFormatter, TextFormatter, masked
 from tests.faults.service import Service
-from tests.log_room import Room, with_room
+from tests.logs.log_room import Room, with_room
 from tests.valkey import until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

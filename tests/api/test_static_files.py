@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.pages import FOLDER, TYPES
+from app.api.static_files import FOLDER, TYPES
 from tests.factories import Space, refused
 from tests.server import Server
 

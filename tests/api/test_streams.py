@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.scripts import SCRIPTS
+from app.redis_links.scripts import SCRIPTS
 from tests.factories import Space
 from tests.live.raw import TEXT, RawSocket
 from tests.server import Server

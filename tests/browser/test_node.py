@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from app.api.asyncapi import JobEvent
-from app.api.pages import FOLDER
+from app.api.static_files import FOLDER
 from tests.browser.node import Follower, program, skip
 from tests.factories import Space
 from tests.live.proxy import Proxy

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import Chromium
-from tests.test_tickets import said_by_up
+from tests.jobs.test_tickets import said_by_up
 from tests.valkey import Valkey
 
 pytestmark = pytest.mark.valkey_only("`up` has its own Redis")

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from app import auth
+from app.jobs import auth
 from jobwire import exits
 from jobwire.admin import SCOPES
 from jobwire.commands import cli

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.clock import parse_ms
+from app.model.times import parse_ms
 from jobwire import Entry, Jobs, LogShipper
 from jobwire.entry import LEVELS, normalise
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from app.job import tag
-from tests.log_room import Room, with_room
+from app.model.job import tag
+from tests.logs.log_room import Room, with_room
 from tests.valkey import Valkey, until
 
-PAGE = (Path(__file__).parent.parent / "docs" / "redis.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
 EXAMPLES: dict[str, str] = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in SHELL for line in block.splitlines()]

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from app.embedded import _binary
+from app.local.embedded_valkey import _binary
 from tests.server import free_port
 from tests.valkey import until
 

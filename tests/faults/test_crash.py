@@ -22,10 +22,10 @@ from typing import Any
 import redis
 import urllib3
 
-from app.job import ENDED
+from app.model.job import ENDED
 from tests.faults.service import COMMAND
+from tests.jobs.test_model import statuses_after
 from tests.server import free_port
-from tests.test_model import statuses_after
 from tests.valkey import Valkey, until
 
 SECONDS = float(os.environ.get("CRASH_SECONDS", "12"))

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from app.connect import connector
-from app.embedded import _binary
+from app.local.embedded_valkey import _binary
+from app.redis_links.dialling import connector
 from tests.faults.tls import Authority
 from tests.server import free_port
 from tests.valkey import until

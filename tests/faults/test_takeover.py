@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.faults.service import Process
-from tests.log_room import Room, with_room
-from tests.sweeping import eventually, fields, is_in, make, take
+from tests.logs.log_room import Room, with_room
+from tests.sweeper.sweeping import eventually, fields, is_in, make, take
 from tests.valkey import Valkey
 
 TAKEOVER_S = 3.0

@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.error import Refusal
-from app.link import RedisFault
-from app.revival import Revival, Revived, Selection
-from tests.log_room import Room, with_room
+from app.jobs.bulk_retry import Revival, Revived, Selection
+from app.model.errors import Refusal
+from app.redis_links.link import RedisFault
+from tests.logs.log_room import Room, with_room
 
 ALL_MS = 2**53
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import waiting as waiting_module
-from app.waiting import ANY, LOOK_NAMES, PARKED_MOST, Room, Waiter
+from app.jobs import long_polls as waiting_module
+from app.jobs.long_polls import ANY, LOOK_NAMES, PARKED_MOST, Room, Waiter
 from tests.contract.test_poll import parked
 from tests.factories import Space, refused
-from tests.log_room import Room as Backend
-from tests.log_room import with_room
+from tests.logs.log_room import Room as Backend
+from tests.logs.log_room import with_room
 from tests.server import Server
-from tests.sweeping import make, make_many
+from tests.sweeper.sweeping import make, make_many
 from tests.valkey import Valkey, until
 
 NOBODY = "nobody"

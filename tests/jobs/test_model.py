@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from app.error import Refusal
-from app.job import ALIVE, TRANSITIONS, Status
-from app.store import pairs
-from tests.log_room import Room, valkey
-from tests.model import LEASED, Job, Refused
-from tests.sweeping import PLAIN
+from app.jobs.store import pairs
+from app.model.errors import Refusal
+from app.model.job import ALIVE, TRANSITIONS, Status
+from tests.jobs.model import LEASED, Job, Refused
+from tests.logs.log_room import Room, valkey
+from tests.sweeper.sweeping import PLAIN
 
 T = TypeVar("T")
 NAMES = ("a", "b")
@@ -290,7 +290,7 @@ async def answer_or_refusal(work: Awaitable[T]) -> T | Refusal:
 
 
 def statuses_after(kinds: list[str]) -> set[str]:
-    """Where a job may stand after these events, as app/job.py's table of transitions has it."""
+    """Where a job may stand after these events, as app/model/job.py's table of transitions has it."""
     standing: set[str] = {""}
     for kind in kinds:
         steps = [step for step in TRANSITIONS if step.event == kind]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from app.headroom import parse_info
-from app.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Outage, Outages
-from tests.log_room import Room, with_room
-from tests.sweeping import events, fields, is_in, lapse, make, run, take
+from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Outage, Outages
+from app.redis_links.memory_headroom import parse_info
+from tests.logs.log_room import Room, with_room
+from tests.sweeper.sweeping import events, fields, is_in, lapse, make, run, take
 
 LATE_MS = 10**15
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.error import Refusal
-from app.headroom import SHARE
-from app.job import JOB_BYTES
+from app.model.errors import Refusal
+from app.model.job import JOB_BYTES
+from app.redis_links.memory_headroom import SHARE
 from tests.factories import Space, refused
-from tests.log_room import Room, with_room
+from tests.logs.log_room import Room, with_room
 from tests.server import Server
-from tests.sweeping import PLAIN, home, make_many, take
+from tests.sweeper.sweeping import PLAIN, home, make_many, take
 from tests.valkey import Valkey
 
 KIB = 1024

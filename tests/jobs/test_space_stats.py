@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ends import GROWTH, Ends, by_name
+from app.jobs.space_stats import GROWTH, Ends, by_name
 from tests.factories import Json, Space, refused
 from tests.server import Server
 from tests.valkey import Valkey

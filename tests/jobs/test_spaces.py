@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from app import link as link_module
-from app.spaces import READ_AT_ONCE
-from tests.log_room import Room, with_room
+from app.jobs.spaces import READ_AT_ONCE
+from app.redis_links import link as link_module
+from tests.logs.log_room import Room, with_room
 
 
 def test_lists_of_any_length_leave_room_for_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:

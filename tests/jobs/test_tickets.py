@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.tickets import LIVES_MS
+from app.jobs.tickets import LIVES_MS
 from tests.factories import refused
 from tests.test_processes import environment
 from tests.valkey import Valkey

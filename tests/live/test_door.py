@@ -32,7 +32,7 @@ class Cramped(Server):
 
     program = (
         "-c",
-        "import resource, app.protocol; app.protocol.HEAD_S = 3.0; "
+        "import resource, app.wire.http_protocol; app.wire.http_protocol.HEAD_S = 3.0; "
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES})); "
         "from jobwire.commands import main; main()",
     )

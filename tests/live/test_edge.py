@@ -16,7 +16,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from app.api.origins import origin_of
+from app.api.cors import origin_of
 from tests.factories import NO_JOB, Space, refused
 from tests.live.raw import WAIT_S, RawSocket, RawStream, handshake
 from tests.server import Server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.embedded import _binary
+from app.local.embedded_valkey import _binary
 from tests.factories import Space
 from tests.live.checker import Truth, Writer, settle
 from tests.live.crowd import Crowd

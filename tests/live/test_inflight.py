@@ -42,8 +42,8 @@ class Hasty(Server):
 
     program = (
         "-c",
-        "import app.protocol, app.serve, app.stalls; app.serve.LOOK_TICKS = 5; "
-        f"app.protocol.BODY_S = {STALL_S}; app.stalls.ANSWER_S = {STALL_S}; "
+        "import app.wire.http_protocol, app.serve, app.wire.stalled_requests; app.serve.LOOK_TICKS = 5; "
+        f"app.wire.http_protocol.BODY_S = {STALL_S}; app.wire.stalled_requests.ANSWER_S = {STALL_S}; "
         "from jobwire.commands import main; main()",
     )
 

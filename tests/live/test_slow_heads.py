@@ -11,8 +11,8 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-import app.protocol
-import app.stalls
+import app.wire.http_protocol
+import app.wire.stalled_requests
 from tests.factories import Space
 from tests.server import Server
 from tests.valkey import Valkey
@@ -28,8 +28,8 @@ class Hasty(Server):
 
     program = (
         "-c",
-        "import app.protocol, app.serve; app.serve.LOOK_TICKS = 5; "
-        f"app.protocol.HEAD_S = {HEAD_S}; app.protocol.BODY_S = {BODY_S}; "
+        "import app.wire.http_protocol, app.serve; app.serve.LOOK_TICKS = 5; "
+        f"app.wire.http_protocol.HEAD_S = {HEAD_S}; app.wire.http_protocol.BODY_S = {BODY_S}; "
         "from jobwire.commands import main; main()",
     )
 
@@ -74,7 +74,8 @@ def wait_longer_than_a_head_may_take(server: Server) -> None:
 
 
 def test_by_default_a_head_has_10_s_a_body_may_stop_for_30_s_and_an_answer_lie_for_60_s() -> None:
-    assert (app.protocol.HEAD_S, app.protocol.BODY_S, app.stalls.ANSWER_S) == (10, 30, 60)
+    protocol, stalled = app.wire.http_protocol, app.wire.stalled_requests
+    assert (protocol.HEAD_S, protocol.BODY_S, stalled.ANSWER_S) == (10, 30, 60)
 
 
 def test_a_connection_that_sends_nothing_is_ended(server: Server) -> None:

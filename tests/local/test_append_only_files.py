@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.aof import any_command, command, measured
-from app.embedded import EmbeddedError, EmbeddedServer
+from app.local.append_only_files import any_command, command, measured
+from app.local.embedded_valkey import EmbeddedError, EmbeddedServer
 from tests.valkey import Valkey, until
 
 RANDOM = random.Random(7)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app import folder
-from app.embedded import EmbeddedError, EmbeddedServer
+from app.local import data_folder as folder
+from app.local.embedded_valkey import EmbeddedError, EmbeddedServer
 from tests.valkey import Valkey, until
 
 

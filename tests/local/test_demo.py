@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from app import demo_loop
+from app.local import demo_loop
 
 
 def run_demo(stdout: int, folder: Path) -> "subprocess.Popen[bytes]":

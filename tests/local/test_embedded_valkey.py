@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 import redis
 
-from app import embedded, folder
-from app.embedded import EmbeddedError, EmbeddedServer, FolderInUse
+from app.local import data_folder as folder
+from app.local import embedded_valkey as embedded
+from app.local.embedded_valkey import EmbeddedError, EmbeddedServer, FolderInUse
 from tests.valkey import Valkey, until
 
 SERVE = """
 import sys
 from pathlib import Path
-from app.embedded import EmbeddedServer
+from app.local.embedded_valkey import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]), appendfsync="always")
 server.start()
 print(server.pid, flush=True)
@@ -38,7 +39,9 @@ def interrupted(*_):
     sys.exit(0)
 signal.signal(signal.SIGINT, interrupted)
 """
-WITHOUT_KERNEL_HELP = "import app.embedded; app.embedded._terminate_on_close = lambda reader, pid: None\n"
+WITHOUT_KERNEL_HELP = (
+    "import app.local.embedded_valkey; app.local.embedded_valkey._terminate_on_close = lambda reader, pid: None\n"
+)
 
 
 def has_no_valkey(data: Path) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.advice import policy_problem, version_problem
-from app.credentials import salvaged
+from app.local.credentials import salvaged
+from app.redis_links.server_advice import policy_problem, version_problem
 from tests.server import free_port
 from tests.test_processes import answers, environment, start_up, up_arguments
 from tests.valkey import Valkey, until

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from app import embedded
-from app.embedded import EmbeddedServer
+from app.local import embedded_valkey as embedded
+from app.local.embedded_valkey import EmbeddedServer
 from tests.valkey import Valkey, until
 
 

@@ -19,14 +19,14 @@ import pytest
 
 from app.api.logs import decoded
 from app.backend import Backend
-from app.entries import Batch
-from app.error import Refusal
-from app.job import new_job_ids
-from app.keys import Keys
-from app.lines import Filter, Row
-from app.logs import Appended, Key, Logs
+from app.logs.intake import Batch
+from app.logs.lines import Filter, Row
+from app.logs.log_store import Appended, Key, Logs
+from app.logs.paging import Page, PageQuery
 from app.main import web
-from app.paging import Page, PageQuery
+from app.model.errors import Refusal
+from app.model.job import new_job_ids
+from app.model.redis_keys import Keys
 from app.settings import Settings
 from tests.valkey import Valkey
 

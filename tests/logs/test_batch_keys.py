@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from app.api.logs import decoded
-from app.logs import Appended, key_of
-from app.scripts import SCRIPTS
-from tests.log_room import Room, batch_of, messages, refusal_of, with_room
+from app.logs.log_store import Appended, key_of
+from app.redis_links.scripts import SCRIPTS
+from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 
 
 def test_the_same_batch_under_the_same_key_is_done_once_and_answered_alike() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from app.blocks import Block, level_bits, seal
-from app.lines import FOLDED_TO_ASCII, LEVELS, Filter, Stored, may_occur
-from app.turns import exhaust
+from app.logs.blocks import Block, level_bits, seal
+from app.logs.lines import FOLDED_TO_ASCII, LEVELS, Filter, Stored, may_occur
+from app.model.steps import exhaust
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.entries import ENTRIES_MOST, MESSAGE_BYTES, METADATA_BYTES, PART_BYTES, Batch, decode
-from app.error import Refusal
+from app.logs.intake import ENTRIES_MOST, MESSAGE_BYTES, METADATA_BYTES, PART_BYTES, Batch, decode
+from app.model.errors import Refusal
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"]

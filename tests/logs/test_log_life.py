@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.error import Refusal
-from app.job import new_job_ids
-from app.logs import key_of
-from tests.log_room import Room, batch_of, messages, refusal_of, with_room
+from app.logs.log_store import key_of
+from app.model.errors import Refusal
+from app.model.job import new_job_ids
+from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 from tests.valkey import Valkey
 
 

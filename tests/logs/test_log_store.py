@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.logs import decoded
-from app.job import PAGE_BYTES, is_ulid
-from app.lines import Filter, array, parse_q
-from app.logs import Appended
-from tests.log_room import Room, messages, with_room
+from app.logs.lines import Filter, array, parse_q
+from app.logs.log_store import Appended
+from app.model.job import PAGE_BYTES, is_ulid
+from tests.logs.log_room import Room, messages, with_room
 from tests.valkey import Valkey
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -229,7 +229,7 @@ def test_cursors_say_what_was_examined() -> None:
 
 
 def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.paging.SCAN_LINES", 100)
+    monkeypatch.setattr("app.logs.paging.SCAN_LINES", 100)
 
     async def work(room: Room) -> None:
         job = await room.new_job()

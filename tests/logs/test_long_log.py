@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.keys import Keys
+from app.model.redis_keys import Keys
 from tests.factories import Space
 from tests.server import Server
 from tests.valkey import Valkey, until

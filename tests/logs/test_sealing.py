@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.logs import decoded
-from app.blocks import Sealed, seal
-from app.lines import LEVELS, Filter, Stored
-from app.link import Word
-from app.logs import key_of
-from app.seal import crosses, groups
-from tests.log_room import EVERYTHING, Room, messages, with_room
+from app.logs.blocks import Sealed, seal
+from app.logs.lines import LEVELS, Filter, Stored
+from app.logs.log_store import key_of
+from app.logs.sealing import crosses, groups
+from app.redis_links.link import Word
+from tests.logs.log_room import EVERYTHING, Room, messages, with_room
 
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXTS = ["", "\0", "a\nb", "emoji 😀", "é" * 300, "Error: refused", "x" * 65_536, "plain", "\u2028", "ΑΣ"]
@@ -25,8 +25,8 @@ PLENTY = 10**9
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few lines, so that a test needs few lines for many blocks."""
-    monkeypatch.setattr("app.seal.BLOCK_LINES", 7)
-    monkeypatch.setattr("app.seal.READ_LINES", 20)
+    monkeypatch.setattr("app.logs.sealing.BLOCK_LINES", 7)
+    monkeypatch.setattr("app.logs.sealing.READ_LINES", 20)
 
 
 async def blocks_and_batches(room: Room, job: str) -> tuple[int, int]:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from app.damage import Damage, Unreadable
-from app.job import KIB
-from tests.log_room import EVERYTHING, Room, with_room
+from app.logs.unreadable_logs import Damage, Unreadable
+from app.model.job import KIB
+from tests.logs.log_room import EVERYTHING, Room, with_room
 
 LINES = [f"line {i}" for i in range(40)]
 
@@ -161,7 +161,7 @@ def test_a_download_that_meets_damage_later_is_broken_off() -> None:
 
 
 def test_many_damaged_logs_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.damage.TOLD_MOST", 3)
+    monkeypatch.setattr("app.logs.unreadable_logs.TOLD_MOST", 3)
     damage = Damage()
     for number in range(9):
         with pytest.raises(Unreadable), damage.of(str(number)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.job import MIB, Status
+from app.model.job import MIB, Status
 from tests.lua.room import KEEP_MS, LATE, Room
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from app.connect import connector
-from app.job import MIB
-from app.link import Link
-from app.scripts import SCRIPTS, Scripts
+from app.model.job import MIB
+from app.redis_links.dialling import connector
+from app.redis_links.link import Link
+from app.redis_links.scripts import SCRIPTS, Scripts
 from tests.lua.room import KEEP_MS, LATE, Room
 
 Call = tuple[list[str], list[Any]]

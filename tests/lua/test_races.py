@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.job import MIB, new_job_ids
+from app.model.job import MIB, new_job_ids
 from tests.lua.room import CALLERS, KEEP_MS, LATE, Room
 
 ONCE: dict[str, tuple[str, list[Any], bytes, str]] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.job import JOB_BYTES, MIB, new_job_ids
+from app.model.job import JOB_BYTES, MIB, new_job_ids
 from tests.lua.room import KEEP_MS, LATE, Room
 from tests.valkey import Valkey
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tally import SLOTS, Series, Tally
+from app.metrics.counters import SLOTS, Series, Tally
 
 SEEN = Series("seen", ("a",))
 OPEN = Series("open", ())
@@ -15,7 +15,7 @@ OPEN = Series("open", ())
 OTHER = """
 import sys
 from pathlib import Path
-from app.tally import Series, Tally
+from app.metrics.counters import Series, Tally
 tally = Tally()
 tally.cells[tally.allot(Series("seen", ("a",)), 2) + 1] += 5
 tally.share(Path(sys.argv[1]))
@@ -31,7 +31,7 @@ class Other:
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-c", OTHER, str(folder)]
-        env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"

@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from app.api.routes import table
-from app.exposition import _PROCESS
-from app.metrics import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histogram, Measure
-from app.scripts import SCRIPTS
+from app.metrics.catalog import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histogram, Measure
+from app.metrics.exposition import _PROCESS
+from app.redis_links.scripts import SCRIPTS
 from tests.faults.service import Service
-from tests.log_room import Room, with_room
+from tests.logs.log_room import Room, with_room
 from tests.server import free_port
 from tests.test_house import DOCS, _NoHandlers
 from tests.test_processes import ROOT_KEY, answers, environment, running

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.items import MEMBERS_MOST, TooLong, elements, elements_of_member, value_end
+from app.model.json_items import MEMBERS_MOST, TooLong, elements, elements_of_member, value_end
 
 TEXTS = st.text(st.sampled_from('[]{}"\\ué,: 1'), max_size=8)
 VALUES = st.recursive(
@@ -33,7 +33,7 @@ def read(found: Iterator[bytes]) -> list[Any]:
 @given(ARRAYS, BLANKS, st.booleans(), st.integers(1, 30))
 def test_elements_are_those_of_the_whole(array: list[Any], blank: str, escaped: bool, window: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.items.WINDOW_BYTES", window)
+        patch.setattr("app.model.json_items.WINDOW_BYTES", window)
         assert read(elements(spelled(array, blank, escaped=escaped), 10_000)) == array
 
 
@@ -90,7 +90,7 @@ def test_an_object_has_the_member_once_and_not_many_others(body: bytes) -> None:
 
 
 def test_a_value_that_is_longer_than_what_is_looked_at_is_told_at_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.items.WINDOW_BYTES", 4)
+    monkeypatch.setattr("app.model.json_items.WINDOW_BYTES", 4)
     found = elements(b'["' + b"a" * 90 + b'","' + b"b" * 99 + b'"]', 100)
     assert next(found) == b'"' + b"a" * 90 + b'"'
     with pytest.raises(TooLong):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.nesting import PIECE_BYTES, nested_deeper
+from app.model.nesting import PIECE_BYTES, nested_deeper
 
 MIB = 1024 * 1024
 STRINGS = st.text(st.sampled_from('[]{}"\\ué,:'), max_size=12)
@@ -31,7 +31,7 @@ def depth_of(value: Any) -> int:
 def test_a_text_is_nested_as_deep_as_its_value(value: Any, most: int, escaped: bool, piece: int) -> None:
     text = json.dumps(value, ensure_ascii=escaped).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.nesting.PIECE_BYTES", piece)
+        patch.setattr("app.model.nesting.PIECE_BYTES", piece)
         assert nested_deeper(text, most) == (depth_of(value) > most)
 
 

@@ -1,13 +1,13 @@
-"""docs/states.md says what app/job.py's table of transitions says, and every transition has its script."""
+"""docs/states.md says what app/model/job.py's table of transitions says, and every transition has its script."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.job import TRANSITIONS, Status, Transition
-from app.scripts import SCRIPTS
+from app.model.job import TRANSITIONS, Status, Transition
+from app.redis_links.scripts import SCRIPTS
 
-PAGE = Path(__file__).parent.parent / "docs" / "states.md"
+PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 
 
 def rows() -> Iterator[str]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.error import Refusal
-from app.turns import exhaust
-from app.utf8 import BOM, is_plain, text_of
+from app.model.errors import Refusal
+from app.model.steps import exhaust
+from app.model.utf8 import BOM, is_plain, text_of
 
 PARTS = st.lists(
     st.sampled_from(
@@ -50,8 +50,8 @@ def test_lone_surrogates_become_the_replacement_character_and_nothing_else_chang
 ) -> None:
     body = '[{"%s":["%s"]}]' % ("".join(name), "".join(value))  # noqa: UP031  # braces
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.utf8.MEND_BYTES", piece)
-        patch.setattr("app.utf8.STEP_BYTES", 7)
+        patch.setattr("app.model.utf8.MEND_BYTES", piece)
+        patch.setattr("app.model.utf8.STEP_BYTES", 7)
         text = exhaust(text_of(body.encode()))
     assert json.loads(text) == mended(json.loads(body))
     assert len(text) == len(body.encode())
@@ -73,7 +73,7 @@ def test_a_byte_order_mark_at_the_start_is_passed_over_and_one_within_kept() -> 
 @pytest.mark.parametrize("wrong", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xe2\x82", b"\xf5\x80\x80\x80"])
 @pytest.mark.parametrize("before", [0, 1, 5, 6, 7, 20])
 def test_what_is_not_utf8_is_refused_with_its_place(wrong: bytes, before: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.utf8.STEP_BYTES", 7)
+    monkeypatch.setattr("app.model.utf8.STEP_BYTES", 7)
     for after in (b"", b'"  and more of it'):
         with pytest.raises(Refusal) as caught:
             exhaust(text_of(b"x" * before + wrong + after))

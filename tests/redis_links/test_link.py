@@ -9,13 +9,13 @@ import pytest
 import uvloop
 from redis.asyncio.connection import Connection
 
-from app import link as link_module
-from app.connect import BySentinel, Plain, connector
-from app.error import Refusal
-from app.link import REFUSALS, Link, RedisFault, ScriptUnknown
-from app.scripts import Scripts
-from tests.log_room import Room, refusal_of, valkey, with_room
-from tests.sweeping import eventually, truth
+from app.model.errors import Refusal
+from app.redis_links import link as link_module
+from app.redis_links.dialling import BySentinel, Plain, connector
+from app.redis_links.link import REFUSALS, Link, RedisFault, ScriptUnknown
+from app.redis_links.scripts import Scripts
+from tests.logs.log_room import Room, refusal_of, valkey, with_room
+from tests.sweeper.sweeping import eventually, truth
 
 PONG = b"+PONG\r\n"
 Answer = Callable[[bytes], bytes | None]

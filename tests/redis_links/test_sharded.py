@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from app.keys import Keys
+from app.model.redis_keys import Keys
 from tests.factories import Space
 from tests.server import Server
 from tests.valkey import Valkey, until

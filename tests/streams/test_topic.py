@@ -9,10 +9,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.event import Audience, JobEvent, LogLines, Message, Progress, SpaceEvent, Stream
-from app.hub import Need, Viewer
-from app.topics import JobTopic, SpaceTopic
-from app.track import Page, Track
+from app.streams.frames import Audience, JobEvent, LogLines, Message, Progress, SpaceEvent, Stream
+from app.streams.sequence import Page, Track
+from app.streams.topic import Need, Viewer
+from app.streams.topics import JobTopic, SpaceTopic
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 EPOCH = "e"
@@ -100,7 +100,7 @@ class JobStore:
 
 
 class Driver:
-    """Does for a topic what app/job_watch.py does, without time."""
+    """Does for a topic what app/streams/job_watch.py does, without time."""
 
     def __init__(self, store: JobStore, chance: random.Random) -> None:
         self.store = store

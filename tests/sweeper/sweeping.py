@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
-from app.headroom import parse_info
-from app.link import Word
-from app.store import Delivered, NewJob, pairs
-from app.sweeper import Sweeper
-from tests.log_room import Room
+from app.jobs.store import Delivered, NewJob, pairs
+from app.redis_links.link import Word
+from app.redis_links.memory_headroom import parse_info
+from app.sweeper.sweeper import Sweeper
+from tests.logs.log_room import Room
 
 PLAIN = NewJob("echo", b"null", 3, 300, None, "", b"", "", False)
 

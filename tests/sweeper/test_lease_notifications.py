@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from app.backend import Backend
-from app.expiry import LeaseExpiry
 from app.settings import Settings
-from tests.log_room import ROOT_KEY, Room, with_room
-from tests.sweeping import eventually, home, is_in, make, sweeping, take
+from app.sweeper.lease_notifications import LeaseExpiry
+from tests.logs.log_room import ROOT_KEY, Room, with_room
+from tests.sweeper.sweeping import eventually, home, is_in, make, sweeping, take
 from tests.valkey import Valkey
 
 NOTIFY = "notify-keyspace-events"

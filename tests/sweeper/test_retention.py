@@ -4,10 +4,10 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
 
-from app.job import encode_ulid
-from app.logs import key_of
-from tests.log_room import Room, batch_of, with_room
-from tests.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
+from app.logs.log_store import key_of
+from app.model.job import encode_ulid
+from tests.logs.log_room import Room, batch_of, with_room
+from tests.sweeper.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
 
 JOBS = 10_000
 AT_ONCE = 100

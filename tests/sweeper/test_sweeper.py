@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.backend import Backend
-from tests.log_room import Room, refusal_of, with_room
-from tests.sweeping import (
+from tests.logs.log_room import Room, refusal_of, with_room
+from tests.sweeper.sweeping import (
     events,
     eventually,
     fields,

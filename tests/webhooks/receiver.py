@@ -1,6 +1,6 @@
 """A receiver of webhooks, as a program of its own: it answers as the path says, verifies signatures, and counts.
 
-    python -m tests.callbacks.receiver
+    python -m tests.webhooks.receiver
 
 prints its port. `POST /_secret` sets the secret that it verifies with, `GET /_seen` tells what has come, `GET /_count`
 how much, and how long after the end of its job each first one came. The other paths:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import urllib3
 
-from app.sign import new_secret
+from app.webhooks.signatures import new_secret
 from tests.faults.service import Service
 
 HERE = {"JOBWIRE_CALLBACK_ALLOW": "127.0.0.0/8"}
@@ -21,7 +21,7 @@ class Receiving:
     """A running receiver (see receiver.py), on a port of its own of 127.0.0.1."""
 
     def __init__(self) -> None:
-        self.popen = subprocess.Popen([sys.executable, "-m", "tests.callbacks.receiver"], stdout=subprocess.PIPE)
+        self.popen = subprocess.Popen([sys.executable, "-m", "tests.webhooks.receiver"], stdout=subprocess.PIPE)
         assert self.popen.stdout is not None
         self.port = int(self.popen.stdout.readline())
         self.secret = new_secret()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.address import Forbidden, check_literal, check_url, forbidden, networks
+from app.webhooks.address_rules import Forbidden, check_literal, check_url, forbidden, networks
 
 PUBLIC = [
     "8.8.8.8",

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.callbacks.receiving import HERE, Receiving, ended, tries
 from tests.faults.service import Service
 from tests.valkey import until
+from tests.webhooks.receiving import HERE, Receiving, ended, tries
 
 QUICK = {**HERE, "JOBWIRE_CALLBACK_SCHEDULE": "0,0.1,0.1", "JOBWIRE_CALLBACK_TIMEOUT": "2"}
 

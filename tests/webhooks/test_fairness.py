@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.main import call_back
-from tests.callbacks.receiving import Receiving
-from tests.log_room import Room, with_room
-from tests.sweeping import eventually, home, make_many
+from tests.logs.log_room import Room, with_room
+from tests.sweeper.sweeping import eventually, home, make_many
+from tests.webhooks.receiving import Receiving
 
 JOBS = 12_000
 HERE = ("127.0.0.0/8",)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.callbacks.receiving import HERE, Receiving, tries
 from tests.faults.service import Process, Reply, Service
 from tests.valkey import Valkey, until
+from tests.webhooks.receiving import HERE, Receiving, tries
 
 JOBS = 300
 CLAIMS = 100

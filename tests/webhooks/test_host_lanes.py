@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from app.hosts import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, Hosts
+from app.webhooks.host_lanes import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, Hosts
 
 
 class Clock:

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from app.outbox import Message, Outbox, Taken
-from app.store import NewJob
-from tests.log_room import Room, refusal_of, with_room
+from app.jobs.store import NewJob
+from app.webhooks.outbox import Message, Outbox, Taken
+from tests.logs.log_room import Room, refusal_of, with_room
 
 T = TypeVar("T")
 URL = "http://receiver.example/path?key=1"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.callbacks.receiving import HERE, Receiving
 from tests.faults.service import Service
 from tests.valkey import until
+from tests.webhooks.receiving import HERE, Receiving
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from email.utils import formatdate
 
 import pytest
 
-from app.schedule import delay_ms, retry_after
 from app.settings import DELAYS_S
+from app.webhooks.retry_schedule import delay_ms, retry_after
 
 MIDDLE = 0.5
 

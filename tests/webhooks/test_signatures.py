@@ -5,7 +5,7 @@ import time
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.sign import is_secret, new_secret, signed
+from app.webhooks.signatures import is_secret, new_secret, signed
 
 BODY = '{"a": "ü", "n": 12345678901234567890}'.encode()
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.address import networks
-from app.guard import Guard
-from app.outgoing import KEPT_BYTES, MASK, UNREACHED, Beginning, Outcome, Outgoing, without
-from tests.callbacks.receiving import Receiving
+from app.webhooks.address_rules import networks
+from app.webhooks.http_client import KEPT_BYTES, MASK, UNREACHED, Beginning, Outcome, Outgoing, without
+from app.webhooks.ssrf_guard import Guard
+from tests.webhooks.receiving import Receiving
 
 HERE = ["127.0.0.1/32"]
 

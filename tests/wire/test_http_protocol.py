@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from app.handover import HttpProtocol
 from app.serve import OPTIONS
+from app.wire.handover import HttpProtocol
 
 WAIT_S = 10.0
 OFFERS = (

@@ -8,7 +8,7 @@ import socket
 import pytest
 import uvloop
 
-from app.patience import Patience, Taken, taken
+from app.wire.stalled_viewers import Patience, Taken, taken
 
 TIMEOUT_S = 30.0
 

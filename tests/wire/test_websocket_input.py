@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.inbound import BINARY, CLOSE, CONTINUATION, MESSAGE_BYTES, PING, PONG, TEXT, Inbound, Wrong
+from app.wire.websocket_input import BINARY, CLOSE, CONTINUATION, MESSAGE_BYTES, PING, PONG, TEXT, Inbound, Wrong
 from tests.live.raw import frame
 
 Heard = list[tuple[int, bytes] | int]
