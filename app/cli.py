@@ -20,7 +20,7 @@ from app.local.up import until_signal, up
 from app.main import call_back, count_together, sweep, web_from_environment
 from app.metrics.exposition import listen as listen_for_metrics
 from app.metrics.service_log import FORMS, configure
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.redis_links.dialling import connector
 from app.serve import OPTIONS, listen, run, serve
 from app.settings import BadSetting, Settings, read
@@ -117,8 +117,8 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
         run(up(settings, data or data_folder(os.environ), host, port, announce))
     except (EmbeddedError, CredentialsError) as error:
         fail(error, EX_UNAVAILABLE)
-    except Refusal as refusal:
-        fail(refusal.text, EX_UNAVAILABLE)
+    except Outage as outage:
+        fail(outage.text, EX_UNAVAILABLE)
     except OSError as error:
         fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
 

@@ -283,3 +283,8 @@ SOURCE_FILES = [
 @pytest.mark.parametrize("path", SOURCE_FILES, ids=lambda path: path.name)
 def test_nothing_is_left_for_later(path: Path) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError", path.read_text())
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_what_went_wrong_is_told_by_types_and_not_by_codes(name: str) -> None:
+    assert not re.search(r"\.code (==|!=|in|not in) ", SERVER[name].read_text())

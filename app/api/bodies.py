@@ -240,7 +240,7 @@ def _large_request(text: bytes, place: dict[str, Any]) -> JobRequest:
         if not place:
             raise
         text_of_it = refusal.text.replace("at `body", f"at `body[{place['index']}]", 1)
-        raise Refusal(refusal.code, text_of_it, **place) from None
+        raise type(refusal)(refusal.code, text_of_it, **place) from None
     return request
 
 

@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.http import Answer, answer, bug, refuse_method, refused
 from app.jobs.tickets import Tickets
-from app.model.errors import Refusal
+from app.model.errors import ApiError, Outage, unavailable
 from app.redis_links.link import RedisFault
 from app.redis_links.memory_headroom import parse_info
 from app.redis_links.scripts import Scripts
@@ -57,8 +57,8 @@ class Exchange:
         try:
             key = await self._tickets.exchange(dict(scope["headers"]).get(b"x-ticket", b"").decode("latin-1"))
             return answer({"key": key})
-        except Refusal as refusal:
-            return refused(refusal)
+        except ApiError as error:
+            return refused(error)
         except Exception:
             return bug(scope)
 
@@ -98,12 +98,12 @@ class Health:
         ]
         if not problems:
             return answer({"status": "ready"})
-        return refused(Refusal("unavailable", " ".join(problems), headers={"retry-after": "1"}, problems=problems))
+        return refused(unavailable(" ".join(problems), problems=problems))
 
     async def _script(self) -> str:
         try:
             await self._scripts.run("ready_probe", [f"{self._backend.keys.probe}:ready"], [])
-        except (Refusal, RedisFault) as error:
+        except (Outage, RedisFault) as error:
             return f"A script could not run: {error}"
         return ""
 
@@ -116,6 +116,6 @@ class Health:
     async def _policy(self) -> str:
         try:
             info = await self._backend.control.call("INFO", "memory")
-        except (Refusal, RedisFault) as error:
+        except (Outage, RedisFault) as error:
             return f"The eviction policy could not be read: {error}"
         return policy_problem(parse_info(info))

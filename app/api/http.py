@@ -1,8 +1,8 @@
 """What every route shares: who calls, what they sent, how they are answered.
 
 Owns: the order in which a request is checked (path, method, key, scope, space, rate, media type, size, JSON), what it
-spends of its key's rate, reading a body without ever holding more than its limit, and turning a Refusal, or a bug, into
-JSON. Never: knows what a job is.
+spends of its key's rate, reading a body without ever holding more than its limit, and turning a Refusal, an Outage or a
+bug into JSON. Never: knows what a job is.
 """
 
 import base64
@@ -21,7 +21,7 @@ from app.api.request_log import HEADERS, REQUEST_ID
 from app.jobs.auth import Identity, Keyring, Rate
 from app.loop.turns import in_turns
 from app.metrics import catalog
-from app.model.errors import Refusal, invalid, outcome_unknown, space_not_found, too_large
+from app.model.errors import ApiError, Outage, Refusal, invalid, outcome_unknown, space_not_found, too_large
 from app.model.job import NESTING_MOST, UNIT_BYTES
 from app.model.nesting import nested_deeper
 from app.model.utf8 import is_plain, text_of
@@ -94,10 +94,10 @@ def answer(body: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] 
     return Answer(status, msgspec.json.encode(body), headers)
 
 
-def refused(refusal: Refusal) -> Answer:
-    """The answer that a refusal stands for."""
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in refusal.headers.items()]
-    return Answer(refusal.kind.status, msgspec.json.encode(refusal.body()), headers)
+def refused(error: ApiError) -> Answer:
+    """The answer that a refusal or an outage stands for."""
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in error.headers.items()]
+    return Answer(error.kind.status, msgspec.json.encode(error.body()), headers)
 
 
 class Call:
@@ -220,7 +220,7 @@ class Call:
             size = len(whole)
             self.hold(self.held_bytes + size)
             await self.spend(size // UNIT_BYTES)
-        except Refusal:
+        except ApiError:
             if self._rate is not None:
                 await self._rate.charge(self.identity, size // UNIT_BYTES)
             raise
@@ -233,7 +233,7 @@ class Call:
             check_json(body)
 
     def hold(self, size_bytes: int) -> None:
-        """What is held for this call now: its body, then its answer. Refusal `unavailable` for want of room."""
+        """What is held for this call now: its body, then its answer. Raises Unavailable for want of room."""
         self.inflight.resize(self.identity.digest, self.held_bytes, size_bytes)
         self.held_bytes = size_bytes
 
@@ -398,9 +398,9 @@ class Resource:
             if call.held_bytes or result.held_bytes:
                 hold_answer(call, result)
             return result
-        except Refusal as refusal:
-            catalog.refused(refusal.code, refusal.more.get("limit", ()))
-            return refused(refusal)
+        except ApiError as error:
+            catalog.refused(error.code, error.more.get("limit", ()))
+            return refused(error)
         except ClientGone:
             raise
         except Exception:
@@ -415,12 +415,12 @@ class Resource:
 
 
 def hold_answer(call: Call, result: Answer | Streamed) -> None:
-    """Count the answer in place of the body. Where there is no room for it, it is dropped, and the refusal says so:
+    """Count the answer in place of the body. Where there is no room for it, it is dropped, and the error says so:
     `unavailable` if it was only read, else `outcome_unknown`, which is how a client takes what it was not told.
     """
     try:
         call.hold(result.held_bytes)
-    except Refusal:
+    except Outage:
         call.hold(0)
         if call.scope["method"] in ("GET", "HEAD"):
             raise
@@ -443,4 +443,4 @@ def bug(scope: Scope) -> Answer:
     known: bytes = scope.get(REQUEST_ID) or secrets.token_hex(8).encode()
     request_id = known.decode()
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
-    return refused(Refusal("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))
+    return refused(ApiError("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))

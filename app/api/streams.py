@@ -14,7 +14,7 @@ from app.api.cors import origin_of
 from app.api.http import Action, Answer, Call, ClientGone, Gate, Streamed, bug, refused
 from app.api.query import Query, fields_of
 from app.metrics import catalog
-from app.model.errors import Refusal, invalid, job_not_found
+from app.model.errors import ApiError, Refusal, invalid, job_not_found
 from app.model.job import ENDED
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
@@ -40,7 +40,7 @@ KEY_SUBPROTOCOL = "jobwire.key."
 
 
 PASSING = (429, 500, 503)
-"""Refusals that may be none a moment later; what is wrong with a request or a key is final."""
+"""Statuses of answers that may be others a moment later; what is wrong with a request or a key is final."""
 
 FAULT_S = 5
 """In what time a fault of ours may pass."""
@@ -260,9 +260,9 @@ class Endpoint:
             if not call.is_socket and call.scope["method"] not in ("GET", "HEAD"):
                 raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
             return await self._handler(call, take)
-        except Refusal as refusal:
-            catalog.refused(refusal.code, refusal.more.get("limit", ()))
-            passes_s, result = int(refusal.headers.get("retry-after", FAULT_S)), refused(refusal)
+        except ApiError as error:
+            catalog.refused(error.code, error.more.get("limit", ()))
+            passes_s, result = int(error.headers.get("retry-after", FAULT_S)), refused(error)
         except ClientGone:
             raise
         except Exception:

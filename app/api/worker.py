@@ -13,7 +13,7 @@ from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
 from app.api.shapes import Ended, Failed, Polled
 from app.jobs.long_polls import WaitingRooms
 from app.jobs.store import Delivered, Renewed, Store
-from app.model.errors import Refusal, invalid, unavailable
+from app.model.errors import Outage, invalid, unavailable
 from app.model.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
 from app.model.times import rfc3339
 
@@ -44,7 +44,7 @@ class Worker:
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
         """Park until a job comes, the time is over, the process ends, or the caller goes: then nothing is taken.
 
-        Refusals: `unavailable` when the process has been told to end (whoever comes back at once finds another),
+        Raises Unavailable when the process has been told to end (whoever comes back at once finds another), Refusal
         `rate_limited` when too many polls of the key wait.
         """
         if self._rooms.released:
@@ -141,7 +141,5 @@ class Worker:
         """
         try:
             return await self._store.poll(space, count, names)
-        except Refusal as refusal:
-            if refusal.code not in ("unavailable", "outcome_unknown"):
-                raise
+        except Outage:
             return []

@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from app.model.errors import Refusal
+from app.model.errors import ApiError
 from app.model.job import UNIT_JOBS
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault, Word
@@ -39,7 +39,7 @@ class Revived(NamedTuple):
 
 
 Spend = Callable[[int], Awaitable[None]]
-"""Spends units of the caller's rate, or raises its Refusal."""
+"""Spends units of the caller's rate, or raises why it cannot."""
 
 
 class Revival:
@@ -60,7 +60,7 @@ class Revival:
             try:
                 await spend(math.ceil(min(most - revived, STEP_JOBS) / UNIT_JOBS) - free)
                 done, last = await self._step(space, chosen, position, most - revived)
-            except (Refusal, RedisFault):
+            except (ApiError, RedisFault):
                 if revived:
                     return Revived(revived, True)
                 raise

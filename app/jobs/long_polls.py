@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Outage, Refusal
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.pubsub import Relay
@@ -218,7 +218,7 @@ class WaitingRooms:
                     continue
                 try:
                     await self._look(space, room)
-                except (Refusal, RedisFault):
+                except (Outage, RedisFault):
                     room.stale = True
                     break
 

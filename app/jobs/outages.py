@@ -22,7 +22,7 @@ GRACE_MS = 10_000
 """What lua/job_expire.lua grants at most: an outage that begins within it is one with the outage before."""
 
 
-class Outage(NamedTuple):
+class Downtime(NamedTuple):
     """The latest outage, ms on Redis's clock; and until when, and of which run of the server, this may be believed."""
 
     believed_till_ms: int
@@ -42,10 +42,10 @@ class Outages:
         self._scripts = Scripts(link)
         self._key = keys.outage
         self._sweeper = sweeper
-        self.latest = Outage(0, "", 0, 0)
+        self.latest = Downtime(0, "", 0, 0)
 
     async def mark(self) -> None:
         """The sweeper works, and so does Redis; learn of the latest outage. Raises what the link raises."""
         args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS, GRACE_MS]
         now, run, began, ended = await self._scripts.run("outage_mark", [self._key], args)
-        self.latest = Outage(now + AWAY_MS, run.decode(), began, ended)
+        self.latest = Downtime(now + AWAY_MS, run.decode(), began, ended)

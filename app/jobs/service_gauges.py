@@ -11,7 +11,7 @@ from app.jobs.space_stats import OTHERS, Ends, EndsReader, folding
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.metrics.catalog import Reading
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.job import Status
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -65,7 +65,7 @@ class Overview:
         try:
             made = [*await self._spaces(), *await self._memory()]
             self._readings, self._made_s = made, asyncio.get_running_loop().time()
-        except (Refusal, RedisFault):
+        except (Outage, RedisFault):
             pass
         finally:
             self._task = None

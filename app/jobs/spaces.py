@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.jobs.auth import digest, spell
 from app.jobs.space_stats import HOURS, SPANS, hours, spans
 from app.jobs.store import Fields, Store, pairs
-from app.model.errors import Refusal, invalid, space_not_found
+from app.model.errors import NotFound, Refusal, invalid, space_not_found
 from app.model.job import encode_ulid, is_ulid, new_space_id, tag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -120,9 +120,7 @@ class Spaces:
     async def _get_if_there(self, space: str) -> Space | None:
         try:
             return await self.get(space)
-        except Refusal as refusal:
-            if refusal.code != "space_not_found":
-                raise
+        except NotFound:
             return None
 
     async def delete(self, space: str) -> None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from app.jobs.outages import Outage
+from app.jobs.outages import Downtime
 from app.model.errors import invalid, job_not_found
 from app.model.job import (
     EVENTS_ANSWERED,
@@ -374,7 +374,7 @@ class Store:
 
     # The sweeper's part
 
-    async def expire(self, space: str, most: int, outage: Outage | None = None) -> int | None:
+    async def expire(self, space: str, most: int, outage: Downtime | None = None) -> int | None:
         """Act on up to `most` leases that ended; how many deadlines were looked at.
 
         None, and nothing was done, when `outage` is not to be believed any more: a newer one may have been.

@@ -30,7 +30,7 @@ Announce = Callable[[Credentials, str], None]
 async def up(settings: Settings, data: Path, host: str, port: int, announce: Announce) -> None:
     """Serve until a signal; `announce` is called when requests are answered, with a ticket for the page.
 
-    Raises EmbeddedError, CredentialsError, Refusal (Redis does not come up), OSError (the address is taken).
+    Raises EmbeddedError, CredentialsError, Outage (Redis does not come up), OSError (the address is taken).
     """
     credentials, damaged = load(data, settings.root_key)
     settings = replace(settings, root_key=credentials.root_key)

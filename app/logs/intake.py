@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from app.model.errors import Refusal, invalid, too_large
+from app.model.errors import Refusal, TooLarge, invalid, too_large
 from app.model.job import KIB, NESTING_MOST
 from app.model.json_items import TooLong, elements, elements_of_member
 from app.model.nesting import nested_deeper
@@ -295,11 +295,11 @@ class Intake:
                 self.truncated += cut
                 lines.append(line)
             except Refusal as fault:
-                self._note(Refusal(fault.code, f"Entry {index}: {fault.text}", index=index, **fault.more))
+                self._note(type(fault)(fault.code, f"Entry {index}: {fault.text}", index=index, **fault.more))
         return lines
 
     def _note(self, fault: Refusal) -> None:
-        if fault.code == "too_large":
+        if isinstance(fault, TooLarge):
             self._over = self._over or fault
         else:
             self._bad = self._bad or fault

@@ -348,7 +348,7 @@ def run_of(first: int, last: int, at_ms: int, text: bytes) -> Run:
 
 
 def appended(status: bytes | None, reply: list[Any], batch: Batch) -> Appended:
-    """What an append answers; raises the Refusal that the script's word stands for."""
+    """What an append answers; raises what the script's word stands for."""
     if status is None:
         raise job_not_found()
     if reply[0] == b"again":

@@ -16,7 +16,7 @@ from app.logs.lines import Stored
 from app.logs.unreadable_logs import Damage, Unreadable
 from app.loop.turns import in_turns
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.job import MIB
 from app.model.redis_keys import Keys
 from app.model.steps import Steps
@@ -96,8 +96,8 @@ class Sealer:
             await self.seal(job, self._hot_lines, HOT_BYTES)
         except Unreadable:
             pass  # it has been told
-        except Refusal as refusal:
-            log.info("a log is sealed later: %s", refusal.text)
+        except Outage as outage:
+            log.info("a log is sealed later: %s", outage.text)
         finally:
             del self._tasks[job]
 

@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault, Word
 from app.redis_links.scripts import Scripts
@@ -67,8 +67,8 @@ class Quota:
             try:
                 if logs:
                     await self._settle(space, logs)
-            except Refusal as refusal:
-                log.info("the logs of a space are counted later: %s", refusal.text)
+            except Outage as outage:
+                log.info("the logs of a space are counted later: %s", outage.text)
             except RedisFault:
                 log.exception("counting the logs of a space failed")
 

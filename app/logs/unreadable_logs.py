@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import zstandard
 from msgspec import MsgspecError
 
-from app.model.errors import Refusal
+from app.model.errors import ApiError
 from app.redis_links.link import RedisFault
 
 log = logging.getLogger("jobwire.logs")
@@ -32,7 +32,7 @@ TOLD_MOST = 10_000
 """Damaged logs that are remembered; when there are more, the oldest may be told of again."""
 
 
-class Unreadable(Refusal):
+class Unreadable(ApiError):
     """The log of a job cannot be read, ever again: what is stored of it is damaged."""
 
     def __init__(self, job: str) -> None:

@@ -1,7 +1,8 @@
-"""One table of everything a client can be refused for: code -> HTTP status -> WebSocket close code.
+"""One table of everything that a client is told: code -> HTTP status -> WebSocket close code.
 
-A refusal is raised as `Refusal` anywhere below the handlers and answered in one place. It is never a bug: bugs are
-other exceptions, and become `internal`.
+Two kinds of exceptions say why a call is not done. A `Refusal` is a rule's no: the same call is refused again. An
+`Outage` is nobody's fault: the same call may be done a moment later. Both are raised anywhere below the handlers, and
+the edge (app/api) answers them in one place. Bugs are other exceptions, and become `internal`.
 """
 
 from typing import Any, NamedTuple
@@ -40,11 +41,8 @@ KINDS: dict[str, Kind] = {
 }
 
 
-class Refusal(Exception):
-    """A call that is not done, and why: a code of KINDS, a sentence for a person, and keys that help a program.
-
-    Nothing was stored, except with `outcome_unknown`, where it may have been.
-    """
+class ApiError(Exception):
+    """What the contract answers in place of a result: a code of KINDS, a sentence for a person, keys for a program."""
 
     def __init__(self, code: str, text: str, *, headers: dict[str, str] | None = None, **more: Any) -> None:
         super().__init__(text)
@@ -63,9 +61,33 @@ class Refusal(Exception):
         return {"error": self.text, "code": self.code, **self.more}
 
 
-def unavailable(why: str) -> Refusal:
-    """Redis cannot do it now, and nothing was done."""
-    return Refusal("unavailable", why, headers={"retry-after": "1"})
+class Refusal(ApiError):
+    """A rule says no. Nothing was stored."""
+
+
+class NotFound(Refusal):
+    """There is no such job, or no such space."""
+
+
+class TooLarge(Refusal):
+    """Over a limit."""
+
+
+class Outage(ApiError):
+    """It cannot be done now, or nobody knows whether it was: Redis is away, or there is no room for it."""
+
+
+class Unavailable(Outage):
+    """Nothing was done."""
+
+
+class OutcomeUnknown(Outage):
+    """It may have been done."""
+
+
+def unavailable(why: str, *, retry_after_s: int = 1, **more: Any) -> Unavailable:
+    """It cannot be done now, and nothing was done."""
+    return Unavailable("unavailable", why, headers={"retry-after": str(retry_after_s)}, **more)
 
 
 def space_full(most_bytes: int) -> Refusal:
@@ -74,9 +96,12 @@ def space_full(most_bytes: int) -> Refusal:
     return Refusal("space_full", text, headers={"retry-after": "10"}, limit={"spaceBytes": most_bytes})
 
 
-def outcome_unknown(why: str = "Redis did not answer in time: the call may or may not have been done.") -> Refusal:
+UNANSWERED = "Redis did not answer in time: the call may or may not have been done."
+
+
+def outcome_unknown(why: str = UNANSWERED) -> OutcomeUnknown:
     """The link broke after the command was sent, or what it answered cannot be told."""
-    return Refusal(
+    return OutcomeUnknown(
         "outcome_unknown",
         f"{why} Repeating it with its Idempotency-Key or lease token is safe.",
         headers={"retry-after": "1"},
@@ -88,16 +113,16 @@ def invalid(text: str, **more: Any) -> Refusal:
     return Refusal("invalid_request", text, **more)
 
 
-def job_not_found() -> Refusal:
+def job_not_found() -> NotFound:
     """No such job, or a string that is no id."""
-    return Refusal("job_not_found", "Job not found")
+    return NotFound("job_not_found", "Job not found")
 
 
-def space_not_found() -> Refusal:
+def space_not_found() -> NotFound:
     """No such space; only the root key is told so."""
-    return Refusal("space_not_found", "Space not found")
+    return NotFound("space_not_found", "Space not found")
 
 
-def too_large(text: str, limit: str, most: int, **more: Any) -> Refusal:
+def too_large(text: str, limit: str, most: int, **more: Any) -> TooLarge:
     """Over a limit: `limit` names it in the client's words, `most` is how much would have been taken."""
-    return Refusal("too_large", text, limit={limit: most}, **more)
+    return TooLarge("too_large", text, limit={limit: most}, **more)

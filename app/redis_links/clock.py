@@ -5,7 +5,7 @@ import time
 from collections import deque
 
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.redis_links.link import Link, RedisFault
 
 MEASURE_EVERY_S = 1.0
@@ -56,6 +56,6 @@ class RedisClock:
         while True:
             try:
                 await self.measure()
-            except (Refusal, RedisFault):
+            except (Outage, RedisFault):
                 pass
             await asyncio.sleep(MEASURE_EVERY_S)

@@ -15,7 +15,7 @@ a replica, begins no epoch.
 import asyncio
 from collections.abc import Callable, Mapping
 
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.memory_headroom import parse_info
@@ -99,7 +99,7 @@ async def flushes_always(link: Link) -> bool:
     """Whether the append-only file is flushed at every write, as far as the server tells."""
     try:
         (policy,) = await link.at_once(("CONFIG", "GET", "appendfsync"))
-    except (Refusal, RedisFault):
+    except (Outage, RedisFault):
         return False
     return bool(policy[1:] == [b"always"])
 

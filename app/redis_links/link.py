@@ -1,7 +1,7 @@
 """The links of this process to Redis: one connection shared by all calls, and what can go wrong with it.
 
 Owns: one write for all the commands of one turn of the event loop, one parse for all the answers of one read, the order
-in which answers come back, connecting anew, and the translation of every failure into a Refusal.
+in which answers come back, connecting anew, and the translation of every failure into an exception.
 
 Never: sends a command twice. Whoever calls learns whether a command was refused (`unavailable`: nothing was done) or
 whether nobody knows (`outcome_unknown`: it had been sent when the link broke).
@@ -22,7 +22,7 @@ import hiredis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from app.model.errors import Refusal, outcome_unknown, unavailable
+from app.model.errors import Outage, outcome_unknown, unavailable
 from app.redis_links.dialling import Connector
 
 log = logging.getLogger("jobwire.redis")
@@ -93,7 +93,7 @@ def failure(reply: hiredis.ReplyError) -> Exception:
 class Link(asyncio.Protocol):
     """One connection. `call` returns the reply (bytes, int, None, or lists of them) or raises.
 
-    Raises Refusal `unavailable` or `outcome_unknown`, ScriptUnknown, RedisFault.
+    Raises Outage (Unavailable, OutcomeUnknown), ScriptUnknown, RedisFault.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Link(asyncio.Protocol):
         self._drop()
 
     async def ready(self, timeout_s: float) -> None:
-        """Return once a connection stands; Refusal `unavailable` if none does in time."""
+        """Return once a connection stands; Unavailable if none does in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._up.wait()
@@ -178,7 +178,7 @@ class Link(asyncio.Protocol):
 
     def cast(self, *command: Word) -> None:
         """Send one command whose outcome nobody waits for, if a connection stands."""
-        with contextlib.suppress(Refusal):
+        with contextlib.suppress(Outage):
             self._admit(1)
             self._send(command).add_done_callback(_look_away)
 
@@ -267,7 +267,7 @@ class Link(asyncio.Protocol):
                     log.info("the %s link to Redis is back", self.name)
                 pause_s, told = 0.02, False
                 await self._watch()
-            except (RedisError, RedisFault, Refusal, ServerMoved, OSError) as error:
+            except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
                 if not told:
                     log.warning("no %s link to Redis: %s", self.name, error)
                 told = True

@@ -8,7 +8,7 @@ Never: asks more than once a second, unless what was sent since then may have us
 
 import asyncio
 
-from app.model.errors import Refusal, unavailable
+from app.model.errors import Outage, unavailable
 from app.redis_links.link import Link, RedisFault
 
 SHARE = 0.9
@@ -29,7 +29,7 @@ class Headroom:
         self._asking = asyncio.Lock()
 
     async def take(self, size_bytes: int) -> None:
-        """Return if that much may be stored; Refusal `unavailable` when Redis is almost full."""
+        """Return if that much may be stored; Raises Unavailable when Redis is almost full."""
         if not self._knows(size_bytes):
             async with self._asking:
                 if not self._knows(size_bytes):
@@ -45,10 +45,7 @@ class Headroom:
     async def _ask(self) -> None:
         try:
             info = parse_info(await self._link.call("INFO", "memory"))
-        except (
-            RedisFault,
-            Refusal,
-        ):  # what cannot be asked refuses by itself
+        except (Outage, RedisFault):  # what cannot be asked refuses by itself
             info = {}
         most = int(info.get("maxmemory", 0))
         self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.redis_links.dialling import Connector
 from app.redis_links.link import Link, RedisFault, Word
 
@@ -168,5 +168,5 @@ class Relay:
             try:
                 self._probed_s = asyncio.get_running_loop().time()
                 await self._control.call(f"{self._shard}PUBLISH", self._probe, self._name)
-            except (Refusal, RedisFault):
+            except (Outage, RedisFault):
                 self._missed -= 1

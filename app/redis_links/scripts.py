@@ -3,8 +3,8 @@
 Every change of state is one script of `lua/`, whose listing is the inventory of what can happen. A line
 `-- include: NAME` in a script is replaced by `lua/include/NAME.lua`.
 
-A script answers with an array whose first item is a word. `ok` means done; the words of WORDS are refusals, and a
-script that refuses has written nothing.
+A script answers with an array whose first item is a word. `ok` means done; with a word of WORDS the script has
+written nothing, and the word stands for an exception.
 
 Calls go by hash (EVALSHA), so that processes of an old and a new version live side by side. A server that forgot its
 scripts says NOSCRIPT before anything runs: then, and only then, the text is sent and the call repeated.
@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from app.metrics import catalog
-from app.model.errors import Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
+from app.model.errors import ApiError, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
 
 INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
@@ -69,7 +69,7 @@ def invalid_state(status: str) -> Refusal:
     return Refusal("invalid_state", f"The job is {status}; that does not allow this call.", status=status)
 
 
-WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
+WORDS: dict[str, Callable[[Sequence[Any]], ApiError]] = {
     "no_job": lambda rest: job_not_found(),
     "no_space": lambda rest: space_not_found(),
     "state": lambda rest: invalid_state(word(rest[0])),
@@ -85,7 +85,7 @@ WORDS: dict[str, Callable[[Sequence[Any]], Refusal]] = {
     "no_callback": lambda rest: invalid("The job has no callbackUrl."),
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }
-"""First words of refusals, and the refusal that each stands for, made from the rest of the reply."""
+"""First words of scripts that did nothing, and the exception that each stands for, made from the rest of the reply."""
 
 
 class Scripts:
@@ -97,7 +97,7 @@ class Scripts:
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """What the script answered after its `ok`.
 
-        Raises the Refusal that another first word stands for, and whatever the link raises. Atomic, as every script is.
+        Raises what another first word stands for, and whatever the link raises. Atomic, as every script is.
         """
         return self.done(name, await self.raw(name, keys, args))
 
@@ -114,7 +114,7 @@ class Scripts:
 
     @staticmethod
     def done(name: str, reply: list[Any]) -> list[Any]:
-        """The rest of an answer that begins with `ok`; raises the Refusal that another first word stands for."""
+        """The rest of an answer that begins with `ok`; raises what another first word stands for."""
         if reply[0] == b"ok":
             return reply[1:]
         try:

@@ -6,7 +6,7 @@ Owns: which servers are too old, and which eviction policy is safe. Never: refus
 import asyncio
 import logging
 
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.memory_headroom import parse_info
 
@@ -51,7 +51,7 @@ async def _info(control: Link) -> dict[str, str]:
         try:
             await control.ready(60)
             return parse_info(await control.call("INFO"))
-        except Refusal:
+        except Outage:
             if control.up:
                 return {}  # Redis is there, and does not let us ask
             await asyncio.sleep(AGAIN_S)

@@ -52,7 +52,7 @@ class JobWatch(Watch):
     # Opening
 
     async def open(self) -> None:
-        """Subscribe, then read where the job stands. Refusals: job_not_found, unavailable."""
+        """Subscribe, then read where the job stands. Raises NotFound, Unavailable."""
         await self.around.relay.subscribe(self.around.keys.live(self.space, self.job), self._hear)
         epoch = self.around.epoch.name
         start = await self.around.history.job(self.space, self.job)

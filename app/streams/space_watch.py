@@ -20,7 +20,7 @@ class SpaceWatch(Watch):
         self.space = space
 
     async def open(self) -> None:
-        """Subscribe, then read where the space stands. Refusals: space_not_found, unavailable."""
+        """Subscribe, then read where the space stands. Raises NotFound, Unavailable."""
         await self.around.relay.subscribe(self.around.keys.live(self.space), self._hear)
         epoch = self.around.epoch.name
         start = await self.around.history.space(self.space, -1)

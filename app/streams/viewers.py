@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from app.jobs.auth import Identity, Keyring
 from app.metrics import catalog
-from app.model.errors import Refusal, unavailable
+from app.model.errors import Outage, unavailable
 from app.streams.job_watch import JobWatch, Standing
 from app.streams.space_watch import SpaceWatch
 from app.streams.topic import Viewer
@@ -40,7 +40,7 @@ WAVE_S = 0.05
 WAVES = 20
 DRAIN_S = 10.0
 
-ANONYMOUS_RETRY_S = "5"
+ANONYMOUS_RETRY_S = 5
 """When a viewer may come back for whom there was no room."""
 
 W = TypeVar("W", bound=Watch)
@@ -90,11 +90,11 @@ class Live:
     # Topics
 
     async def job(self, space: str, job: str) -> JobWatch:
-        """The watch of a job, in step with the store. Refusals: job_not_found, unavailable."""
+        """The watch of a job, in step with the store. Raises NotFound, Unavailable."""
         return await self._watch((space, job), lambda: JobWatch(self._around, self._gone, space, job))
 
     async def space(self, space: str) -> SpaceWatch:
-        """The watch of a space, in step with the store. Refusals: space_not_found, unavailable."""
+        """The watch of a space, in step with the store. Raises NotFound, Unavailable."""
         return await self._watch((space, ""), lambda: SpaceWatch(self._around, self._gone, space))
 
     async def _watch(self, key: tuple[str, str], make: Callable[[], W]) -> W:
@@ -135,12 +135,11 @@ class Live:
     # Connections
 
     def require_room_for_anonymous(self) -> None:
-        """Refusal `unavailable` when as many viewers without a key are here as this process takes."""
+        """Raises Unavailable when as many viewers without a key are here as this process takes."""
         if self._anonymous >= self._anonymous_most:
-            raise Refusal(
-                "unavailable",
+            raise unavailable(
                 f"{self._anonymous_most} viewers without a key are here, and no more are taken.",
-                headers={"retry-after": ANONYMOUS_RETRY_S},
+                retry_after_s=ANONYMOUS_RETRY_S,
                 limit={"anonymousViewers": self._anonymous_most},
             )
 
@@ -199,7 +198,7 @@ class Live:
             tick += 1
             try:
                 await self._tick(tick)
-            except Refusal:
+            except Outage:
                 continue
             except Exception:
                 log.exception("a tick of the viewers' clock failed")

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import MsgspecError
 
+from app.logs.unreadable_logs import Unreadable
 from app.metrics import catalog
-from app.model.errors import Refusal, unavailable
+from app.model.errors import NotFound, Outage, unavailable
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.epoch import Epoch
@@ -103,7 +104,7 @@ class Watch(ABC):
             task.cancel()
 
     async def settled(self) -> None:
-        """Return when the topic is in step with the store; Refusal `unavailable` when that takes too long."""
+        """Return when the topic is in step with the store; raises Unavailable when that takes too long."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._settled.wait()
@@ -111,7 +112,7 @@ class Watch(ABC):
             raise unavailable("Redis cannot be reached.") from None
 
     async def steadily(self, look: Callable[[], Awaitable[T]]) -> T:
-        """The result of a look at the store, during which the topic was in step with it. Refusal `unavailable`."""
+        """The result of a look at the store, during which the topic was in step with it. Raises Unavailable."""
         while True:
             await self.settled()
             before = self.comparisons
@@ -168,12 +169,13 @@ class Watch(ABC):
         while True:
             try:
                 return await work()
-            except Refusal as refusal:
-                if refusal.code in ("job_not_found", "space_not_found"):
-                    self._on_gone(self)
-                    raise asyncio.CancelledError from None
-                if refusal.code == "internal":
-                    await asyncio.sleep(FAILED_S)
+            except NotFound:
+                self._on_gone(self)
+                raise asyncio.CancelledError from None
+            except Outage:
+                pass
+            except Unreadable:
+                await asyncio.sleep(FAILED_S)  # it has been told
             except Exception:
                 log.exception("a look at the store failed; it is tried again")
                 await asyncio.sleep(FAILED_S)

@@ -11,7 +11,7 @@ import logging
 import re
 from typing import Any
 
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.dialling import Connector
 from app.redis_links.link import Link, RedisFault
@@ -77,7 +77,7 @@ class LeaseExpiry:
             missing = [flag for flag in FLAGS if flag not in flags and not (flag == "x" and "A" in flags)]
             if missing:
                 await self._control.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
-        except (Refusal, RedisFault) as error:
+        except (Outage, RedisFault) as error:
             if not self._told:
                 log.warning("Redis does not tell of expired leases (%s); deadlines are looked up instead", error)
             self._told = True

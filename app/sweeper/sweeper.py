@@ -20,7 +20,7 @@ from app.jobs.deletion import Deletion
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
 from app.jobs.store import Store
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.scripts import Scripts
@@ -215,14 +215,14 @@ class Sweeper:
     async def _in_space(self, space: str, work: Callable[[str], Awaitable[bool]]) -> None:
         """Work, then wait for another turn if it says that there is more, or note when something is due next.
 
-        What fails puts the space off. Raises Refusal: Redis is away.
+        What fails puts the space off. Raises Outage: Redis is away.
         """
         try:
             if await work(space):
                 self._agenda.again(space)
             else:
                 await self._agenda.note([space])
-        except Refusal:
+        except Outage:
             raise
         except Exception:
             log.exception("space %s is put off for %g s: the sweeper failed there", space, PUT_OFF_S)
@@ -232,9 +232,9 @@ class Sweeper:
         """What the call returns; `otherwise`, after a pause, when it failed: the sweeper goes on."""
         try:
             result = await call()
-        except Refusal as refusal:
+        except Outage as outage:
             if not self._waits:
-                log.warning("the sweeper waits: %s", refusal.text)
+                log.warning("the sweeper waits: %s", outage.text)
             self._waits = True
         except Exception:
             log.exception("the sweeper failed, and goes on")

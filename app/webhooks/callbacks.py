@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Outage, OutcomeUnknown
 from app.redis_links.link import RedisFault
 from app.settings import Settings
 from app.webhooks.host_lanes import Hosts
@@ -134,8 +134,8 @@ class Callbacks:
                     await self._outbox.drop_hint(space)
                     dropped = True
                 taken, next_due = await self._outbox.take(space, TAKE, self._lease_ms)
-            except Refusal as refusal:
-                self._tell(refusal)
+            except Outage as outage:
+                self._tell(outage)
                 await asyncio.sleep(PAUSE_S)
                 continue
             if len(taken) < TAKE:
@@ -164,12 +164,12 @@ class Callbacks:
         token = secrets.token_hex(8)
         try:
             message = await self._outbox.begin(taken, token, self._wait_ms, len(self._delays_s))
-        except Refusal as refusal:
-            if refusal.code == "outcome_unknown":
-                unsent = Outcome(None, "Redis went away before this try; nothing was sent.", None, None, None)
-                await self._note(taken, token, "callback_failed", _failed(taken.url, unsent), UNSENT_DELAY_MS)
-            else:
-                self.give_back(taken, UNSENT_DELAY_MS / 1000)
+        except OutcomeUnknown:
+            unsent = Outcome(None, "Redis went away before this try; nothing was sent.", None, None, None)
+            await self._note(taken, token, "callback_failed", _failed(taken.url, unsent), UNSENT_DELAY_MS)
+            return None
+        except Outage:
+            self.give_back(taken, UNSENT_DELAY_MS / 1000)
             return None
         if message is None:
             return None
@@ -197,16 +197,16 @@ class Callbacks:
         while True:
             try:
                 return await self._outbox.note(taken, token, kind, data, again_ms)
-            except Refusal:
+            except Outage:
                 await asyncio.sleep(PAUSE_S)
 
-    def _tell(self, refusal: Refusal | None) -> None:
+    def _tell(self, outage: Outage | None) -> None:
         """Say once that Redis is away, and once that it is back."""
-        if refusal is not None and not self._away:
-            log.warning("callbacks wait: %s", refusal.text)
-        elif refusal is None and self._away:
+        if outage is not None and not self._away:
+            log.warning("callbacks wait: %s", outage.text)
+        elif outage is None and self._away:
             log.info("callbacks go on")
-        self._away = refusal is not None
+        self._away = outage is not None
 
     async def _once(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
         """What the call returns; `otherwise`, after a pause, while Redis is away."""
@@ -214,8 +214,8 @@ class Callbacks:
             found = await call()
             self._tell(None)
             return found
-        except Refusal as refusal:
-            self._tell(refusal)
+        except Outage as outage:
+            self._tell(outage)
         except RedisFault:
             log.exception("callbacks met an error reply")
         await asyncio.sleep(PAUSE_S)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from app.jobs.store import pairs
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.pubsub import Relay
@@ -174,7 +174,7 @@ class Pusher:
             while True:
                 try:
                     await self._refresh()
-                except Refusal:
+                except Outage:
                     pass
                 except RedisFault:
                     log.exception("the pusher met an error reply")

@@ -9,9 +9,9 @@ Always: whoever holds says when it no longer does; with nothing in flight all co
 from collections.abc import Callable
 
 from app.metrics import catalog
-from app.model.errors import Refusal
+from app.model.errors import Unavailable, unavailable
 
-RETRY_S = "2"
+RETRY_S = 2
 
 Hold = Callable[[int], object]
 """What is told how many bytes are held for a call by now, and refuses them where there is no room."""
@@ -33,7 +33,7 @@ class Inflight:
     def resize(self, key: str, before_bytes: int, after_bytes: int) -> None:
         """Of this key something is now as large as `after_bytes`, which was counted as `before_bytes`.
 
-        Refusal `unavailable` where that is more than there is room for; then it stays counted as it was.
+        Raises Unavailable where that is more than there is room for; then it stays counted as it was.
         """
         more = after_bytes - before_bytes
         if more > 0:
@@ -47,7 +47,7 @@ class Inflight:
         catalog.INFLIGHT.add(more)
 
     def require_room(self, key: str, more_bytes: int) -> None:
-        """Refusal `unavailable` unless the key may hold so much more now."""
+        """Raises Unavailable unless the key may hold so much more now."""
         held = self._of_key.get(key, 0) + more_bytes
         if held > self._key_most_bytes:
             raise _full("this key", "keyInflightBytes", self._key_most_bytes)
@@ -55,6 +55,6 @@ class Inflight:
             raise _full("all keys together", "inflightBytes", self._most_bytes)
 
 
-def _full(whose: str, limit: str, most: int) -> Refusal:
+def _full(whose: str, limit: str, most: int) -> Unavailable:
     text = f"Bodies that still come and answers that nobody took are as many bytes as are held for {whose}."
-    return Refusal("unavailable", text, headers={"retry-after": RETRY_S}, limit={limit: most})
+    return unavailable(text, retry_after_s=RETRY_S, limit={limit: most})

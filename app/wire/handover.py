@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from app.metrics import catalog
-from app.model.errors import Refusal, invalid
+from app.model.errors import ApiError, invalid
 from app.wire.connection import EventStreamOutlet, UnchunkedOutlet, WebSocketOutlet
 from app.wire.http_protocol import UNREADABLE, Protocol
 
@@ -37,10 +37,10 @@ class Handshake(ServerProtocol):
     """A handshake whose refusals are JSON. https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2"""
 
     def reject(self, status: Any, text: str) -> Response:
-        failed = Refusal("internal", "The WebSocket could not be opened.")
-        refusal = invalid(" ".join(text.split())) if status < 500 else failed
-        catalog.refused(refusal.code, ())
-        response = super().reject(refusal.kind.status, msgspec.json.encode(refusal.body()).decode())
+        failed = ApiError("internal", "The WebSocket could not be opened.")
+        error = invalid(" ".join(text.split())) if status < 500 else failed
+        catalog.refused(error.code, ())
+        response = super().reject(error.kind.status, msgspec.json.encode(error.body()).decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"
         response.headers["Sec-WebSocket-Version"] = "13"

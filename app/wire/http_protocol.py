@@ -21,7 +21,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.metrics import catalog
-from app.model.errors import Refusal, invalid, too_large
+from app.model.errors import Refusal, TooLarge, invalid, too_large
 from app.wire.stalled_viewers import Taken, taken
 
 HEAD_BYTES = 65_536
@@ -278,7 +278,7 @@ class Protocol(HttpToolsProtocol):
         catalog.refused(refusal.code, refusal.more.get("limit", ()))
         if self.cycle is None or self.cycle.response_complete:
             body = msgspec.json.encode(refusal.body())
-            status = b"413 Content Too Large" if refusal.code == "too_large" else b"400 Bad Request"
+            status = b"413 Content Too Large" if isinstance(refusal, TooLarge) else b"400 Bad Request"
             head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(head % (status, len(body)) + body)
         self.transport.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Outage, Outages
+from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Downtime, Outages
 from app.redis_links.memory_headroom import parse_info
 from tests.logs.log_room import Room, with_room
 from tests.sweeper.sweeping import events, fields, is_in, lapse, make, run, take
@@ -28,7 +28,7 @@ async def ended_ago(room: Room, job: str, ago_ms: int) -> int:
 
 async def act(room: Room, began_ms: int, ended_ms: int) -> None:
     """Act on what is due, after such an outage."""
-    outage = Outage(LATE_MS, await server_run(room), began_ms, ended_ms)
+    outage = Downtime(LATE_MS, await server_run(room), began_ms, ended_ms)
     assert await room.backend.store.expire(room.space, 100, outage) is not None
 
 
@@ -97,10 +97,10 @@ def test_who_knows_nothing_of_late_or_of_this_run_of_the_server_acts_on_nothing(
         job = await run(room)
         await lapse(room, job)
         run_id = await server_run(room)
-        for outage in (Outage(room.backend.clock.now_ms() - 100, run_id, 2, 2), Outage(LATE_MS, "another", 2, 2)):
+        for outage in (Downtime(room.backend.clock.now_ms() - 100, run_id, 2, 2), Downtime(LATE_MS, "another", 2, 2)):
             assert await room.backend.store.expire(room.space, 10, outage) is None
         assert await is_in(room, job, "running")
-        assert await room.backend.store.expire(room.space, 10, Outage(LATE_MS, run_id, 2, 2)) == 1
+        assert await room.backend.store.expire(room.space, 10, Downtime(LATE_MS, run_id, 2, 2)) == 1
         assert await is_in(room, job, "pending")
 
     with_room(work)

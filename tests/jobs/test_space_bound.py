@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.model.errors import Refusal
+from app.model.errors import Unavailable
 from app.model.job import JOB_BYTES
 from app.redis_links.memory_headroom import SHARE
 from tests.factories import Space, refused
@@ -74,7 +74,7 @@ def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_r
         await nearly_full(room)
         try:
             for call in (store.create(space, [PLAIN]), store.event(space, one.id, one.token, b"1")):
-                with pytest.raises(Refusal) as refused_:
+                with pytest.raises(Unavailable) as refused_:
                     await call
                 assert refused_.value.code == "unavailable"
                 assert int(refused_.value.headers["retry-after"]) >= 1

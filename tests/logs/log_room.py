@@ -24,7 +24,7 @@ from app.logs.lines import Filter, Row
 from app.logs.log_store import Appended, Key, Logs
 from app.logs.paging import Page, PageQuery
 from app.main import web
-from app.model.errors import Refusal
+from app.model.errors import ApiError
 from app.model.job import new_job_ids
 from app.model.redis_keys import Keys
 from app.settings import Settings
@@ -114,9 +114,9 @@ def with_room(work: Callable[[Room], Awaitable[T]], server: Valkey | None = None
     return asyncio.run(run())
 
 
-async def refusal_of(awaitable: Awaitable[Any]) -> Refusal:
-    """The refusal that a call ends with."""
-    with pytest.raises(Refusal) as caught:
+async def refusal_of(awaitable: Awaitable[Any]) -> ApiError:
+    """The refusal or outage that a call ends with."""
+    with pytest.raises(ApiError) as caught:
         await awaitable
     return caught.value
 

@@ -3,7 +3,7 @@
 import pytest
 
 from app.logs.log_store import key_of
-from app.model.errors import Refusal
+from app.model.errors import Unavailable
 from app.model.job import new_job_ids
 from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 from tests.valkey import Valkey
@@ -111,8 +111,8 @@ def test_near_the_memory_limit_logs_are_refused_before_job_state_is() -> None:
         for _ in range(40):
             try:
                 await room.logs.append(room.space, job, batch)
-            except Refusal as refusal:
-                refused = refusal
+            except Unavailable as error:
+                refused = error
                 break
         assert refused is not None
         assert refused.code == "unavailable"

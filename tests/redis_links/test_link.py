@@ -9,7 +9,7 @@ import pytest
 import uvloop
 from redis.asyncio.connection import Connection
 
-from app.model.errors import Refusal
+from app.model.errors import Outage
 from app.redis_links import link as link_module
 from app.redis_links.dialling import BySentinel, Plain, connector
 from app.redis_links.link import REFUSALS, Link, RedisFault, ScriptUnknown
@@ -271,8 +271,8 @@ def test_a_refusal_tells_no_secret() -> None:
         link.start()
         try:
             await link.call("PING")
-        except Refusal as refusal:
-            told = str(refusal.body())
+        except Outage as outage:
+            told = str(outage.body())
         await link.close()
         assert "hunter2" not in told
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.backend import Backend
+from app.model.errors import ApiError, Unavailable, job_not_found, unavailable
 from tests.logs.log_room import Room, refusal_of, with_room
 from tests.sweeper.sweeping import (
     events,
@@ -248,6 +249,28 @@ def test_a_space_that_fails_does_not_stand_in_the_way_of_others(caplog: pytest.L
         async with sweeping(room):
             await eventually(lambda: is_in(room, job, "pending"), 2)
         assert 1 <= caplog.text.count(f"space {broken} is put off") <= 5, "it is put off, not tried all the time"
+
+    with_room(work)
+
+
+def test_a_refusal_puts_its_space_off_and_an_outage_does_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(room: Room) -> None:
+        def meet(error: ApiError) -> None:
+            async def promote(space: str, most: int) -> int:
+                raise error
+
+            monkeypatch.setattr(room.backend.store, "promote", promote)
+
+        sweeper, _ = room.backend.sweeper()
+        meet(unavailable("Redis has gone away."))
+        with pytest.raises(Unavailable):
+            await sweeper.sweep(room.space)
+        assert "is put off" not in caplog.text
+        meet(job_not_found())
+        await sweeper.sweep(room.space)
+        assert f"space {room.space} is put off" in caplog.text
 
     with_room(work)
 
