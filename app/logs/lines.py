@@ -41,14 +41,6 @@ FOLDED_TO_ASCII = (
 """How the characters beyond ASCII begin whose folded form has a letter of ASCII: ß is ss, U+FB01 is fi."""
 
 
-PART_LETTERS = 4
-"""Of how many letters `may_occur` makes sure."""
-
-RARE = b"qzjx"
-RARE_MOST = 200
-"""Letters that are rare in most texts, the rarest first, and how many of one `misses_rare` looks at."""
-
-
 class Row(Struct, gc=False):
     """A line as the API answers it. The fields that a stored line has not are set by `Stored.rows`."""
 
@@ -149,8 +141,6 @@ class Texts:
         """Those of `places` whose message has all needles, which are folded. Ascending."""
         wanted = [needle.encode() for needle in needles]
         plain = all(map(str.isascii, needles)) and folds_like_ascii(self._text)
-        if plain and not all(may_occur(needle, self._text) for needle in wanted):
-            return ()
         yield
         whole = self._text.lower() if plain else folded(self._text)
         for needle in wanted:
@@ -180,45 +170,6 @@ def folded(text: bytes) -> bytes:
     What a character folds to depends on no other, so that a text folds as its parts do.
     """
     return text.decode(errors="surrogateescape").casefold().encode(errors="surrogateescape")
-
-
-def may_occur(needle: bytes, text: bytes) -> bool:
-    """False if a needle of ASCII cannot occur in the lower case of a text; cheaper than to lower the text.
-
-    It looks around a rare letter, then for a part of the needle as it is, of letters whose capitals the text has not.
-    To look for one byte costs a tenth of what it costs to look for more.
-    """
-    if misses_rare(needle, text):
-        return False
-    part = b""
-    for byte in needle:
-        has_capital = ord("a") <= byte <= ord("z") and byte - 32 in text
-        part = b"" if has_capital else part + bytes([byte])
-        if len(part) == PART_LETTERS:
-            break
-    return part in text
-
-
-def misses_rare(needle: bytes, text: bytes) -> bool:
-    """True if no rare letter of the text stands where a needle of ASCII, of more than one letter, has its rarest."""
-    rare = next((byte for byte in RARE if byte in needle), 0)
-    if not rare or len(needle) == 1:
-        return False
-    place = needle.index(rare)
-    beside = 1 if place + 1 < len(needle) else -1
-    neighbours = (needle[place + beside], needle[place + beside] - 32)
-    end = len(text) - (len(needle) - place - 1)
-    for letter in (rare, rare - 32):
-        at = text.find(letter, place, end)
-        for _ in range(RARE_MOST):
-            if at < 0:
-                break
-            if text[at + beside] in neighbours and text[at - place : at - place + len(needle)].lower() == needle:
-                return False
-            at = text.find(letter, at + 1, end)
-        else:
-            return False
-    return True
 
 
 def folds_like_ascii(text: bytes) -> bool:
