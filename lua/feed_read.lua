@@ -6,7 +6,7 @@
 --          {'no_space'}
 -- Events: none
 -- Cost: 10 commands
--- include: job
+-- include: job_counts
 local space_key = KEYS[1]
 local after, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local space = string.sub(space_key, 1, -6)
@@ -21,4 +21,4 @@ local events = {}
 for i, entry in ipairs(redis.call('XRANGE', space .. 'feed', string.format('(%d-0', after), '+', 'COUNT', most)) do
   events[i] = entry[2][2]
 end
-return { 'ok', field[1], counts(space), first_kept, newest, events }
+return { 'ok', field[1], job_counts(space), first_kept, newest, events }

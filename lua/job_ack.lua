@@ -7,6 +7,7 @@
 -- Cost: about 20 commands
 -- include: clock
 -- include: job
+-- include: job_counts
 -- include: emit
 -- include: lease
 local space_key = KEYS[1]
@@ -24,7 +25,7 @@ if job.status ~= 'delivered' then return { 'state', job.status } end
 
 local lease_end = renew(space, id, job, now)
 move(space, id, job, 'running')
-emit(space, id, job, 'started', 'null', next_feed(space), now, counts(space))
+emit(space, id, job, 'started', 'null', next_feed(space), now, job_counts(space))
 redis.call('HSET', job.key, 'status', 'running', 'startedAt', now, 'updatedAt', now, 'deliveries', 0,
   'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
 return { 'ok', 'running', lease_end }

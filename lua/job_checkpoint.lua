@@ -8,6 +8,7 @@
 -- Cost: about 15 commands; works at maxmemory
 -- include: clock
 -- include: job
+-- include: space_bytes
 -- include: emit
 -- include: lease
 local space_key = KEYS[1]
@@ -21,7 +22,7 @@ if refusal then return refusal end
 if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
 
 local lease_end = renew(space, id, job, now)
-hold(space, job, #checkpoint - redis.call('HSTRLEN', job.key, 'checkpoint'))
+hold_bytes(space, job, #checkpoint - redis.call('HSTRLEN', job.key, 'checkpoint'))
 redis.call('HSET', job.key, 'checkpoint', checkpoint, 'updatedAt', now)
 emit(space, id, job, 'checkpoint', checkpoint, next_feed(space), now, 'null')
 redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)

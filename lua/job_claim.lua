@@ -9,9 +9,6 @@
 -- Cost: about 20 commands
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
 -- include: deliver
 local space_key = KEYS[1]
 local id, deadline, fresh, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]

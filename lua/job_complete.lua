@@ -9,11 +9,6 @@
 -- Cost: about 27 commands; works at maxmemory
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
--- include: callback
--- include: ends
 -- include: finish
 local space_key = KEYS[1]
 local id, token, result, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

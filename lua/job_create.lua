@@ -13,7 +13,8 @@
 -- Events: created; delivered for a claimed job
 -- Cost: 5 commands a job, 7 more for a claimed one, and about 20 in all
 -- include: clock
--- include: job
+-- include: job_counts
+-- include: space_bytes
 -- include: emit
 -- include: lease
 local JUST_NOW_MS = 60000
@@ -48,9 +49,9 @@ end
 if most_bytes > 0 and tonumber(known[2] or 0) + bytes > most_bytes then return { 'space_full', most_bytes } end
 
 local seq = redis.call('HINCRBY', space_key, 'seq', n + claimed) - n - claimed
-local number = count(space)
+local number = count_jobs(space)
 number.scheduled, number.pending = number.scheduled + scheduled, number.pending + n - scheduled
-local at, counted = string.format('%d', now), spell(number)
+local at, counts = string.format('%d', now), counts_json(number)
 local batch = digest ~= '' and n > 1 and string.format('%d', seq + 1)
 -- Members of the indexes behind their scores, as ZADD takes them.
 local queue, named, later, due_later, taken = {}, {}, {}, {}, {}
@@ -69,7 +70,7 @@ for i = 1, n do
   local feed = string.format('%d', seq + i)
   local status = due ~= '' and tonumber(due) > now and 'scheduled' or 'pending'
   local job = { key = space .. 'job:' .. id, name = name, status = status, event_seq = 0, event_bytes = 0 }
-  emit(space, id, job, 'created', 'null', feed, now, counted)
+  emit(space, id, job, 'created', 'null', feed, now, counts)
   local field = { 'name', name, 'payload', payload, 'status', status, 'maxRetries', max_retries, 'timeoutSeconds', timeout_s,
     'attemptNumber', '0', 'created', feed, 'eventSeq', '1', 'eventBytes', job.event_bytes, 'bytes',
     JOB_BYTES + #name + #payload + #url + #headers, 'createdAt', at, 'updatedAt', at }
@@ -115,7 +116,7 @@ for i, claim in ipairs(claims) do
   job.status = 'delivered'
   bytes = bytes - job.event_bytes
   grant(space, id, token, timeout_ms, now)
-  emit(space, id, job, 'delivered', 'null', seq + n + i, now, spell(number))
+  emit(space, id, job, 'delivered', 'null', seq + n + i, now, counts_json(number))
   redis.call('HSET', job.key, 'status', 'delivered', 'deliveredAt', at, 'leaseToken', token, 'deliveries', '1',
     'eventSeq', '2', 'eventBytes', job.event_bytes)
   bytes = bytes + job.event_bytes

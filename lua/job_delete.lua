@@ -6,8 +6,6 @@
 -- Cost: about 25 commands; works at maxmemory
 -- include: clock
 -- include: job
--- include: lease
--- include: queue
 -- include: remove
 local space_key = KEYS[1]
 local id = ARGV[1]

@@ -16,12 +16,8 @@
 -- Cost: about 25 commands a job and 3 in all; works at maxmemory
 -- include: clock
 -- include: job
--- include: emit
 -- include: lease
--- include: queue
--- include: callback
--- include: ends
--- include: finish
+-- include: make_pending
 -- include: attempt
 -- include: server
 local DELIVERIES_MOST = 100
@@ -43,7 +39,7 @@ local function expire(id, job)
     return fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, 0, now, keep_ms)
   end
   release(space, id)
-  requeue(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
+  make_pending(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
   return false
 end
 

@@ -17,13 +17,7 @@
 -- Cost: about 40 commands; works at maxmemory
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
 -- include: deliver
--- include: callback
--- include: ends
--- include: finish
 -- include: attempt
 local space_key = KEYS[1]
 local id, token, problem, may_retry = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'

@@ -10,9 +10,6 @@
 -- Cost: about 22 commands a job, and one for each name
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
 -- include: deliver
 local space_key = KEYS[1]
 local deadline, most_bytes, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

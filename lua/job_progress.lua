@@ -8,7 +8,8 @@
 -- Cost: 8 commands, up to 4 more for a long progress; works at maxmemory
 -- include: clock
 -- include: job
--- include: emit
+-- include: space_bytes
+-- include: message
 -- include: lease
 local space_key = KEYS[1]
 local id, token, progress = ARGV[1], ARGV[2], ARGV[3]
@@ -26,7 +27,7 @@ if job.bytes and #progress > PROGRESS_FREE_BYTES then
   local over = #progress - PROGRESS_FREE_BYTES
   local held = tonumber(redis.call('HGET', job.key, 'progressBytes') or 0)
   if over > held then
-    hold(space, job, over - held)
+    hold_bytes(space, job, over - held)
     redis.call('HSET', job.key, 'progressBytes', over)
   end
 end

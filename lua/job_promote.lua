@@ -6,13 +6,7 @@
 -- Cost: about 20 commands a job
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
--- include: callback
--- include: ends
--- include: finish
--- include: attempt
+-- include: make_pending
 local space_key = KEYS[1]
 local most = tonumber(ARGV[1])
 local space = string.sub(space_key, 1, -6)
@@ -23,7 +17,7 @@ for _, id in ipairs(due) do
   redis.call('ZREM', space .. 'scheduled', id)
   local job = read_job(space .. 'job:' .. id)
   if job and job.status == 'scheduled' then
-    requeue(space, id, job, 'pending', 'null', now, { 'deliveries', 0 })
+    make_pending(space, id, job, 'pending', 'null', now, { 'deliveries', 0 })
     if job.attempt > 0 then redis.call('HDEL', job.key, 'scheduledFor') end
   end
 end

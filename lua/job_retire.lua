@@ -8,8 +8,6 @@
 -- Cost: about 25 commands a job; works at maxmemory
 -- include: clock
 -- include: job
--- include: lease
--- include: queue
 -- include: remove
 local space_key = KEYS[1]
 local most, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -7,14 +7,7 @@
 -- Cost: about 25 commands
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
--- include: callback
--- include: ends
--- include: finish
--- include: attempt
--- include: revive
+-- include: retry
 local space_key = KEYS[1]
 local id, token = ARGV[1], ARGV[2]
 local space = string.sub(space_key, 1, -6)
@@ -25,5 +18,5 @@ local refusal = fence(job, token)
 if refusal then return refusal end
 if job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
 
-revive(space, id, job, now)
+retry(space, id, job, now)
 return { 'ok', 'pending' }

@@ -12,14 +12,7 @@
 -- Cost: 2 commands a job looked at, about 25 a job that runs again; works at maxmemory
 -- include: clock
 -- include: job
--- include: emit
--- include: lease
--- include: queue
--- include: callback
--- include: ends
--- include: finish
--- include: attempt
--- include: revive
+-- include: retry
 local space_key = KEYS[1]
 local status, position = ARGV[1], ARGV[2]
 local looks, most = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -35,7 +28,7 @@ local function wanted(job)
   return created >= from and created < till
 end
 
-local revived, last = 0, false
+local retried, last = 0, false
 local found = redis.call('ZRANGEBYSCORE', space .. 'jobs:' .. status, '(' .. position, '+inf', 'WITHSCORES', 'LIMIT', 0,
   looks)
 for i = 1, #found, 2 do
@@ -43,9 +36,9 @@ for i = 1, #found, 2 do
   local job = read_job(space .. 'job:' .. id)
   last = found[i + 1]
   if wanted(job) then
-    revive(space, id, job, now)
-    revived = revived + 1
-    if revived == most then return { 'ok', revived, last } end
+    retry(space, id, job, now)
+    retried = retried + 1
+    if retried == most then return { 'ok', retried, last } end
   end
 end
-return { 'ok', revived, #found == looks * 2 and last }
+return { 'ok', retried, #found == looks * 2 and last }

@@ -17,7 +17,6 @@
 -- Cost: one command for each part, and about 7; two for each block or batch that is dropped, up to 16 more than
 --   there are parts
 -- include: clock
--- include: log_index
 -- include: log_drop
 -- include: log_keys
 local log, blocks, meta, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -7,7 +7,6 @@
 -- Replies: {'ok', bytes that went, bytes that are left}
 -- Events: none
 -- Cost: two commands for each block or batch, and about 3; works at maxmemory
--- include: log_index
 -- include: log_drop
 local log, blocks, meta = KEYS[1], KEYS[2], KEYS[3]
 local wanted, most = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -3,9 +3,9 @@
 -- Replies: {'ok', {field, value, ...}, counts (a JSON object)} | {'no_space'}
 -- Events: none
 -- Cost: 8 commands
--- include: job
+-- include: job_counts
 local space_key = KEYS[1]
 local space = string.sub(space_key, 1, -6)
 
 if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
-return { 'ok', redis.call('HGETALL', space_key), counts(space) }
+return { 'ok', redis.call('HGETALL', space_key), job_counts(space) }

@@ -9,7 +9,8 @@ import pytest
 from app.api.routes import BASE, Handlers, table
 from app.model.errors import KINDS
 from app.model.redis_keys import Keys
-from app.redis_links.scripts import INCLUDE, SCRIPTS, WORDS, folder
+from app.redis_links.lua_sources import INCLUDE, folder
+from app.redis_links.scripts import SCRIPTS, WORDS
 from app.settings import variables
 
 ROOT = Path(__file__).parent.parent
@@ -211,6 +212,35 @@ def test_every_refusal_word_of_a_script_has_its_error() -> None:
         told = set(re.findall(r"\{'(\w+)'", section(header(source), "Replies")))
         if name.startswith("job_"):
             assert told <= WORDS.keys() | read_by_callers, name
+
+
+INCLUDED = {path.stem: path.read_text() for path in sorted((folder() / "include").glob("*.lua"))}
+NAMED_BY = {
+    name: include
+    for include, text in INCLUDED.items()
+    for name in re.findall(r"^local (?:function )?(\w+)", text, re.MULTILINE)
+}
+"""What includes give to others: each function and constant, by the include that has it."""
+
+
+def used_includes(text: str) -> set[str]:
+    """The includes of which a file uses something that it has not itself."""
+    code = re.sub(r"'[^'\n]*'", "''", re.sub(r"--.*", "", text))
+    own = {name for names in re.findall(r"\blocal (?:function )?(\w+(?:, \w+)*)", code) for name in names.split(", ")}
+    used = set(re.findall(r"(?<![.\w])[A-Za-z]\w*", code))
+    return {NAMED_BY[name] for name in (used - own) & NAMED_BY.keys()}
+
+
+@pytest.mark.parametrize(("name", "text"), [*SOURCES.items(), *INCLUDED.items()])
+def test_a_script_or_an_include_names_the_includes_that_it_uses_and_no_others(name: str, text: str) -> None:
+    assert sorted(INCLUDE.findall(text)) == sorted(used_includes(text)), name
+
+
+def test_what_includes_give_has_one_meaning() -> None:
+    given = [
+        name for text in INCLUDED.values() for name in re.findall(r"^local (?:function )?(\w+)", text, re.MULTILINE)
+    ]
+    assert sorted(given) == sorted(set(given))
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -1,7 +1,7 @@
 """The Lua scripts: loading, calling by hash, and what their first word means.
 
-Every change of state is one script of `lua/`, whose listing is the inventory of what can happen. A line
-`-- include: NAME` in a script is replaced by `lua/include/NAME.lua`.
+Every change of state is one script of `lua/`, whose listing is the inventory of what can happen;
+app/redis_links/lua_sources.py reads them.
 
 A script answers with an array whose first item is a word. `ok` means done; with a word of WORDS the script has
 written nothing, and the word stands for an exception.
@@ -12,7 +12,6 @@ https://redis.io/docs/latest/develop/programmability/eval-intro/
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +20,7 @@ from typing import Any
 from app.metrics import catalog
 from app.model.errors import ApiError, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
-
-INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
-
-
-def folder() -> Path:
-    """Where the scripts are: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent.parent
-    return here / "lua" if (here / "lua").is_dir() else here.parent / "lua"
+from app.redis_links.lua_sources import folder, with_includes
 
 
 class Script:
@@ -36,9 +28,7 @@ class Script:
 
     def __init__(self, path: Path, publish: str = "PUBLISH") -> None:
         self.name = path.stem
-        include = path.parent / "include"
-        text = INCLUDE.sub(lambda found: (include / f"{found[1]}.lua").read_text(), path.read_text())
-        self.text = text.replace("redis.call('PUBLISH'", f"redis.call('{publish}'")
+        self.text = with_includes(path).replace("redis.call('PUBLISH'", f"redis.call('{publish}'")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -1,16 +1,9 @@
--- What happens when an attempt did not succeed. Needs job, emit, lease, queue, callback, finish.
-
--- requeue(...): back to pending, at the back of the queue; `kind` of event with `data`. The HSET of `fields` is the
--- caller's part of the change, an array of field, value, ...
-local function requeue(space, id, job, kind, data, now, fields)
-  local feed = next_feed(space)
-  move(space, id, job, 'pending')
-  enqueue(space, id, job, feed)
-  emit(space, id, job, kind, data, feed, now, counts(space))
-  redis.call('HSET', job.key, 'status', 'pending', 'updatedAt', now, 'eventSeq', job.event_seq,
-    'eventBytes', job.event_bytes, unpack(fields))
-  redis.call('HDEL', job.key, 'deliveredAt', 'startedAt')
-end
+-- include: job_counts
+-- include: emit
+-- include: lease
+-- include: make_pending
+-- include: finish
+-- What happens when an attempt did not succeed.
 
 -- retry_delay(job): the setting's numbers: base, factor, most of an exponential delay; nil, nil, seconds of a fixed one.
 local function retry_delay(job)
@@ -48,12 +41,12 @@ local function fail_attempt(space, id, job, problem, reason, may_retry, chance, 
   job.attempt = job.attempt + 1
   local data = '{"error":' .. problem .. ',"attemptNumber":' .. job.attempt .. reason .. '}'
   if wait_ms == 0 then
-    requeue(space, id, job, 'retried', data, now, { 'attemptNumber', job.attempt, 'deliveries', 0 })
+    make_pending(space, id, job, 'retried', data, now, { 'attemptNumber', job.attempt, 'deliveries', 0 })
     return false
   end
   move(space, id, job, 'scheduled')
   redis.call('ZADD', space .. 'scheduled', now + wait_ms, id)
-  emit(space, id, job, 'retried', data, next_feed(space), now, counts(space))
+  emit(space, id, job, 'retried', data, next_feed(space), now, job_counts(space))
   redis.call('HSET', job.key, 'status', 'scheduled', 'scheduledFor', now + wait_ms, 'attemptNumber', job.attempt,
     'deliveries', 0, 'updatedAt', now, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   redis.call('HDEL', job.key, 'deliveredAt', 'startedAt')

@@ -1,10 +1,14 @@
+-- include: job_counts
+-- include: emit
+-- include: lease
+-- include: queue
 -- deliver(...): pending -> delivered, and what a worker gets: {id, token, name, payload, timeoutSeconds, maxRetries,
--- attemptNumber, createdAt, checkpoint, traceparent}. Needs job, emit, lease, queue.
+-- attemptNumber, createdAt, checkpoint, traceparent}.
 local function deliver(space, id, job, token, now)
   dequeue(space, id, job)
   grant(space, id, token, job.timeout_ms, now)
   move(space, id, job, 'delivered')
-  emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts(space))
+  emit(space, id, job, 'delivered', 'null', next_feed(space), now, job_counts(space))
   redis.call('HSET', job.key, 'status', job.status, 'deliveredAt', now, 'updatedAt', now, 'leaseToken', token,
     'deliveries', job.deliveries + 1, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   local field = redis.call('HMGET', job.key, 'payload', 'createdAt', 'checkpoint', 'traceparent')

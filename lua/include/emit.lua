@@ -1,36 +1,15 @@
+-- include: message
 -- One event: an item ["type",at,data,"status"] at the end of the job's list, an entry of the space's feed, and one
--- message on the job's channel and on the space's. The message is the same JSON object everywhere:
--- {"type","jobId","jobName","status","seq","feed","at","counts","data"}; seq counts the job's events, feed the space's.
+-- message on the job's channel and on the space's.
 local EVENTS_MOST = 10000
 local EVENTS_BYTES_MOST = 16777216
 local FEED_MOST = 10000
 local FEED_TRIM = 100
 local SMALL_BYTES = 4096
 
--- message(...): the JSON object above; `data` and `counts` are JSON already.
-local function message(id, job, kind, data, feed, now, counted)
-  return '{"type":"' .. kind .. '","jobId":"' .. id .. '","jobName":' .. cjson.encode(job.name)
-    .. ',"status":"' .. job.status .. '","seq":' .. job.event_seq .. ',"feed":' .. feed .. ',"at":' .. now
-    .. ',"counts":' .. counted .. ',"data":' .. data .. '}'
-end
-
 -- next_feed(space): the space's next seq, which also orders creation and queues.
 local function next_feed(space)
   return redis.call('HINCRBY', space .. 'space', 'seq', 1)
-end
-
--- What a job takes of what its space may hold, whose `bytes` are the sum over its jobs: its events (eventBytes) and all
--- else (bytes). The latter is JOB_BYTES, which any job costs, and the lengths of its name, payload, callback's URL and
--- headers, result, newest checkpoint, and what its longest progress has over PROGRESS_FREE_BYTES. A job that is older
--- than this count has no `bytes` and is never counted. JOB_BYTES stands in app/model/job.py, too.
-local JOB_BYTES = 1024
-local PROGRESS_FREE_BYTES = 256
-
--- hold(...): so many bytes more of what is no event.
-local function hold(space, job, more)
-  if not job.bytes or more == 0 then return end
-  redis.call('HINCRBY', space .. 'space', 'bytes', more)
-  redis.call('HINCRBY', job.key, 'bytes', more)
 end
 
 -- emit(...): moves job.event_seq and job.event_bytes, which the caller stores with the rest of the job.

@@ -1,7 +1,13 @@
+-- include: job_counts
+-- include: space_bytes
+-- include: emit
+-- include: lease
+-- include: queue
+-- include: callback
+-- include: ends
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
 -- JSON. The keys get a TTL that stands behind the sweeper. The log rests for a minute, for late lines still come, before
 -- it is looked at. Returns when the callback is due, false for a job without one.
--- Needs job, emit, lease, queue, callback, ends.
 local LOG_REST_MS = 60000
 
 local function finish(space, id, job, status, data, result, now, keep_ms)
@@ -11,8 +17,8 @@ local function finish(space, id, job, status, data, result, now, keep_ms)
   move(space, id, job, status)
   redis.call('ZADD', space .. 'ended', now, id)
   redis.call('ZADD', space .. 'log_work', now + LOG_REST_MS, id)
-  emit(space, id, job, status, data, next_feed(space), now, counts(space))
-  hold(space, job, #result)
+  emit(space, id, job, status, data, next_feed(space), now, job_counts(space))
+  hold_bytes(space, job, #result)
   redis.call('HSET', job.key, 'status', status, 'result', result, 'completedAt', now, 'updatedAt', now,
     'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
   note_end(space, job, now)

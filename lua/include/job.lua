@@ -26,37 +26,3 @@ local function fence(job, token)
   if token ~= '' and token ~= job.token then return { 'lease_lost', job.status } end
   return nil
 end
-
--- count(space): how many jobs each status has.
-local function count(space)
-  local n = {}
-  for _, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
-    n[status] = redis.call('ZCARD', space .. 'jobs:' .. status)
-  end
-  return n
-end
-
--- spell(n): what count answers, as a JSON object.
-local function spell(n)
-  return string.format(
-    '{"scheduled":%d,"pending":%d,"delivered":%d,"running":%d,"completed":%d,"dead":%d,"killed":%d}',
-    n.scheduled, n.pending, n.delivered, n.running, n.completed, n.dead, n.killed)
-end
-
--- counts(space): jobs by status, as a JSON object. Counted once in a script, which handles one space; move keeps it so.
-local tally = nil
-local function counts(space)
-  tally = tally or count(space)
-  return spell(tally)
-end
-
--- move(space, id, job, status): the job leaves one status index for another.
-local function move(space, id, job, status)
-  local left = redis.call('ZREM', space .. 'jobs:' .. job.status, id)
-  local joined = redis.call('ZADD', space .. 'jobs:' .. status, job.created, id)
-  if tally then
-    tally[job.status] = tally[job.status] - left
-    tally[status] = tally[status] + joined
-  end
-  job.status = status
-end

@@ -1,6 +1,7 @@
+-- include: log_index
 -- drop_oldest(log, blocks, kept, spared): the oldest block goes, or without blocks the oldest batch, unless it ends at the
 -- seq `spared`. `kept` has first, bytes, sealed, hot and index, as log:meta has them; it is changed. Returns whether
--- something went. Needs log_index.
+-- something went.
 local function drop_oldest(log, blocks, kept, spared)
   if kept.index ~= '' then
     redis.call('LTRIM', blocks, 1, -1)

@@ -1,3 +1,5 @@
+-- include: lease
+-- include: queue
 -- forget(...): the Idempotency-Key under which a job was made, unless jobs that were made with it are left.
 local function forget(space, id, key)
   local field = redis.call('HMGET', key, 'idem', 'batch')
@@ -13,7 +15,7 @@ local function forget(space, id, key)
 end
 
 -- remove(...): every key and every index entry of a job in its space; `job` is nil when only entries are left. The log
--- lies in another slot: log_work names it until it has been removed, too. Needs job, lease, queue.
+-- lies in another slot: log_work names it until it has been removed, too.
 local function remove(space, id, job, now)
   release(space, id)
   for _, index in ipairs({ 'jobs', 'scheduled', 'ended', 'callbacks', 'pending' }) do

@@ -1,0 +1,37 @@
+"""The texts of the Lua scripts: where they are, and their includes.
+
+A line `-- include: NAME` stands for `lua/include/NAME.lua`. A script or an include names what it uses itself; what its
+includes need is found here: each of them stands in the text once, before whatever uses it.
+"""
+
+import re
+from pathlib import Path
+
+INCLUDE = re.compile(r"^-- include: (\w+)(?:\n|\Z)", re.MULTILINE)
+
+
+def folder() -> Path:
+    """Where the scripts are: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent.parent
+    return here / "lua" if (here / "lua").is_dir() else here.parent / "lua"
+
+
+def with_includes(script: Path) -> str:
+    """A script's text with its includes in place. ValueError for one that needs itself, by way of others or not."""
+    return _expand(script, script.parent / "include", (), set())
+
+
+def _expand(path: Path, includes: Path, above: tuple[str, ...], known: set[str]) -> str:
+    """The text of a file without the includes that are `known` already, to which its own are added."""
+
+    def put(line: re.Match[str]) -> str:
+        name = line[1]
+        if name in above:
+            raise ValueError(f"{path}: an include needs itself: {' -> '.join((*above, name))}")
+        if name in known:
+            return ""
+        text = _expand(includes / f"{name}.lua", includes, (*above, name), known)
+        known.add(name)
+        return text
+
+    return INCLUDE.sub(put, path.read_text())
