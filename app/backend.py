@@ -23,7 +23,7 @@ from app.redis_links.pubsub import Relay
 from app.redis_links.scripts import greeting
 from app.settings import Settings
 from app.streams.history import History
-from app.streams.viewers import Live
+from app.streams.viewers import Viewers
 from app.streams.watch import Surroundings
 from app.sweeper.due_spaces import Agenda
 from app.sweeper.lease_notifications import LeaseExpiry
@@ -53,7 +53,7 @@ class Backend:
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
         history = History(self.bulk, self.keys, self.store, self.logs)
         around = Surroundings(self.relay, history, self.keys, self.epoch, self.clock)
-        self.live = Live(around, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
+        self.viewers = Viewers(around, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
         self.revival = Revival(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)
@@ -62,17 +62,17 @@ class Backend:
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
-        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.live, self.lag):
+        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.viewers, self.lag):
             part.start()
 
     async def drain(self) -> None:
         """Send everybody away who waits or watches, and return when they have gone, or were given time enough."""
         self.rooms.release()
-        await self.live.drain()
+        await self.viewers.drain()
 
     async def close(self) -> None:
         """Disconnect."""
-        await self.live.close()
+        await self.viewers.close()
         await self.logs.close()
         for part in (self.lag, self.overview, self.rooms, self.relay, self.clock, self.bulk, self.control):
             await part.close()

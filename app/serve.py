@@ -16,11 +16,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.wire.listening_socket import Door
-from app.wire.stalled_requests import Stalls
+from app.wire.listening_socket import ListeningSocket
+from app.wire.stalled_requests import StalledRequests
 
 OPTIONS: dict[str, Any] = {
-    "http": "app.wire.handover:HttpProtocol",
+    "http": "app.wire.handover:HandoverHttpProtocol",
     "ws": "app.wire.handover:WebSocketProtocol",
     "ws_per_message_deflate": False,
     "ws_ping_interval": None,
@@ -41,7 +41,7 @@ WINDOW_S = 25
 CLOSE_S = 2
 """How long the application may take to close its links when it has to end at once."""
 
-LOOK_TICKS = 20
+STALL_CHECK_TICKS = 20
 """uvicorn's ticks (0.1 s) between two looks at all connections."""
 
 POLL_S = 0.05
@@ -83,8 +83,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
-        self._doors: list[Door] = []
-        self._stalls = Stalls()
+        self._listening: list[ListeningSocket] = []
+        self._stalled_requests = StalledRequests()
 
     def leave(self) -> None:
         """Begin the way down; doing it again does nothing."""
@@ -106,9 +106,9 @@ class Server(uvicorn.Server):
             draining = asyncio.ensure_future(drain())
             while not draining.done() and not self.force_exit:
                 await asyncio.wait([draining], timeout=POLL_S)
-                await self._look_at_doors()
-        for door in self._doors:
-            door.close()
+                await self._resume_accepting()
+        for listening in self._listening:
+            listening.close()
         for sock in sockets or ():
             sock.close()
         await asyncio.sleep(BREATH_S)
@@ -123,21 +123,21 @@ class Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % LOOK_TICKS == 0:
-            self._stalls.look(tuple(self.server_state.connections), asyncio.get_running_loop().time())
-        await self._look_at_doors()
+        if counter % STALL_CHECK_TICKS == 0:
+            self._stalled_requests.end_stalled(tuple(self.server_state.connections), asyncio.get_running_loop().time())
+        await self._resume_accepting()
         return await super().on_tick(counter)
 
-    async def _look_at_doors(self) -> None:
-        for door in self._doors:
-            await door.look(self.server_state.connections, asyncio.get_running_loop().time())
+    async def _resume_accepting(self) -> None:
+        for listening in self._listening:
+            await listening.resume_accepting(self.server_state.connections, asyncio.get_running_loop().time())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept, by doors of ours: uvicorn's own way cannot pause."""
+        """Begin to accept, by sockets of ours: uvicorn's own way cannot pause."""
         await super().startup([])
         for sock in sockets or ():
-            self._doors.append(Door(sock, self._protocol, self.config.backlog))
-            await self._doors[-1].open()
+            self._listening.append(ListeningSocket(sock, self._protocol, self.config.backlog))
+            await self._listening[-1].open()
         gc.freeze()  # else every full collection walks through all modules, for some ten milliseconds
         self.accepting.set()
 

@@ -49,7 +49,7 @@ PURE = {
     "streams.frames",
     "streams.sequence",
     "streams.topic",
-    "streams.topics",
+    "streams.job_topic",
     "webhooks.address_rules",
     "webhooks.fair_shares",
     "webhooks.retry_schedule",

@@ -108,7 +108,7 @@ class Health:
         return ""
 
     def _leaving(self) -> str:
-        return "The process is shutting down." if self._backend.live.draining else ""
+        return "The process is shutting down." if self._backend.viewers.draining else ""
 
     def _relay(self) -> str:
         return "" if self._backend.relay.live else "Live delivery does not work: no message comes back from Redis."

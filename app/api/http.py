@@ -26,7 +26,7 @@ from app.model.job import NESTING_MOST, UNIT_BYTES
 from app.model.nesting import nested_deeper
 from app.model.utf8 import is_plain, text_of
 from app.settings import Settings
-from app.wire.bytes_in_flight import Inflight
+from app.wire.bytes_in_flight import BytesInFlight
 
 log = logging.getLogger("jobwire.api")
 
@@ -106,10 +106,10 @@ class Call:
     __slots__ = (
         "_rate",
         "_spent",
+        "bytes_in_flight",
         "headers",
         "held_bytes",
         "identity",
-        "inflight",
         "params",
         "receive",
         "scope",
@@ -122,7 +122,7 @@ class Call:
         self.params: Mapping[str, str] = scope.get("path_params", {})
         self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
         self.identity: Identity
-        self.inflight: Inflight
+        self.bytes_in_flight: BytesInFlight
         self.held_bytes = 0
         self.space = ""
         self._rate: Rate | None = None
@@ -234,12 +234,12 @@ class Call:
 
     def hold(self, size_bytes: int) -> None:
         """What is held for this call now: its body, then its answer. Raises Unavailable for want of room."""
-        self.inflight.resize(self.identity.digest, self.held_bytes, size_bytes)
+        self.bytes_in_flight.resize(self.identity.digest, self.held_bytes, size_bytes)
         self.held_bytes = size_bytes
 
     def require_room(self, size_bytes: int) -> None:
         """Refusal `unavailable`, before anything is done, unless there is room for so large an answer."""
-        self.inflight.require_room(self.identity.digest, size_bytes)
+        self.bytes_in_flight.require_room(self.identity.digest, size_bytes)
 
     async def gone(self) -> None:
         """Return when the caller has gone; to be asked after the body was read."""
@@ -338,7 +338,7 @@ class Gate:
         self._rate = rate
         self.space_of = space_of
         self._exists = exists
-        self._inflight = Inflight(settings.inflight_bytes, settings.key_inflight_bytes)
+        self._bytes_in_flight = BytesInFlight(settings.inflight_bytes, settings.key_inflight_bytes)
         self.settings = settings
 
     async def admit(self, call: Call, action: Action) -> None:
@@ -347,7 +347,7 @@ class Gate:
         Refusals: unauthorized, missing_scope, wrong_space, space_not_found (told to the root key only), rate_limited.
         """
         identity = call.identity = await self._keyring.identify(call.key)
-        call.inflight = self._inflight
+        call.bytes_in_flight = self._bytes_in_flight
         identity.require(action.scope)
         if "job_id" in call.params:
             space = await self.space_of(call.job)

@@ -47,7 +47,7 @@ class Handlers:
         self.health = Health(backend)
         self.tickets = Tickets(backend.control, backend.keys)
         self.metrics = Metrics(backend.overview)
-        self.streams = Streams(backend.live, self.gate, backend.clock, backend.settings)
+        self.streams = Streams(backend.viewers, self.gate, backend.clock, backend.settings)
 
 
 def table(handlers: Handlers) -> dict[str, dict[str, Action]]:

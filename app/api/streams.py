@@ -1,4 +1,4 @@
-"""The two endpoints of streams: who may look, from where on, and the first frame. After that the connection is Live's.
+"""The two endpoints of streams: who may look, from where on, the first frame. Then the connection is that of `Viewers`.
 
 Owns: the order of refusals (as everywhere, and before the upgrade), what the query and `Last-Event-ID` ask for.
 """
@@ -19,13 +19,13 @@ from app.model.job import ENDED
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
 from app.streams.frames import Audience, Frame, Gap, Stream, connected_text
+from app.streams.job_topic import END
 from app.streams.job_watch import JobWatch
 from app.streams.topic import Viewer
-from app.streams.topics import END
-from app.streams.viewers import Live
+from app.streams.viewers import Viewers
 from app.streams.watch import Watch
-from app.wire.connection import Outlet, retry_text
-from app.wire.handover import TAKE
+from app.wire.connection import Connection, retry_text
+from app.wire.handover import HAND_OVER
 
 SEQ_MOST = 2**53
 EVENT_STREAM_HEADERS = (
@@ -84,8 +84,8 @@ class StreamCall(Call):
 class Streams:
     """GET /realtime/..., as WebSocket or as server-sent events."""
 
-    def __init__(self, live: Live, gate: Gate, clock: RedisClock, settings: Settings) -> None:
-        self._live = live
+    def __init__(self, viewers: Viewers, gate: Gate, clock: RedisClock, settings: Settings) -> None:
+        self._viewers = viewers
         self._gate = gate
         self._clock = clock
         self._settings = settings
@@ -108,7 +108,7 @@ class Streams:
 
     # A job
 
-    async def job(self, call: StreamCall, take: "Take") -> Answer | None:
+    async def job(self, call: StreamCall, hand_over: "HandOver") -> Answer | None:
         """GET /realtime/:jobId"""
         self._check_origin(call)
         full = await self._admit_to_job(call)
@@ -118,12 +118,12 @@ class Streams:
         asked = asked_of_job(query, call.header(b"last-event-id"))
         if not call.space:
             raise job_not_found()
-        watch = await self._live.job(call.space, call.job)
+        watch = await self._viewers.job(call.space, call.job)
         viewer = Viewer(audience)
         if not full:
             if asked.knows_end and watch.topic.status in ENDED:
                 return Answer(204, b"")
-            return await self._begin(call, take, viewer, watch, [])
+            return await self._begin(call, hand_over, viewer, watch, [])
         await watch.open_logs()
         seq, log_seq = await watch.steadily(lambda: placed(watch, asked))
         topic = watch.topic
@@ -140,77 +140,77 @@ class Streams:
         nothing_left = viewer.seq == topic.events.head and viewer.log_seq == topic.log_head and not lost
         if asked.again and topic.status in ENDED and nothing_left:
             return Answer(204, b"")
-        return await self._begin(call, take, viewer, watch, lost)
+        return await self._begin(call, hand_over, viewer, watch, lost)
 
     async def _admit_to_job(self, call: StreamCall) -> bool:
         """Whether the caller sees everything. Refusals as of the gate."""
         if not call.key and self._settings.anonymous_progress:
-            self._live.require_room_for_anonymous()
+            self._viewers.require_room_for_anonymous()
             call.space = await self._gate.space_of(call.job) or ""
             return False
         await self._gate.admit(call, Action("jobs:read:progress", nothing))
         return "jobs:read" in call.identity.scopes
 
     async def _begin(
-        self, call: StreamCall, take: "Take", viewer: Viewer, watch: JobWatch, lost: list[Gap]
+        self, call: StreamCall, hand_over: "HandOver", viewer: Viewer, watch: JobWatch, lost: list[Gap]
     ) -> Answer | None:
         """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
         if not call.key:
-            self._live.require_room_for_anonymous()
-        outlet = await take_in_step(take, watch)
-        if outlet is None:
+            self._viewers.require_room_for_anonymous()
+        connection = await hand_over_in_step(hand_over, watch)
+        if connection is None:
             return None
-        viewer.outlet = outlet
+        viewer.connection = connection
         viewer.progress_ms = topic.progress.at_ms if topic.progress else 0
         if not full:
             viewer.seq = topic.events.head
         first: list[Frame] = [topic.opening(viewer.seq, viewer.log_seq, self._clock.now_ms()), *lost]
         *texts, last = (frame.text(viewer.audience) or b"" for frame in first)
         for text in texts:
-            outlet.write(outlet.wrap(text, ""))
-        outlet.write(outlet.wrap(last, topic.position_of(viewer)))
-        self._hand_over(call, viewer, outlet, watch)
+            connection.write(connection.wrap(text, ""))
+        connection.write(connection.wrap(last, topic.position_of(viewer)))
+        self._admit_viewer(call, viewer, connection, watch)
         if not full and topic.status in ENDED:
             topic.tell_end(viewer, topic.status)
         return None
 
     # A space
 
-    async def space(self, call: StreamCall, take: "Take") -> Answer | None:
+    async def space(self, call: StreamCall, hand_over: "HandOver") -> Answer | None:
         """GET /realtime/spaces/:spaceId"""
         self._check_origin(call)
         await self._gate.admit(call, Action("jobs:read", nothing))
         query = Query(call)
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
-        watch = await self._live.space(call.space)
+        watch = await self._viewers.space(call.space)
         seq, missed = await watch.steadily(lambda: watch.place(since, instance_id))
-        outlet = await take_in_step(take, watch)
-        if outlet is None:
+        connection = await hand_over_in_step(hand_over, watch)
+        if connection is None:
             return None
         topic = watch.topic
         viewer = Viewer(Audience.SPACE)
-        viewer.outlet = outlet
+        viewer.connection = connection
         viewer.seq = topic.events.head if seq is None else seq
         first = connected_text(viewer.seq, topic.instance_id, topic.counts, missed=missed)
-        outlet.write(outlet.wrap(first, topic.position_of(viewer)))
-        self._hand_over(call, viewer, outlet, watch)
+        connection.write(connection.wrap(first, topic.position_of(viewer)))
+        self._admit_viewer(call, viewer, connection, watch)
         return None
 
-    def _hand_over(self, call: StreamCall, viewer: Viewer, outlet: Outlet, watch: Watch) -> None:
-        self._live.admit(viewer, outlet, watch, call.identity if hasattr(call, "identity") else None)
+    def _admit_viewer(self, call: StreamCall, viewer: Viewer, connection: Connection, watch: Watch) -> None:
+        self._viewers.admit(viewer, connection, watch, call.identity if hasattr(call, "identity") else None)
 
 
-Take = Callable[[], Awaitable[Outlet]]
+HandOver = Callable[[], Awaitable[Connection]]
 
 
-async def take_in_step(take: Take, watch: Watch) -> Outlet | None:
+async def hand_over_in_step(hand_over: HandOver, watch: Watch) -> Connection | None:
     """The connection; None, and it is broken off, when positions may have changed while it was being taken."""
     before = watch.comparisons
-    outlet = await take()
+    connection = await hand_over()
     if watch.comparisons == before:
-        return outlet
-    outlet.abort()
+        return connection
+    connection.abort()
     return None
 
 
@@ -226,7 +226,7 @@ async def placed(watch: JobWatch, asked: Asked) -> tuple[int | None, int | None]
 class Endpoint:
     """One path, for both transports: the ASGI application behind its routes."""
 
-    def __init__(self, handler: Callable[[StreamCall, Take], Awaitable[Answer | None]]) -> None:
+    def __init__(self, handler: Callable[[StreamCall, HandOver], Awaitable[Answer | None]]) -> None:
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -236,30 +236,30 @@ class Endpoint:
             await receive()
             answering = denying(send)
 
-        async def take() -> Outlet:
+        async def hand_over() -> Connection:
             if not call.is_socket:
                 await send(event_stream_head())
                 if call.scope["method"] == "HEAD":
                     await send({"type": "http.response.body", "body": b""})
                     raise ClientGone
-            outlet: Outlet | None = scope["extensions"][TAKE]()
-            if outlet is None:
+            connection: Connection | None = scope["extensions"][HAND_OVER]()
+            if connection is None:
                 raise ClientGone
-            return outlet
+            return connection
 
         try:
-            result = await self._answer(call, take)
+            result = await self._answer(call, hand_over)
         except ClientGone:
             return
         if result is not None:
             await result.send(answering)
 
-    async def _answer(self, call: StreamCall, take: Take) -> Answer | Streamed | None:
+    async def _answer(self, call: StreamCall, hand_over: HandOver) -> Answer | Streamed | None:
         """An answer in place of a stream. A viewer that returns gets none that is final for what may pass."""
         try:
             if not call.is_socket and call.scope["method"] not in ("GET", "HEAD"):
                 raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
-            return await self._handler(call, take)
+            return await self._handler(call, hand_over)
         except ApiError as error:
             catalog.refused(error.code, error.more.get("limit", ()))
             passes_s, result = int(error.headers.get("retry-after", FAULT_S)), refused(error)

@@ -33,7 +33,7 @@ from app.redis_links.link import Link, ScriptUnknown, Word
 from app.redis_links.memory_headroom import Headroom
 from app.redis_links.scripts import Scripts, script
 from app.settings import Settings
-from app.wire.bytes_in_flight import Hold, free
+from app.wire.bytes_in_flight import Hold, hold_without_bound
 
 SMALL_BYTES = 64 * KIB
 """Batches up to this size share the link of small calls."""
@@ -171,7 +171,7 @@ class Logs:
 
     # Reading
 
-    async def page(self, space: str, job: str, query: PageQuery, hold: Hold = free) -> Page:
+    async def page(self, space: str, job: str, query: PageQuery, hold: Hold = hold_without_bound) -> Page:
         """The lines that a query asks for. Bounded in work: the cursor tells how far it came.
 
         `hold` is told, as they become more, how many bytes of lines have been found, and may refuse them. Refusals

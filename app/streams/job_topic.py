@@ -225,7 +225,7 @@ class JobTopic(Topic):
     def tell_end(self, viewer: Viewer, status: str) -> None:
         """A narrow viewer is told how the job ended, and leaves. Who comes back with this id has heard it."""
         self.leave(viewer)
-        viewer.outlet.tell_end(status, f"{self.epoch}..{END}")
+        viewer.connection.send_end(status, f"{self.epoch}..{END}")
 
     def _move(self, viewer: Viewer, frame: Frame) -> None:
         if isinstance(frame, LogLines) or (isinstance(frame, Gap) and frame.stream is Stream.LOGS):
@@ -332,7 +332,7 @@ class SpaceTopic(Topic):
         track = self.events
         if track.hole and track.first_kept > track.head + 1:
             track.skip(track.first_kept - 1)
-            self._send(Connection(self, track.head))
+            self._send(ConnectedFrame(self, track.head))
         while (event := track.next()) is not None:
             track.leave(event)
             self.counts = event.counts or self.counts
@@ -351,7 +351,7 @@ class SpaceTopic(Topic):
         if viewer.seq >= track.head:
             return None
         if viewer.seq + 1 < track.first_kept:
-            return Connection(self, track.first_kept - 1)
+            return ConnectedFrame(self, track.first_kept - 1)
         return track.find(viewer.seq + 1) or Need(Stream.FEED, viewer.seq)
 
     def _move(self, viewer: Viewer, frame: Frame) -> None:
@@ -379,15 +379,15 @@ class SpaceTopic(Topic):
             self.events.roll_back(kept)
             self._progress_waits.clear()
         if has_lost or is_new:
-            self._send(Connection(self, self.events.head, missed=has_lost))
+            self._send(ConnectedFrame(self, self.events.head, missed=has_lost))
         for viewer in behind:
             if viewer.seq > kept:
-                self._give(viewer, Connection(self, kept))
+                self._give(viewer, ConnectedFrame(self, kept))
             elif is_new:
-                self._give(viewer, Connection(self, viewer.seq, missed=False))
+                self._give(viewer, ConnectedFrame(self, viewer.seq, missed=False))
 
 
-class Connection:
+class ConnectedFrame:
     """The first frame of a space stream, and the same again when what came between was lost, or an epoch begins."""
 
     def __init__(self, topic: SpaceTopic, seq: int, *, missed: bool = True) -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from app.streams.frames import JobEvent, Progress, Stream, read_message
 from app.streams.history import hinted_entries
+from app.streams.job_topic import JobTopic
 from app.streams.sequence import Page
 from app.streams.topic import Need
-from app.streams.topics import JobTopic
 from app.streams.watch import SHELF_BYTES, Surroundings, Watch
 
 log = logging.getLogger("jobwire.live")

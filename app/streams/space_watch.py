@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from app.streams.frames import SpaceEvent, Stream, read_message
+from app.streams.job_topic import SpaceTopic
 from app.streams.sequence import Page
 from app.streams.topic import Need
-from app.streams.topics import SpaceTopic
 from app.streams.watch import SHELF_BYTES, Surroundings, Watch
 
 

@@ -17,7 +17,7 @@ from app.streams.frames import Audience, Frame, Stream
 Wrap = Callable[[bytes, str], bytes]
 
 
-class Outlet(Protocol):
+class Sink(Protocol):
     """A viewer's connection, as the hub sees it."""
 
     full: bool
@@ -33,16 +33,16 @@ class Outlet(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Send what was written, then end."""
 
-    def tell_end(self, status: str, position: str) -> None:
+    def send_end(self, status: str, position: str) -> None:
         """The job has ended like this, and nothing more will come: say so, then end."""
 
 
 class Viewer:
     """One connection and, while it is not live, where it stands."""
 
-    __slots__ = ("audience", "log_seq", "outlet", "progress_ms", "seq")
+    __slots__ = ("audience", "connection", "log_seq", "progress_ms", "seq")
 
-    outlet: Outlet
+    connection: Sink
 
     def __init__(self, audience: Audience) -> None:
         self.audience = audience
@@ -70,7 +70,7 @@ class Group:
 
 
 class Topic(ABC):
-    """What viewers watch together: see app/streams/topics.py for the two kinds. `epoch` marks positions.
+    """What viewers watch together: see app/streams/job_topic.py for the two kinds. `epoch` marks positions.
 
     While it is suspended, nothing leaves: what the store holds has to be looked at first.
     """
@@ -97,7 +97,7 @@ class Topic(ABC):
 
     def is_live(self, viewer: Viewer) -> bool:
         """Whether it is written every frame as it leaves."""
-        group = self._groups.get((viewer.audience, viewer.outlet.wrap))
+        group = self._groups.get((viewer.audience, viewer.connection.wrap))
         return group is not None and viewer in group.members
 
     def filled(self, viewer: Viewer) -> None:
@@ -109,7 +109,7 @@ class Topic(ABC):
 
     def feed(self, viewer: Viewer) -> Need | None:
         """Write to a viewer that is behind, until it is full, or live, or needs a page."""
-        while viewer in self.viewers and not (viewer.outlet.full or self.suspended or self.is_live(viewer)):
+        while viewer in self.viewers and not (viewer.connection.full or self.suspended or self.is_live(viewer)):
             step = self._step(viewer)
             if isinstance(step, Need):
                 return step
@@ -125,16 +125,16 @@ class Topic(ABC):
         text = frame.text(viewer.audience)
         if text is not None:
             catalog.FRAMES.inc()
-            viewer.outlet.write(viewer.outlet.wrap(text, self.position_of(viewer)))
+            viewer.connection.write(viewer.connection.wrap(text, self.position_of(viewer)))
 
     def _enlist(self, viewer: Viewer) -> None:
-        key = (viewer.audience, viewer.outlet.wrap)
+        key = (viewer.audience, viewer.connection.wrap)
         if key not in self._groups:
             self._groups[key] = Group(*key)
-        self._groups[key].members[viewer] = viewer.outlet.write
+        self._groups[key].members[viewer] = viewer.connection.write
 
     def _retire(self, viewer: Viewer) -> None:
-        key = (viewer.audience, viewer.outlet.wrap)
+        key = (viewer.audience, viewer.connection.wrap)
         group = self._groups.get(key)
         if group is not None and group.members.pop(viewer, None) is not None:
             self._note(viewer)

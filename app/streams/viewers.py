@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from app.jobs.auth import Identity, Keyring
 from app.metrics import catalog
@@ -20,8 +20,8 @@ from app.streams.job_watch import JobWatch, Standing
 from app.streams.space_watch import SpaceWatch
 from app.streams.topic import Viewer
 from app.streams.watch import Surroundings, Watch
-from app.wire.connection import Outlet, away
-from app.wire.stalled_viewers import Patience
+from app.wire.connection import Connection, reconnect_reason
+from app.wire.stalled_viewers import StallDetector
 
 log = logging.getLogger("jobwire.live")
 
@@ -46,19 +46,28 @@ ANONYMOUS_RETRY_S = 5
 W = TypeVar("W", bound=Watch)
 
 
-class Live:
-    """The viewers of this process. The watcher of their outlets."""
+class Admission(NamedTuple):
+    """Whose connection it is: who views, what, with which key (None without one), and at which tick it is pinged."""
+
+    viewer: Viewer
+    watch: Watch
+    identity: Identity | None
+    ping_slot: int
+
+
+class Viewers:
+    """The viewers of this process. The listener of their connections."""
 
     def __init__(self, around: Surroundings, keyring: Keyring, viewer_timeout_s: float, anonymous_most: int) -> None:
         self._around = around
         self._keyring = keyring
         self._watches: dict[tuple[str, str], Watch] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._pings: list[set[Outlet]] = [set() for _ in range(PING_TICKS)]
-        self._ping_of: dict[Outlet, int] = {}
-        self._keys: dict[Identity, set[Outlet]] = {}
-        self._patience: Patience[Outlet] = Patience(viewer_timeout_s)
-        self._ending: dict[Outlet, float] = {}
+        self._pings: list[set[Connection]] = [set() for _ in range(PING_TICKS)]
+        self._admissions: dict[Connection, Admission] = {}
+        self._by_identity: dict[Identity, set[Connection]] = {}
+        self._stall_detector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
+        self._ending: dict[Connection, float] = {}
         self._anonymous = 0
         self._anonymous_most = anonymous_most
         self._clock: asyncio.Task[None] | None = None
@@ -69,12 +78,12 @@ class Live:
     @property
     def viewers(self) -> int:
         """How many connections there are."""
-        return len(self._ping_of)
+        return len(self._admissions)
 
     def start(self) -> None:
         """Begin to keep time."""
         self._around.epoch.on_change(self._doubt)
-        self._clock = asyncio.create_task(self._tick_forever(), name="live")
+        self._clock = asyncio.create_task(self._tick_forever(), name="viewers")
 
     async def close(self) -> None:
         """Watch nothing any more."""
@@ -84,8 +93,8 @@ class Live:
                 await asyncio.gather(task, return_exceptions=True)
         for watch in self._watches.values():
             watch.close()
-        for outlet in tuple(self._ping_of):
-            outlet.abort()
+        for connection in tuple(self._admissions):
+            connection.abort()
 
     # Topics
 
@@ -125,7 +134,7 @@ class Live:
             if known is watch:
                 del self._watches[key]
         for viewer in tuple(watch.topic.viewers):
-            viewer.outlet.close(1008, "It has been deleted.")
+            viewer.connection.close(1008, "It has been deleted.")
         watch.close()
 
     def _doubt(self) -> None:
@@ -143,50 +152,49 @@ class Live:
                 limit={"anonymousViewers": self._anonymous_most},
             )
 
-    def admit(self, viewer: Viewer, outlet: Outlet, watch: Watch, identity: Identity | None) -> None:
+    def admit(self, viewer: Viewer, connection: Connection, watch: Watch, identity: Identity | None) -> None:
         """A connection is there; its first frame has been written."""
-        outlet.watcher = self
-        outlet.viewer = (viewer, watch, identity)
+        connection.listener = self
         slot = random.randrange(PING_TICKS)
-        self._ping_of[outlet] = slot
-        self._pings[slot].add(outlet)
+        self._admissions[connection] = Admission(viewer, watch, identity, slot)
+        self._pings[slot].add(connection)
         if identity is not None and not identity.is_root:
-            self._keys.setdefault(identity, set()).add(outlet)
+            self._by_identity.setdefault(identity, set()).add(connection)
         self._anonymous += identity is None
         catalog.STREAMS.add(1, watch.kind)
         watch.join(viewer)
 
-    def filled(self, outlet: Outlet) -> None:
+    def on_full(self, connection: Connection) -> None:
         catalog.SLOW_READERS.inc()
-        viewer, watch, _ = outlet.viewer
+        viewer, watch, *_ = self._admissions[connection]
         watch.topic.filled(viewer)
-        self._patience.watch(outlet, asyncio.get_running_loop().time())
+        self._stall_detector.note_full(connection, asyncio.get_running_loop().time())
 
-    def drained(self, outlet: Outlet) -> None:
-        self._patience.forget(outlet)
-        viewer, watch, _ = outlet.viewer
-        if not outlet.closing:
+    def on_drained(self, connection: Connection) -> None:
+        self._stall_detector.forget(connection)
+        viewer, watch, *_ = self._admissions[connection]
+        if not connection.closing:
             watch.feed(viewer)
 
-    def ending(self, outlet: Outlet) -> None:
-        viewer, watch, _ = outlet.viewer
+    def on_closing(self, connection: Connection) -> None:
+        viewer, watch, *_ = self._admissions[connection]
         watch.topic.leave(viewer)
-        self._ending[outlet] = asyncio.get_running_loop().time() + CLOSE_S
+        self._ending[connection] = asyncio.get_running_loop().time() + CLOSE_S
 
-    def lost(self, outlet: Outlet) -> None:
-        viewer, watch, identity = outlet.viewer
+    def on_lost(self, connection: Connection) -> None:
+        viewer, watch, identity, ping_slot = self._admissions.pop(connection)
         self._anonymous -= identity is None
         catalog.STREAMS.add(-1, watch.kind)
         watch.topic.leave(viewer)
-        self._pings[self._ping_of.pop(outlet)].discard(outlet)
-        self._patience.forget(outlet)
-        self._ending.pop(outlet, None)
-        if identity in self._keys:
-            self._keys[identity].discard(outlet)
-            if not self._keys[identity]:
-                del self._keys[identity]
-        outlet.watcher = outlet.viewer = None
-        if self.draining and not self._ping_of:
+        self._pings[ping_slot].discard(connection)
+        self._stall_detector.forget(connection)
+        self._ending.pop(connection, None)
+        if identity in self._by_identity:
+            self._by_identity[identity].discard(connection)
+            if not self._by_identity[identity]:
+                del self._by_identity[identity]
+        connection.listener = None
+        if self.draining and not self._admissions:
             self._empty.set()
 
     # Time
@@ -205,11 +213,11 @@ class Live:
 
     async def _tick(self, tick: int) -> None:
         now_s = asyncio.get_running_loop().time()
-        for outlet in tuple(self._pings[tick % PING_TICKS]):
-            if not outlet.closing:
-                self._patience.look(outlet, now_s)
-                if not outlet.full:
-                    outlet.ping()
+        for connection in tuple(self._pings[tick % PING_TICKS]):
+            if not connection.closing:
+                self._stall_detector.check(connection, now_s)
+                if not connection.full:
+                    connection.send_ping()
         self._end_still(now_s)
         self._close_idle(now_s)
         if tick % 2 == 0:
@@ -219,13 +227,13 @@ class Live:
 
     def _end_still(self, now_s: float) -> None:
         """Close those who took nothing for a long time; end those who do not answer their close."""
-        for outlet in self._patience.exhausted(now_s):
-            if not outlet.closing:
+        for connection in self._stall_detector.pop_stalled(now_s):
+            if not connection.closing:
                 catalog.STILL_READERS.inc()
-                outlet.close(1013, f"Nothing was read for {self._patience.timeout_s:g} s.")
-        for outlet, deadline_s in tuple(self._ending.items()):
+                connection.close(1013, f"Nothing was read for {self._stall_detector.timeout_s:g} s.")
+        for connection, deadline_s in tuple(self._ending.items()):
             if now_s > deadline_s:
-                outlet.abort()
+                connection.abort()
 
     def _close_idle(self, now_s: float) -> None:
         for key, watch in tuple(self._watches.items()):
@@ -238,13 +246,13 @@ class Live:
                 watch.close()
 
     async def _look_at_keys(self) -> None:
-        identities = tuple(self._keys)
+        identities = tuple(self._by_identity)
         for some in parts(identities):
             works = await self._keyring.work(some)
             for identity, still in zip(some, works, strict=True):
                 if not still:
-                    for outlet in tuple(self._keys.get(identity, ())):
-                        outlet.close(1008, "The key was revoked, or it has expired.")
+                    for connection in tuple(self._by_identity.get(identity, ())):
+                        connection.close(1008, "The key was revoked, or it has expired.")
 
     async def _look_at_store(self) -> None:
         history = self._around.history
@@ -270,27 +278,27 @@ class Live:
 
     # The end
 
-    def leave(self) -> None:
+    def on_shutdown(self) -> None:
         self._leaving = self._leaving or asyncio.create_task(self._drain())
 
     async def drain(self) -> None:
         """Send everybody away, in waves, and return when what was sent has been taken, or was not for long."""
-        self.leave()
+        self.on_shutdown()
         assert self._leaving is not None
         await asyncio.shield(self._leaving)
 
     async def _drain(self) -> None:
         self.draining = True
-        outlets = list(self._ping_of)
-        random.shuffle(outlets)
-        spread_ms = min(3000, 100 + len(outlets) // 2)
-        size = max(50, -(-len(outlets) // WAVES))
-        for i in range(0, len(outlets), size):
+        connections = list(self._admissions)
+        random.shuffle(connections)
+        spread_ms = min(3000, 100 + len(connections) // 2)
+        size = max(50, -(-len(connections) // WAVES))
+        for i in range(0, len(connections), size):
             await asyncio.sleep(WAVE_S)
-            for outlet in outlets[i : i + size]:
-                if outlet in self._ping_of:
-                    outlet.close(1012, away(random.randint(50, 50 + spread_ms)))
-        if not self._ping_of:
+            for connection in connections[i : i + size]:
+                if connection in self._admissions:
+                    connection.close(1012, reconnect_reason(random.randint(50, 50 + spread_ms)))
+        if not self._admissions:
             self._empty.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):

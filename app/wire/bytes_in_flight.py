@@ -11,17 +11,17 @@ from collections.abc import Callable
 from app.metrics import catalog
 from app.model.errors import Unavailable, unavailable
 
-RETRY_S = 2
+ROOM_RETRY_S = 2
 
 Hold = Callable[[int], object]
 """What is told how many bytes are held for a call by now, and refuses them where there is no room."""
 
 
-def free(size_bytes: int) -> None:
+def hold_without_bound(size_bytes: int) -> None:
     """Room for everything."""
 
 
-class Inflight:
+class BytesInFlight:
     """The counts of one process."""
 
     def __init__(self, most_bytes: int, key_most_bytes: int) -> None:
@@ -57,4 +57,4 @@ class Inflight:
 
 def _full(whose: str, limit: str, most: int) -> Unavailable:
     text = f"Bodies that still come and answers that nobody took are as many bytes as are held for {whose}."
-    return unavailable(text, retry_after_s=RETRY_S, limit={limit: most})
+    return unavailable(text, retry_after_s=ROOM_RETRY_S, limit={limit: most})

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from app.wire.framing import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
-from app.wire.stalled_viewers import Taken, taken
-from app.wire.websocket_input import CLOSE, PING, Inbound, Wrong
+from app.wire.stalled_viewers import Acknowledged, read_acknowledged
+from app.wire.websocket_input import CLOSE, PING, FrameReader, ProtocolViolation
 
 FULL_BYTES = 256 * 1024
 DRAINED_BYTES = 32 * 1024
@@ -34,71 +34,70 @@ SHORTEST_RETRY_MS = 1000
 """When an EventSource comes back, with a jitter of a fifth, and the least that it is told when it is sent away."""
 
 
-class Watcher(Protocol):
-    """Who is told what becomes of an outlet."""
+class ConnectionListener(Protocol):
+    """Who is told what becomes of a connection."""
 
-    def filled(self, outlet: "Outlet") -> None:
-        """It takes no more."""
+    def on_full(self, connection: "Connection") -> None:
+        """Its buffer takes no more."""
 
-    def drained(self, outlet: "Outlet") -> None:
-        """It takes more again."""
+    def on_drained(self, connection: "Connection") -> None:
+        """Its buffer takes more again."""
 
-    def ending(self, outlet: "Outlet") -> None:
+    def on_closing(self, connection: "Connection") -> None:
         """Its close was written; it ends when the other side has taken it."""
 
-    def lost(self, outlet: "Outlet") -> None:
-        """It has gone."""
+    def on_lost(self, connection: "Connection") -> None:
+        """The connection is gone."""
 
-    def leave(self) -> None:
+    def on_shutdown(self) -> None:
         """The server ends: send everybody away."""
 
 
-class Outlet(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """What a WebSocket and an event stream have in common. While it lives it is one of the server's `connections`."""
 
-    __slots__ = ("__weakref__", "_connections", "closing", "full", "transport", "viewer", "watcher", "write")
+    __slots__ = ("__weakref__", "_connections", "closing", "full", "listener", "transport", "write")
 
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         self.transport = transport
         self.write: Callable[[bytes], None] = transport.write
         self.full = False
         self.closing = False
-        self.watcher: Watcher | None = None
-        self.viewer: Any = None
+        self.listener: ConnectionListener | None = None
         self._connections = connections
         connections.add(self)
         transport.set_write_buffer_limits(FULL_BYTES, DRAINED_BYTES)
 
     @property
-    def taken(self) -> Taken:
+    def acknowledged(self) -> Acknowledged:
         """What the other side has taken of all that was written."""
-        return taken(self.transport)
+        return read_acknowledged(self.transport)
 
     def pause_writing(self) -> None:
         self.full = True
         self.transport.pause_reading()
-        if self.watcher is not None:
-            self.watcher.filled(self)
+        if self.listener is not None:
+            self.listener.on_full(self)
 
     def resume_writing(self) -> None:
         self.full = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
-        if self.watcher is not None:
-            self.watcher.drained(self)
+        if self.listener is not None:
+            self.listener.on_drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        if self.watcher is not None:
-            self.watcher.lost(self)
+        if self.listener is not None:
+            self.listener.on_lost(self)
 
-    def _close_begins(self) -> bool:
+    def _begin_close(self) -> bool:
         """Whether this is the first close."""
         if self.closing:
             return False
         self.closing = True
-        if self.watcher is not None:
-            self.watcher.ending(self)
+        if self.listener is not None:
+            self.listener.on_closing(self)
         return True
 
     def abort(self) -> None:
@@ -106,34 +105,34 @@ class Outlet(asyncio.Protocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server ends, and nobody has drained before it."""
-        if self.watcher is not None:
-            self.watcher.leave()
+        """uvicorn's shutdown, where no drain came before it: send everybody away."""
+        if self.listener is not None:
+            self.listener.on_shutdown()
         else:
             self.close(1012, "")
 
     @property
     @abstractmethod
     def wrap(self) -> Callable[[bytes, str], bytes]:
-        """What makes a text, at a position, ready to be written."""
+        """The function that frames a text and its position for this kind of connection."""
 
     @abstractmethod
     def close(self, code: int, reason: str) -> None:
-        """Send what was written, then end. Doing it again does nothing."""
+        """Send what was written, then end. A second call does nothing."""
 
     @abstractmethod
-    def tell_end(self, status: str, position: str) -> None:
-        """The job has ended like this, and nothing more will come: say so, then close."""
+    def send_end(self, status: str, position: str) -> None:
+        """Say how the job ended, then close: nothing more will come."""
 
     @abstractmethod
-    def ping(self) -> None:
-        """Show, to whatever lies between, that the connection is in use."""
+    def send_ping(self) -> None:
+        """Show every proxy in between that the connection is in use."""
 
 
-class WebSocketOutlet(Outlet):
+class WebSocketConnection(Connection):
     """A WebSocket after its handshake. https://www.rfc-editor.org/rfc/rfc6455"""
 
-    __slots__ = ("_deaf", "_inbound")
+    __slots__ = ("_frame_reader", "_input_over")
 
     @property
     def wrap(self) -> Callable[[bytes, str], bytes]:
@@ -141,60 +140,60 @@ class WebSocketOutlet(Outlet):
 
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         super().__init__(transport, connections)
-        self._inbound: Inbound | None = None
-        self._deaf = False
+        self._frame_reader: FrameReader | None = None
+        self._input_over = False
 
     def data_received(self, data: bytes) -> None:
-        if self._inbound is None:
+        if self._frame_reader is None:
             if len(data) == 6 and data.startswith(EMPTY_PONG):
                 return
-            self._inbound = Inbound()
-        if self._deaf:
+            self._frame_reader = FrameReader()
+        if self._input_over:
             return
         pongs: list[bytes] = []
         try:
-            for opcode, payload in self._inbound.read(data):
+            for opcode, payload in self._frame_reader.read(data):
                 if opcode == PING:
                     pongs.append(b"\x8a%c%b" % (len(payload), payload))
                 elif opcode == CLOSE:
-                    self._answer(pongs)
-                    self._said_goodbye(payload)
+                    self._send_pongs(pongs)
+                    self._answer_close(payload)
                     return
-            self._answer(pongs)
-        except Wrong as wrong:
-            self._answer(pongs)
-            self._fail(wrong)
+            self._send_pongs(pongs)
+        except ProtocolViolation as violation:
+            self._send_pongs(pongs)
+            self._close_after_violation(violation)
 
-    def _answer(self, pongs: list[bytes]) -> None:
+    def _send_pongs(self, pongs: list[bytes]) -> None:
         if pongs and not self.closing:
             self.write(b"".join(pongs))
 
-    def _said_goodbye(self, payload: bytes) -> None:
+    def _answer_close(self, payload: bytes) -> None:
         """The other side closes, or answers our close: https://www.rfc-editor.org/rfc/rfc6455#section-7.1"""
-        self._deaf = True
-        if self._close_begins():
+        self._input_over = True
+        if self._begin_close():
             self.write(b"\x88%c%b" % (len(payload), payload))
         self.transport.close()
 
-    def _fail(self, wrong: Wrong) -> None:
-        """Close, and hear nothing more. The socket is not closed yet: data that nobody has read would reset it."""
-        self._deaf = True
-        self.close(wrong.code, wrong.reason)
+    def _close_after_violation(self, violation: ProtocolViolation) -> None:
+        """Close, and ignore all further input. To close the socket now could reset it: unread data may be left."""
+        self._input_over = True
+        self.close(violation.code, violation.reason)
         self.transport.write_eof()
 
     def close(self, code: int, reason: str) -> None:
-        if self._close_begins():
+        if self._begin_close():
             body = code.to_bytes(2) + reason.encode()[:REASON_BYTES].decode(errors="ignore").encode()
             self.write(b"\x88%c%b" % (len(body), body))
 
-    def tell_end(self, status: str, position: str) -> None:
+    def send_end(self, status: str, position: str) -> None:
         self.close(NO_MORE, end_text(status).decode())
 
-    def ping(self) -> None:
+    def send_ping(self) -> None:
         self.write(EMPTY_PING)
 
 
-class EventStreamOutlet(Outlet):
+class EventStreamConnection(Connection):
     """A response of server-sent events after its head. Whatever else is requested on the connection is not read.
 
     It begins with when to come back, so that what an earlier one said, when it was sent away, is not for ever.
@@ -207,7 +206,7 @@ class EventStreamOutlet(Outlet):
 
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
         super().__init__(transport, connections)
-        self.write(self.coded(retry_text(random.randint(RETRY_MS * 4 // 5, RETRY_MS * 6 // 5))))
+        self.write(self.encode_body(retry_text(random.randint(RETRY_MS * 4 // 5, RETRY_MS * 6 // 5))))
 
     @property
     def wrap(self) -> Callable[[bytes, str], bytes]:
@@ -217,26 +216,26 @@ class EventStreamOutlet(Outlet):
         self.transport.pause_reading()
 
     def close(self, code: int, reason: str) -> None:
-        if self._close_begins():
+        if self._begin_close():
             if reason:
-                self.write(self.coded(retry_text(SHORTEST_RETRY_MS + away_ms(reason))))
+                self.write(self.encode_body(retry_text(SHORTEST_RETRY_MS + reconnect_after_ms(reason))))
             self.write(self.last)
             self.transport.close()
 
-    def tell_end(self, status: str, position: str) -> None:
+    def send_end(self, status: str, position: str) -> None:
         if not self.closing:
-            self.write(self.coded(b"event: end\nid: %b\ndata: %b\n\n" % (position.encode(), end_text(status))))
+            self.write(self.encode_body(b"event: end\nid: %b\ndata: %b\n\n" % (position.encode(), end_text(status))))
         self.close(NO_MORE, "")
 
-    def ping(self) -> None:
-        self.write(self.coded(b":\n"))
+    def send_ping(self) -> None:
+        self.write(self.encode_body(b":\n"))
 
-    def coded(self, text: bytes) -> bytes:
+    def encode_body(self, text: bytes) -> bytes:
         """Text as a piece of the body."""
         return chunk(text)
 
 
-class UnchunkedOutlet(EventStreamOutlet):
+class UnchunkedEventStreamConnection(EventStreamConnection):
     """The same to HTTP/1.0: the body ends with the connection."""
 
     __slots__ = ()
@@ -247,7 +246,7 @@ class UnchunkedOutlet(EventStreamOutlet):
     def wrap(self) -> Callable[[bytes, str], bytes]:
         return unchunked_event
 
-    def coded(self, text: bytes) -> bytes:
+    def encode_body(self, text: bytes) -> bytes:
         return text
 
 
@@ -256,13 +255,13 @@ def retry_text(after_ms: int) -> bytes:
     return b"retry: %d\n\n" % after_ms
 
 
-def away(reconnect_after_ms: int) -> str:
+def reconnect_reason(reconnect_after_ms: int) -> str:
     """The reason of a close that asks to come back, elsewhere or later."""
     return json.dumps({"reconnectAfterMs": reconnect_after_ms}, separators=(",", ":"))
 
 
-def away_ms(reason: str) -> int:
-    """What `away` said; 0 for another reason."""
+def reconnect_after_ms(reason: str) -> int:
+    """The delay that a reason of `reconnect_reason` names; 0 for another reason."""
     try:
         return int(json.loads(reason)["reconnectAfterMs"])
     except (ValueError, TypeError, KeyError):

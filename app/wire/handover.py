@@ -1,8 +1,8 @@
 """uvicorn's two protocols, able to hand a connection over: the request is handled as any other, then it is ours.
 
-An application finds `jobwire.take` among the scope's extensions. Called after all checks, it returns an Outlet (None
-when the client has gone); the application then returns, and with it every object of the request. On a WebSocket it
-accepts; on HTTP the head of the response has been sent before.
+An application finds `jobwire.hand_over` among the scope's extensions. Called after all checks, it returns a Connection
+(None when the client has gone); the application then returns, and with it every object of the request. On a WebSocket
+it accepts; on HTTP the head of the response has been sent before.
 
 Owns: the handshake of a WebSocket, refused in JSON where it is broken, and the subprotocol that is answered. Never:
 logs an address with its query, which may hold a key.
@@ -21,15 +21,15 @@ from websockets.server import ServerProtocol
 
 from app.metrics import catalog
 from app.model.errors import ApiError, invalid
-from app.wire.connection import EventStreamOutlet, UnchunkedOutlet, WebSocketOutlet
-from app.wire.http_protocol import UNREADABLE, Protocol
+from app.wire.connection import EventStreamConnection, UnchunkedEventStreamConnection, WebSocketConnection
+from app.wire.http_protocol import UNREADABLE, HttpProtocol
 
 log = logging.getLogger("jobwire.web")
 quiet = logging.getLogger("jobwire.websocket")
 quiet.setLevel(logging.WARNING)
 """Where websockets and uvicorn write of a WebSocket: at INFO, lines for each, with the query of its address."""
 
-TAKE = "jobwire.take"
+HAND_OVER = "jobwire.hand_over"
 SUBPROTOCOL = "jobwire"
 
 
@@ -52,7 +52,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.taken = False
+        self.is_handed_over = False
         self.logger = quiet
         self.conn = Handshake(logger=quiet)
         self.conn.debug = False
@@ -74,24 +74,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             scope: Any = self.scope
-            scope["extensions"][TAKE] = self.take
+            scope["extensions"][HAND_OVER] = self.hand_over
 
-    def take(self) -> WebSocketOutlet | None:
+    def hand_over(self) -> WebSocketConnection | None:
         """Accept, and hand over."""
         if self.disconnected or self.transport.is_closing():
             return None
-        self.taken = self.handshake_complete = True
+        self.is_handed_over = self.handshake_complete = True
         del self.response.headers["Date"]
         if SUBPROTOCOL in self.scope["subprotocols"]:
-            self.response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
+            self.response.headers["Sec-WebSocket-HttpProtocol"] = SUBPROTOCOL
         for name, value in self.default_headers:
             self.response.headers[name.decode("latin-1")] = value.decode("latin-1")
         self.conn.send_response(self.response)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.connections.discard(self)
-        outlet = WebSocketOutlet(self.transport, self.connections)
-        self.transport.set_protocol(outlet)
-        return outlet
+        connection = WebSocketConnection(self.transport, self.connections)
+        self.transport.set_protocol(connection)
+        return connection
 
     async def run_asgi(self) -> None:
         try:
@@ -101,28 +101,28 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         except Exception:
             log.exception("a WebSocket request failed: %s", self.scope["path"])
             self.send_500_response()
-        if not self.taken:
+        if not self.is_handed_over:
             if not self.handshake_complete:
                 self.send_500_response()
             self.transport.close()
 
 
-class HttpProtocol(Protocol):
+class HandoverHttpProtocol(HttpProtocol):
     """A request that may become an event stream."""
 
-    def begun(self, cycle: RequestResponseCycle) -> None:
-        super().begun(cycle)
+    def on_request_begun(self, cycle: RequestResponseCycle) -> None:
+        super().on_request_begun(cycle)
         scope: Any = cycle.scope
-        scope.setdefault("extensions", {})[TAKE] = functools.partial(self.take, cycle)
+        scope.setdefault("extensions", {})[HAND_OVER] = functools.partial(self.hand_over, cycle)
 
-    def take(self, cycle: RequestResponseCycle) -> EventStreamOutlet | None:
+    def hand_over(self, cycle: RequestResponseCycle) -> EventStreamConnection | None:
         """Hand over, after the head of a response without a length."""
         if cycle.disconnected or self.transport.is_closing():
             return None
         cycle.disconnected = True
         self._unset_keepalive_if_required()
         self.connections.discard(self)
-        kind = EventStreamOutlet if cycle.scope["http_version"] == "1.1" else UnchunkedOutlet
-        outlet = kind(self.transport, self.connections)
-        self.transport.set_protocol(outlet)
-        return outlet
+        kind = EventStreamConnection if cycle.scope["http_version"] == "1.1" else UnchunkedEventStreamConnection
+        connection = kind(self.transport, self.connections)
+        self.transport.set_protocol(connection)
+        return connection

@@ -22,11 +22,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.metrics import catalog
 from app.model.errors import Refusal, TooLarge, invalid, too_large
-from app.wire.stalled_viewers import Taken, taken
+from app.wire.stalled_viewers import Acknowledged, read_acknowledged
 
 HEAD_BYTES = 65_536
 
-PIECE_BYTES = 4096
+PARSE_BYTES = 4096
 """What the parser is given at a time: some 200 requests at the most, which are a few ms."""
 
 UNREADABLE = "Invalid HTTP request received."
@@ -37,7 +37,7 @@ BODY_S = 30.0
 """How long the other side may take for a head, and how long nothing of a body may come, up to two looks more."""
 
 
-class CarefulCycle(RequestResponseCycle):
+class StrictCycle(RequestResponseCycle):
     """A request of HTTP/1.0, or one that waits for `100 Continue`, and its answer.
 
     To HTTP/1.0 a body without a length ends with the connection: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
@@ -59,7 +59,7 @@ class CarefulCycle(RequestResponseCycle):
         await super().send(message)
 
 
-class Flow(FlowControl):
+class PausingFlow(FlowControl):
     """Reads no further while what was read before is still to be looked at, whoever asks for more."""
 
     behind = False
@@ -69,10 +69,10 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """Never holds more of a request's head than HEAD_BYTES and one read of the socket."""
 
-    flow: Flow
+    flow: PausingFlow
 
     _unread = b""
     """What has come behind requests that are still to be answered."""
@@ -90,12 +90,12 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow = PausingFlow(transport)
         self._accepted_s = self.loop.time()
 
     @property
     def idle_since_s(self) -> float | None:
-        """Since when it has been for the other side to begin a request; None when one has begun."""
+        """Since when it has been for the other side to begin a request; None when one has on_request_begun."""
         if not self._received_bytes:
             return self._accepted_s
         timer = self.timeout_keep_alive_task
@@ -107,17 +107,17 @@ class Protocol(HttpToolsProtocol):
         return self.flow.write_paused
 
     @property
-    def taken(self) -> Taken:
+    def acknowledged(self) -> Acknowledged:
         """What the other side has taken of all that was written."""
-        return taken(self.transport)
+        return read_acknowledged(self.transport)
 
-    def look(self, now_s: float) -> str:
+    def end_if_stalled(self, now_s: float) -> str:
         """Hang up if the other side has had to go on with the same thing for too long; then say with what, else "".
 
         With a head, with a body of which nothing comes, or with one that is no longer wanted. For a clock to call:
         requests pay a single addition for it.
         """
-        awaited, what, most_s = self._now_awaited()
+        awaited, what, most_s = self._awaited_now()
         if awaited is not self._awaited:
             self._awaited, self._awaited_s = awaited, now_s
         elif what and now_s - self._awaited_s > most_s and not self.transport.is_closing():
@@ -125,7 +125,7 @@ class Protocol(HttpToolsProtocol):
             return what
         return ""
 
-    def _now_awaited(self) -> tuple[Any, str, float]:
+    def _awaited_now(self) -> tuple[Any, str, float]:
         """What is to come from the other side, what to call it, and how long that may take.
 
         The first is another object as soon as it goes on: with a head when it is whole, with a body at each byte.
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
         return (), "", 0.0
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= PIECE_BYTES and not self.pipeline and not self._unread:
+        if len(data) <= PARSE_BYTES and not self.pipeline and not self._unread:
             self._read(data)
         else:
             self._read_on(self._unread + data)
@@ -157,10 +157,10 @@ class Protocol(HttpToolsProtocol):
         """Look at what has come, piece by piece, until a request is to wait for those before it."""
         data, start = data or self._unread, 0
         self._unread = b""
-        while start < len(data) and not self.pipeline and not self.transport.is_closing() and self._is_ours():
-            self._read(data[start : start + PIECE_BYTES])
-            start += PIECE_BYTES
-        if self._is_ours():
+        while start < len(data) and not self.pipeline and not self.transport.is_closing() and self._is_open_and_ours():
+            self._read(data[start : start + PARSE_BYTES])
+            start += PARSE_BYTES
+        if self._is_open_and_ours():
             self._unread = data[start:]
             self._keep_pace()
 
@@ -173,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         elif caught_up and not self.pipeline:
             self.flow.resume_reading()
 
-    def _is_ours(self) -> bool:
+    def _is_open_and_ours(self) -> bool:
         """Whether the connection is still there, and was not handed over."""
         return self.parser is not None and self.transport.get_protocol() is self
 
@@ -246,15 +246,15 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # where fields of a trailer go: they must not pass for those of the head
         if self.cycle is not before:
-            self.begun(self.cycle)
+            self.on_request_begun(self.cycle)
 
-    def begun(self, cycle: RequestResponseCycle) -> None:
-        """A request has begun. HTTP/1.0 knows no `100 Continue`."""
+    def on_request_begun(self, cycle: RequestResponseCycle) -> None:
+        """A request has on_request_begun. HTTP/1.0 knows no `100 Continue`."""
         if cycle.scope["http_version"] != "1.1":
             cycle.keep_alive = cycle.waiting_for_100_continue = False
-            cycle.__class__ = CarefulCycle
+            cycle.__class__ = StrictCycle
         elif cycle.waiting_for_100_continue:
-            cycle.__class__ = CarefulCycle
+            cycle.__class__ = StrictCycle
 
     def on_chunk_header(self) -> None:
         """Refuse a body that is coded in another way before it is chunked. The parser does not."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from app.metrics import catalog
-from app.wire.http_protocol import Protocol
+from app.wire.http_protocol import HttpProtocol
 
 log = logging.getLogger("jobwire.web")
 
@@ -31,12 +31,12 @@ WARN_S = 60.0
 """The least time between two warnings."""
 
 
-class Door:
+class ListeningSocket:
     """Accepts on a socket of the caller's, which it never closes."""
 
-    def __init__(self, sock: socket.socket, make: Callable[[], asyncio.Protocol], backlog: int) -> None:
+    def __init__(self, sock: socket.socket, make_protocol: Callable[[], asyncio.Protocol], backlog: int) -> None:
         self._sock = sock
-        self._make = make
+        self._make_protocol = make_protocol
         self._backlog = backlog
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -51,14 +51,14 @@ class Door:
             ours.close()
             return
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, sock=ours, backlog=self._backlog)
+        self._server = await loop.create_server(self._protocol_for_accepted, sock=ours, backlog=self._backlog)
 
     def close(self) -> None:
         """Accept nobody any more."""
         self._closed = True
         self._pause()
 
-    async def look(self, connections: Iterable[object], now_s: float) -> None:
+    async def resume_accepting(self, connections: Iterable[object], now_s: float) -> None:
         """While accepting is paused and somebody waits: make room, and try again. For a clock to call."""
         if self._server is not None or self._closed or not self._is_awaited():
             return
@@ -72,13 +72,13 @@ class Door:
                 *(resource.getrlimit(resource.RLIMIT_NOFILE)[0], SPARED_FILES),
             )
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol_for_accepted(self) -> asyncio.Protocol:
         """What speaks on a connection that has just been accepted."""
         if self._is_short():
-            asyncio.get_running_loop().call_soon(self._run_short)
-        return self._make()
+            asyncio.get_running_loop().call_soon(self._pause_if_open)
+        return self._make_protocol()
 
-    def _run_short(self) -> None:
+    def _pause_if_open(self) -> None:
         if self._server is not None:
             catalog.ACCEPT_PAUSES.inc()
             self._pause()
@@ -95,7 +95,7 @@ class Door:
         except OSError:
             return True
         os.close(lowest)
-        return lowest >= files_most()
+        return lowest >= most_open_files()
 
     def _is_awaited(self) -> bool:
         """Whether somebody waits to be accepted."""
@@ -104,7 +104,7 @@ class Door:
         return bool(waiting.poll(0))
 
 
-def files_most() -> int:
+def most_open_files() -> int:
     """How many files may be open before nobody is accepted any more."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
@@ -112,13 +112,13 @@ def files_most() -> int:
     return max(most - SPARED_FILES, most // 2)
 
 
-def longest_idle(connections: Iterable[object], now_s: float) -> list[Protocol]:
+def longest_idle(connections: Iterable[object], now_s: float) -> list[HttpProtocol]:
     """Connections that nobody would miss, those first that have been idle for longest."""
-    idle: list[tuple[float, Protocol]] = []
+    idle: list[tuple[float, HttpProtocol]] = []
     for connection in connections:
-        if isinstance(connection, Protocol):
+        if isinstance(connection, HttpProtocol):
             since_s = connection.idle_since_s
             if since_s is not None and now_s - since_s >= IDLE_S:
                 idle.append((since_s, connection))
-    idle.sort(key=lambda one: one[0])
+    idle.sort(key=lambda entry: entry[0])
     return [connection for _, connection in idle]

@@ -9,34 +9,34 @@ Viewers are not looked at here: app/streams/viewers.py does.
 from collections.abc import Iterable
 
 from app.metrics import catalog
-from app.wire.http_protocol import Protocol
-from app.wire.stalled_viewers import Patience
+from app.wire.http_protocol import HttpProtocol
+from app.wire.stalled_viewers import StallDetector
 
 ANSWER_S = 60.0
 """How long nothing may be taken of an answer, up to two looks more."""
 
 
-class Stalls:
+class StalledRequests:
     """The connections of one server that may be standing still."""
 
     def __init__(self) -> None:
-        self._patience: Patience[Protocol] = Patience(ANSWER_S)
-        self._owed: set[Protocol] = set()
+        self._stall_detector: StallDetector[HttpProtocol] = StallDetector(ANSWER_S)
+        self._owed: set[HttpProtocol] = set()
 
-    def look(self, connections: Iterable[object], now_s: float) -> None:
+    def end_stalled(self, connections: Iterable[object], now_s: float) -> None:
         """Look at all of them, and end those that have stood still for too long."""
-        ours = [connection for connection in connections if isinstance(connection, Protocol)]
+        ours = [connection for connection in connections if isinstance(connection, HttpProtocol)]
         for connection in ours:
-            if what := connection.look(now_s):
-                catalog.STALLED.inc(what)
-        self._look_at_answers({one for one in ours if one.transport.get_write_buffer_size()}, now_s)
+            if awaited := connection.end_if_stalled(now_s):
+                catalog.STALLED.inc(awaited)
+        self._end_stalled_answers({one for one in ours if one.transport.get_write_buffer_size()}, now_s)
 
-    def _look_at_answers(self, owed: set[Protocol], now_s: float) -> None:
+    def _end_stalled_answers(self, owed: set[HttpProtocol], now_s: float) -> None:
         for connection in self._owed - owed:
-            self._patience.forget(connection)
+            self._stall_detector.forget(connection)
         self._owed = owed
         for connection in owed:
-            self._patience.look(connection, now_s)
-        for still in self._patience.exhausted(now_s):
+            self._stall_detector.check(connection, now_s)
+        for stalled in self._stall_detector.pop_stalled(now_s):
             catalog.STALLED.inc("answer")
-            still.transport.abort()
+            stalled.transport.abort()

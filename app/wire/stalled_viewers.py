@@ -16,29 +16,29 @@ TCP_INFO = struct.Struct("=24xI92xQ16xI")
 """Segments that are not acknowledged, bytes that are, bytes that are not sent: `struct tcp_info` of linux/tcp.h."""
 
 
-class Taken(NamedTuple):
-    """What the other side of a connection has taken."""
+class Acknowledged(NamedTuple):
+    """What the other side of a connection has acknowledged."""
 
     total_bytes: int
     """Since the connection began, or since any other moment: it grows with every byte."""
 
-    owed: bool
-    """Whether something was written that it has not taken."""
+    outstanding: bool
+    """Whether something was written that it has not acknowledged."""
 
 
-def taken(transport: Transport) -> Taken:
-    """What was taken of all that was written. Where no kernel tells, what left our own buffer stands for it."""
+def read_acknowledged(transport: Transport) -> Acknowledged:
+    """What was acknowledged of all that was written; without TCP_INFO, what left our own buffer stands for it."""
     left_bytes = transport.get_write_buffer_size()
     if hasattr(socket, "TCP_INFO"):
         with contextlib.suppress(OSError):
             sock = transport.get_extra_info("socket")
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
             flying, acknowledged_bytes, unsent_bytes = TCP_INFO.unpack(info)
-            return Taken(acknowledged_bytes, bool(flying or unsent_bytes or left_bytes))
-    return Taken(-left_bytes, left_bytes > 0)
+            return Acknowledged(acknowledged_bytes, bool(flying or unsent_bytes or left_bytes))
+    return Acknowledged(-left_bytes, left_bytes > 0)
 
 
-class Taker(Protocol):
+class Peer(Protocol):
     """A connection, as seen from here."""
 
     @property
@@ -46,52 +46,52 @@ class Taker(Protocol):
         """Whether it takes no more."""
 
     @property
-    def taken(self) -> Taken:
-        """What the other side has taken."""
+    def acknowledged(self) -> Acknowledged:
+        """What the other side has acknowledged."""
 
 
-T = TypeVar("T", bound=Taker)
+T = TypeVar("T", bound=Peer)
 
 
-class Patience(Generic[T]):
+class StallDetector(Generic[T]):
     """Connections that may be standing still. Those that are full are looked at often, all others now and then."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._watched: dict[T, tuple[int, float]] = {}
-        self._owing: dict[T, tuple[int, float]] = {}
+        self._suspected: dict[T, tuple[int, float]] = {}
+        self._outstanding: dict[T, tuple[int, float]] = {}
 
-    def watch(self, taker: T, now_s: float) -> None:
-        """It is full."""
-        self._owing.pop(taker, None)
-        self._watched[taker] = (taker.taken.total_bytes, now_s)
+    def note_full(self, peer: T, now_s: float) -> None:
+        """It is full: suspect it from now on."""
+        self._outstanding.pop(peer, None)
+        self._suspected[peer] = (peer.acknowledged.total_bytes, now_s)
 
-    def forget(self, taker: T) -> None:
+    def forget(self, peer: T) -> None:
         """It takes again, or has gone."""
-        self._watched.pop(taker, None)
-        self._owing.pop(taker, None)
+        self._suspected.pop(peer, None)
+        self._outstanding.pop(peer, None)
 
-    def look(self, taker: T, now_s: float) -> None:
-        """Look at one that need not be full. Whoever took nothing between two looks is watched, since the first."""
-        if taker in self._watched:
+    def check(self, peer: T, now_s: float) -> None:
+        """Look at one that need not be full. Who took nothing between two looks is suspected, since the first."""
+        if peer in self._suspected:
             return
-        total, owed = taker.taken
-        before = self._owing.pop(taker, None)
+        total, outstanding = peer.acknowledged
+        before = self._outstanding.pop(peer, None)
         if before is not None and before[0] == total:
-            self._watched[taker] = before
-        elif owed:
-            self._owing[taker] = (total, now_s)
+            self._suspected[peer] = before
+        elif outstanding:
+            self._outstanding[peer] = (total, now_s)
 
-    def exhausted(self, now_s: float) -> list[T]:
-        """Those who have taken nothing for too long, each once. Cost: a look at everybody who is watched."""
-        over = []
-        for taker, (before, since_s) in tuple(self._watched.items()):
-            total, owed = taker.taken
-            if not owed or (total != before and not taker.full):
-                del self._watched[taker]
+    def pop_stalled(self, now_s: float) -> list[T]:
+        """Those who have taken nothing for too long, each once. Cost: a look at everybody who is suspected."""
+        stalled = []
+        for peer, (before, since_s) in tuple(self._suspected.items()):
+            total, outstanding = peer.acknowledged
+            if not outstanding or (total != before and not peer.full):
+                del self._suspected[peer]
             elif total != before:
-                self._watched[taker] = (total, now_s)
+                self._suspected[peer] = (total, now_s)
             elif now_s - since_s > self.timeout_s:
-                del self._watched[taker]
-                over.append(taker)
-        return over
+                del self._suspected[peer]
+                stalled.append(peer)
+        return stalled

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.streams.frames import Audience, JobEvent, LogLines, Message, Progress, SpaceEvent, Stream
+from app.streams.job_topic import JobTopic, SpaceTopic
 from app.streams.sequence import Page, Track
 from app.streams.topic import Need, Viewer
-from app.streams.topics import JobTopic, SpaceTopic
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 EPOCH = "e"
@@ -22,8 +22,8 @@ def plain(text: bytes, _: str) -> bytes:
     return text
 
 
-class FakeOutlet:
-    """An outlet that keeps what it was written, and is full when its test says so."""
+class FakeSink:
+    """A connection that keeps what it was written, and is full when its test says so."""
 
     def __init__(self) -> None:
         self.full = False
@@ -46,7 +46,7 @@ class FakeOutlet:
     def close(self, code: int, reason: str) -> None:
         self.closed = code
 
-    def tell_end(self, status: str, position: str) -> None:
+    def send_end(self, status: str, position: str) -> None:
         self.closed = 1000
         self.told = status, position
 
@@ -147,12 +147,12 @@ class Driver:
 
 def check(viewer: Viewer, store: JobStore, start: tuple[int, int]) -> None:
     """That one viewer got what the store holds, once and in order, and each end after its lines."""
-    outlet = viewer.outlet
-    assert isinstance(outlet, FakeOutlet)
-    seqs = [frame["seq"] for frame in outlet.frames if frame["type"] not in ("logs", "gap")]
+    connection = viewer.connection
+    assert isinstance(connection, FakeSink)
+    seqs = [frame["seq"] for frame in connection.frames if frame["type"] not in ("logs", "gap")]
     assert seqs == list(range(start[0] + 1, store.events + 1))
     at = start[1]
-    for frame in outlet.frames:
+    for frame in connection.frames:
         if frame["type"] == "logs":
             assert frame["data"]["fromSeq"] == at + 1
             at = frame["data"]["toSeq"]
@@ -183,7 +183,7 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
         if chance.random() < 0.4 or not viewers:
             audience = chance.choice([Audience.FULL, Audience.LINES])
             viewer = Viewer(audience)
-            viewer.outlet = FakeOutlet()
+            viewer.connection = FakeSink()
             viewer.seq = chance.randint(0, driver.topic.events.head)
             viewer.log_seq = chance.randint(0, driver.topic.log_head)
             viewers.append((viewer, (viewer.seq, viewer.log_seq)))
@@ -191,10 +191,10 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
             driver.feed(viewer)
             return
         viewer, _ = chance.choice(viewers)
-        outlet = viewer.outlet
-        assert isinstance(outlet, FakeOutlet)
-        outlet.full = not outlet.full
-        if outlet.full:
+        connection = viewer.connection
+        assert isinstance(connection, FakeSink)
+        connection.full = not connection.full
+        if connection.full:
             driver.topic.filled(viewer)
         else:
             driver.feed(viewer)
@@ -209,9 +209,9 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
     driver.topic.hear_logs(driver.topic.log_head + 1, store.newest_line, 0, None)
     driver.pump(reads=True)
     for viewer, _ in viewers:
-        outlet = viewer.outlet
-        assert isinstance(outlet, FakeOutlet)
-        outlet.full = False
+        connection = viewer.connection
+        assert isinstance(connection, FakeSink)
+        connection.full = False
         driver.feed(viewer)
         assert driver.topic.is_live(viewer)
     for viewer, start in viewers:
@@ -225,30 +225,30 @@ def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept
     driver = Driver(store, random.Random(0))
     live, behind = Viewer(Audience.FULL), Viewer(Audience.FULL)
     for viewer in (live, behind):
-        viewer.outlet = FakeOutlet()
+        viewer.connection = FakeSink()
     driver.topic.join(live)
     for hint in store.hints:
         driver.hear(*hint)
     driver.pump(reads=True)
     behind.seq = stood
-    behind.outlet.full = True
+    behind.connection.full = True
     driver.topic.join(behind)
     driver.topic.suspended = True
     driver.topic.roll_back(Stream.EVENTS, kept)
     driver.topic.begin("another", 0)
     driver.topic.suspended = False
-    behind.outlet.full = False
+    behind.connection.full = False
     driver.feed(behind)
     store.events = events + 3
     driver.topic.events.newest = store.events
     driver.pump(reads=True)
     for viewer, position in ((live, events), (behind, stood)):
-        assert isinstance(viewer.outlet, FakeOutlet)
-        gaps = [(frame["from"], frame["to"]) for frame in viewer.outlet.frames if frame["type"] == "gap"]
+        assert isinstance(viewer.connection, FakeSink)
+        gaps = [(frame["from"], frame["to"]) for frame in viewer.connection.frames if frame["type"] == "gap"]
         assert gaps == ([(kept + 1, position)] if position > kept else [])
-        inits = [(frame["epoch"], frame["seq"]) for frame in viewer.outlet.frames if frame["type"] == "init"]
+        inits = [(frame["epoch"], frame["seq"]) for frame in viewer.connection.frames if frame["type"] == "init"]
         assert inits == [("another", min(kept, position))]
-        seqs = [frame["seq"] for frame in viewer.outlet.frames if frame["type"] == "event"]
+        seqs = [frame["seq"] for frame in viewer.connection.frames if frame["type"] == "event"]
         assert seqs[-3 - (events - min(kept, position)) :] == list(range(min(kept, position) + 1, events + 4))
 
 
@@ -256,61 +256,65 @@ def test_a_narrow_viewer_learns_of_an_end_that_the_store_went_back_to() -> None:
     topic = JobTopic(JOB, EPOCH, "pending", seq=3, first_kept=1)
     live, behind = Viewer(Audience.NARROW), Viewer(Audience.NARROW)
     for viewer in (live, behind):
-        viewer.outlet = FakeOutlet()
+        viewer.connection = FakeSink()
         viewer.seq = 3
     topic.join(live)
-    behind.outlet.full = True
+    behind.connection.full = True
     topic.join(behind)
     topic.suspended = True
     topic.status = "dead"
     topic.roll_back(Stream.EVENTS, 2)
     topic.begin("another", 0)
     for viewer in (live, behind):
-        assert isinstance(viewer.outlet, FakeOutlet)
-        assert [(frame["type"], frame["status"]) for frame in viewer.outlet.frames] == [("init", "dead")]
-        assert viewer.outlet.told == ("dead", "another..end")
+        assert isinstance(viewer.connection, FakeSink)
+        assert [(frame["type"], frame["status"]) for frame in viewer.connection.frames] == [("init", "dead")]
+        assert viewer.connection.told == ("dead", "another..end")
     assert topic.viewers == set()
 
 
 def test_progress_leaves_after_the_event_that_it_follows() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=0, first_kept=1)
     viewer = Viewer(Audience.FULL)
-    outlet = viewer.outlet = FakeOutlet()
+    connection = viewer.connection = FakeSink()
     topic.join(viewer)
     topic.hear_progress(Progress(JOB, 2, "running", 5, b'{"percent":1}'))
     topic.events.hear(event(2))
     assert topic.advance() == [Need(Stream.EVENTS, 0)]
-    assert outlet.frames == []
+    assert connection.frames == []
     topic.events.hear(event(1))
     topic.advance()
-    assert [(frame["type"], frame["seq"]) for frame in outlet.frames] == [("event", 1), ("event", 2), ("progress", 2)]
+    assert [(frame["type"], frame["seq"]) for frame in connection.frames] == [
+        ("event", 1),
+        ("event", 2),
+        ("progress", 2),
+    ]
 
 
 def test_progress_that_is_older_or_a_twin_is_dropped() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
     viewer = Viewer(Audience.FULL)
     viewer.seq = 1
-    outlet = viewer.outlet = FakeOutlet()
+    connection = viewer.connection = FakeSink()
     topic.join(viewer)
     for at_ms, data in ((5, b"1"), (5, b"1"), (4, b"0"), (5, b"2"), (6, b"3")):
         topic.hear_progress(Progress(JOB, 1, "running", at_ms, data))
         topic.advance()
-    assert [frame["data"] for frame in outlet.frames] == [1, 2, 3]
+    assert [frame["data"] for frame in connection.frames] == [1, 2, 3]
 
 
 def test_a_full_viewer_gets_the_newest_progress_when_it_is_live_again() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
     viewer = Viewer(Audience.NARROW)
-    outlet = viewer.outlet = FakeOutlet()
+    connection = viewer.connection = FakeSink()
     topic.join(viewer)
-    outlet.full = True
+    connection.full = True
     topic.filled(viewer)
     for percent in range(1, 5):
         topic.hear_progress(Progress(JOB, 1, "running", percent, b"%d" % percent))
         topic.advance()
-    outlet.full = False
+    connection.full = False
     topic.feed(viewer)
-    assert [frame["data"] for frame in outlet.frames] == [4]
+    assert [frame["data"] for frame in connection.frames] == [4]
 
 
 @settings(max_examples=100, deadline=None)
@@ -322,7 +326,7 @@ def test_a_space_viewer_gets_the_feed_without_holes(count: int, chance: random.R
 
     topic = SpaceTopic("instance", EPOCH, 0, 1, b"{}")
     viewer = Viewer(Audience.SPACE)
-    outlet = viewer.outlet = FakeOutlet()
+    connection = viewer.connection = FakeSink()
     topic.join(viewer)
     hints = [seq for seq in range(1, count + 1) for _ in range(chance.choice([0, 1, 2]))]
     chance.shuffle(hints)
@@ -333,7 +337,7 @@ def test_a_space_viewer_gets_the_feed_without_holes(count: int, chance: random.R
             for need in needs:
                 page = [entry(found) for found in range(need.after + 1, count + 1)][: chance.randint(1, 5)]
                 topic.take_events(Page(page, 1, count))
-    assert [frame["seq"] for frame in outlet.frames] == list(range(1, count + 1))
+    assert [frame["seq"] for frame in connection.frames] == list(range(1, count + 1))
 
 
 def test_a_shelf_keeps_what_came_last_and_always_one() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from app.serve import OPTIONS
-from app.wire.handover import HttpProtocol
+from app.wire.handover import HandoverHttpProtocol
 
 WAIT_S = 10.0
 OFFERS = (
@@ -74,7 +74,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": said})
 
 
-class Counted(HttpProtocol):
+class Counted(HandoverHttpProtocol):
     """A protocol that tells how much it was given."""
 
     def __init__(self, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""How long a connection may take nothing, and that the kernel tells what it took."""
+"""How long a connection may hand_over nothing, and that the kernel tells what it took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import pytest
 import uvloop
 
-from app.wire.stalled_viewers import Patience, Taken, taken
+from app.wire.stalled_viewers import Acknowledged, StallDetector, read_acknowledged
 
 TIMEOUT_S = 30.0
 
@@ -16,65 +16,65 @@ TIMEOUT_S = 30.0
 class Connection:
     """Somebody of whom the test says what they took."""
 
-    def __init__(self, *, full: bool, total_bytes: int = 0, owed: bool = True) -> None:
+    def __init__(self, *, full: bool, total_bytes: int = 0, outstanding: bool = True) -> None:
         self.full = full
-        self.taken = Taken(total_bytes, owed)
+        self.acknowledged = Acknowledged(total_bytes, outstanding)
 
-    def take(self, more_bytes: int, *, owed: bool = True) -> None:
-        """They take so much more."""
-        self.taken = Taken(self.taken.total_bytes + more_bytes, owed)
+    def hand_over(self, more_bytes: int, *, outstanding: bool = True) -> None:
+        """They hand_over so much more."""
+        self.acknowledged = Acknowledged(self.acknowledged.total_bytes + more_bytes, outstanding)
 
 
 def test_who_is_full_and_takes_nothing_is_told_of_once_when_the_time_is_over() -> None:
-    patience: Patience[Connection] = Patience(TIMEOUT_S)
+    detector: StallDetector[Connection] = StallDetector(TIMEOUT_S)
     still = Connection(full=True)
-    patience.watch(still, 100.0)
-    assert patience.exhausted(100.0 + TIMEOUT_S) == []
-    assert patience.exhausted(100.1 + TIMEOUT_S) == [still]
-    assert patience.exhausted(200.0) == []
+    detector.note_full(still, 100.0)
+    assert detector.pop_stalled(100.0 + TIMEOUT_S) == []
+    assert detector.pop_stalled(100.1 + TIMEOUT_S) == [still]
+    assert detector.pop_stalled(200.0) == []
 
 
 def test_who_takes_a_byte_has_the_whole_time_again() -> None:
-    patience: Patience[Connection] = Patience(TIMEOUT_S)
+    detector: StallDetector[Connection] = StallDetector(TIMEOUT_S)
     slow = Connection(full=True)
-    patience.watch(slow, 0.0)
+    detector.note_full(slow, 0.0)
     for minute in range(60):
-        slow.take(1)
-        assert patience.exhausted(minute * TIMEOUT_S) == []
-        assert patience.exhausted((minute + 1) * TIMEOUT_S) == []
-    assert patience.exhausted(61.1 * TIMEOUT_S) == [slow]
+        slow.hand_over(1)
+        assert detector.pop_stalled(minute * TIMEOUT_S) == []
+        assert detector.pop_stalled((minute + 1) * TIMEOUT_S) == []
+    assert detector.pop_stalled(61.1 * TIMEOUT_S) == [slow]
 
 
 def test_who_drains_is_forgotten() -> None:
-    patience: Patience[Connection] = Patience(TIMEOUT_S)
+    detector: StallDetector[Connection] = StallDetector(TIMEOUT_S)
     drained = Connection(full=True)
-    patience.watch(drained, 0.0)
-    patience.forget(drained)
-    assert patience.exhausted(1000.0) == []
+    detector.note_full(drained, 0.0)
+    detector.forget(drained)
+    assert detector.pop_stalled(1000.0) == []
 
 
 def test_who_took_nothing_between_two_looks_stands_still_since_the_first() -> None:
-    patience: Patience[Connection] = Patience(TIMEOUT_S)
-    still, slow, idle = Connection(full=False), Connection(full=False), Connection(full=False, owed=False)
+    detector: StallDetector[Connection] = StallDetector(TIMEOUT_S)
+    still, slow, idle = Connection(full=False), Connection(full=False), Connection(full=False, outstanding=False)
     for now_s in (0.0, 20.0):
         for connection in (still, slow, idle):
-            patience.look(connection, now_s)
-        slow.take(1)
-    assert patience.exhausted(TIMEOUT_S) == []
-    assert patience.exhausted(TIMEOUT_S + 0.1) == [still]
-    assert patience.exhausted(1000.0) == []
+            detector.check(connection, now_s)
+        slow.hand_over(1)
+    assert detector.pop_stalled(TIMEOUT_S) == []
+    assert detector.pop_stalled(TIMEOUT_S + 0.1) == [still]
+    assert detector.pop_stalled(1000.0) == []
 
 
 def test_who_takes_something_before_the_time_is_over_is_left_alone() -> None:
-    patience: Patience[Connection] = Patience(TIMEOUT_S)
+    detector: StallDetector[Connection] = StallDetector(TIMEOUT_S)
     late, done = Connection(full=False), Connection(full=False)
     for now_s in (0.0, 20.0):
-        patience.look(late, now_s)
-        patience.look(done, now_s)
-    late.take(1)
-    done.take(0, owed=False)
-    assert patience.exhausted(TIMEOUT_S - 1) == []
-    assert patience.exhausted(1000.0) == []
+        detector.check(late, now_s)
+        detector.check(done, now_s)
+    late.hand_over(1)
+    done.hand_over(0, outstanding=False)
+    assert detector.pop_stalled(TIMEOUT_S - 1) == []
+    assert detector.pop_stalled(1000.0) == []
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
@@ -90,7 +90,7 @@ async def _writes_and_reads() -> None:
         transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, listening.accept()[0])
         transport.write(b"x" * 8_000_000)
         before = await _steady(transport)
-        assert before.owed
+        assert before.outstanding
         waiting_bytes = transport.get_write_buffer_size()
         transport.write(b"x" * 1000)
         assert await _steady(transport) == before
@@ -99,24 +99,24 @@ async def _writes_and_reads() -> None:
         assert transport.get_write_buffer_size() == waiting_bytes + 1000, "which tells nothing"
         reader.setblocking(False)
         async with asyncio.timeout(30):
-            while taken(transport).owed:
+            while read_acknowledged(transport).outstanding:
                 await asyncio.get_running_loop().sock_recv(reader, 1_000_000)
         transport.abort()
 
 
-async def _other_than(before: Taken, transport: asyncio.Transport) -> Taken:
+async def _other_than(before: Acknowledged, transport: asyncio.Transport) -> Acknowledged:
     """What was taken, once it is something else."""
     for _ in range(1000):
-        if taken(transport) != before:
+        if read_acknowledged(transport) != before:
             break
         await asyncio.sleep(0.01)
-    return taken(transport)
+    return read_acknowledged(transport)
 
 
-async def _steady(transport: asyncio.Transport) -> Taken:
+async def _steady(transport: asyncio.Transport) -> Acknowledged:
     """What was taken, once it does not change any more."""
-    now, before = taken(transport), None
+    now, before = read_acknowledged(transport), None
     while now != before:
         await asyncio.sleep(0.1)
-        now, before = taken(transport), now
+        now, before = read_acknowledged(transport), now
     return now

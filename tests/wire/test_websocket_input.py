@@ -8,14 +8,24 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.wire.websocket_input import BINARY, CLOSE, CONTINUATION, MESSAGE_BYTES, PING, PONG, TEXT, Inbound, Wrong
+from app.wire.websocket_input import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    VIEWER_MESSAGE_BYTES,
+    FrameReader,
+    ProtocolViolation,
+)
 from tests.live.raw import frame
 
 Heard = list[tuple[int, bytes] | int]
 
 control = st.builds(frame, st.sampled_from([PING, PONG]), st.binary(max_size=125))
 message = st.builds(frame, st.just(TEXT), st.text(max_size=300).map(str.encode)) | st.builds(
-    frame, st.just(BINARY), st.binary(max_size=MESSAGE_BYTES)
+    frame, st.just(BINARY), st.binary(max_size=VIEWER_MESSAGE_BYTES)
 )
 in_fragments = st.builds(
     lambda first, between, last: frame(BINARY, first, fin=False) + between + frame(CONTINUATION, last),
@@ -31,12 +41,12 @@ spoken = st.lists(control | message | in_fragments, max_size=8)
 
 def heard(*parts: bytes) -> Heard:
     """The control frames in what comes in these parts; at a mistake its code, and nothing more."""
-    inbound, said = Inbound(), Heard()
+    inbound, said = FrameReader(), Heard()
     try:
         for part in parts:
             said.extend(inbound.read(part))
-    except Wrong as wrong:
-        said.append(wrong.code)
+    except ProtocolViolation as violation:
+        said.append(violation.code)
     return said
 
 
@@ -62,11 +72,11 @@ def test_whatever_comes_ends_in_nothing_but_a_code(frames: list[bytes]) -> None:
 
 
 def test_a_message_that_never_ends_is_not_kept() -> None:
-    inbound = Inbound()
+    inbound = FrameReader()
     assert not list(inbound.read(frame(BINARY, b"x" * 4000, fin=False)))
     for _ in range(10_000):
         assert not list(inbound.read(frame(CONTINUATION, fin=False)))
-    kept = sum(sys.getsizeof(getattr(inbound, name)) for name in Inbound.__slots__)
+    kept = sum(sys.getsizeof(getattr(inbound, name)) for name in FrameReader.__slots__)
     assert kept < 1000
 
 
