@@ -15,7 +15,7 @@ from app.api.fast_path import Application, failed
 from app.api.request_log import RequestLines
 from app.api.routes import Handlers, add_routes
 from app.backend import Backend
-from app.jobs.auth import Rate
+from app.jobs.rate_limit import Rate
 from app.metrics.counters import TALLY
 from app.metrics.service_log import configure
 from app.redis_links.server_advice import advise

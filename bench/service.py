@@ -21,7 +21,7 @@ import msgspec
 import redis
 
 from app.local.embedded_valkey import EmbeddedServer
-from app.model.job import BATCH_CLAIMS
+from app.model.limits import BATCH_CLAIMS
 
 BASE = "/api/v1"
 TIDY_S = 60.0

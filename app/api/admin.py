@@ -6,7 +6,7 @@ from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.shapes import WhoAmI
 from app.jobs.auth import ROOT
 from app.jobs.spaces import Spaces
-from app.model.job import KIB
+from app.model.limits import KIB
 
 ADMIN_BYTES = 64 * KIB
 

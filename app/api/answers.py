@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.jobs.spaces import Space, Token
 from app.jobs.store import Delivered, Event, Fields, NewJob
-from app.model.job import encode_ulid
+from app.model.ids import encode_ulid
 from app.model.times import rfc3339
 from app.webhooks.space_hooks import HooksShown, shown
 

@@ -18,7 +18,8 @@ from app.jobs.auth import SCOPES, SHORTHANDS
 from app.jobs.bulk_retry import Selection
 from app.jobs.store import NewJob
 from app.model.errors import Refusal, invalid, too_large
-from app.model.job import (
+from app.model.json_items import elements
+from app.model.limits import (
     BATCH_CLAIMS,
     BATCH_JOBS,
     HEADERS_BYTES,
@@ -37,7 +38,6 @@ from app.model.job import (
     URL_CHARS,
     WAIT_S_MOST,
 )
-from app.model.json_items import elements
 from app.model.nesting import nesting
 from app.model.steps import Steps
 from app.model.times import MOST_MS, parse_ms

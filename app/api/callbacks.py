@@ -13,7 +13,7 @@ from app.api.shapes import Ended
 from app.jobs.spaces import Spaces
 from app.jobs.store import Store
 from app.model.errors import invalid
-from app.model.job import KIB, POLL_NAMES, URL_CHARS
+from app.model.limits import KIB, POLL_NAMES, URL_CHARS
 from app.settings import Settings
 from app.webhooks.address_rules import Network, networks
 from app.webhooks.signatures import SECRETS_MOST, is_secret, new_secret

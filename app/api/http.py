@@ -18,11 +18,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api.inflate import ENCODINGS, inflate_aside
 from app.api.request_log import HEADERS, REQUEST_ID
-from app.jobs.auth import Identity, Keyring, Rate
+from app.jobs.auth import Identity, Keyring
+from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, invalid, outcome_unknown, space_not_found, too_large
-from app.model.job import NESTING_MOST, UNIT_BYTES
+from app.model.limits import NESTING_MOST, UNIT_BYTES
 from app.model.nesting import nested_deeper
 from app.model.utf8 import is_plain, text_of
 from app.settings import Settings

@@ -11,13 +11,13 @@ from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
 from app.api.query import Query
 from app.api.shapes import LogCursor, LogsAppended, RowPage
 from app.logs.intake import Batch, decode
-from app.logs.lines import Filter, parse_levels, parse_q
 from app.logs.log_store import Key, Logs, key_of
 from app.logs.paging import PageQuery
+from app.logs.search import Filter, parse_levels, parse_q
 from app.logs.unreadable_logs import Unreadable
 from app.loop.turns import in_turns
 from app.model.errors import invalid
-from app.model.job import KIB, MIB
+from app.model.limits import KIB, MIB
 
 WIRE_BYTES = 5 * MIB
 BODY_BYTES = 32 * MIB

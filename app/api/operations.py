@@ -37,7 +37,8 @@ from app.api.shapes import (
     StatsShown,
     WhoAmI,
 )
-from app.model.job import BATCH_JOBS, EVENTS_ANSWERED, Status
+from app.model.job import Status
+from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED
 
 NDJSON = "application/x-ndjson"
 _ANY_STATUS = f"({'|'.join(Status)})"

@@ -23,7 +23,7 @@ from app.jobs.deletion import Deletion
 from app.jobs.store import Store
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found
-from app.model.job import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
+from app.model.limits import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
 from app.settings import Settings
 from app.webhooks.address_rules import networks
 

@@ -12,7 +12,8 @@ from app.api.shapes import EventCursor, EventPage, ProgressShown
 from app.jobs.list_cursors import Cursors
 from app.jobs.store import Fields, Listed, Store, slices
 from app.model.errors import invalid
-from app.model.job import EVENTS_ANSWERED, PAGE_BYTES, Status
+from app.model.job import Status
+from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold
 

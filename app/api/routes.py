@@ -21,7 +21,8 @@ from app.api.static_files import static_files
 from app.api.stats import Stats
 from app.api.streams import Streams, denying
 from app.api.worker import Worker
-from app.jobs.auth import ANY, ROOT, Keyring, Rate
+from app.jobs.auth import ANY, ROOT, Keyring
+from app.jobs.rate_limit import Rate
 from app.jobs.tickets import Tickets
 from app.metrics import catalog
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.api.answers import DeliveredAnswer, EventAnswer
-from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS, Level
+from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS
+from app.logs.levels import Level
 from app.logs.lines import Row
 
 

@@ -14,7 +14,7 @@ from app.api.shapes import Ended, Failed, Polled
 from app.jobs.long_polls import WaitingRooms
 from app.jobs.store import Delivered, Renewed, Store
 from app.model.errors import Outage, invalid, unavailable
-from app.model.job import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
+from app.model.limits import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
 from app.model.times import rfc3339
 
 

@@ -1,21 +1,21 @@
-"""Who calls, and what they may do: scopes, keys, spaces, and the rate of a key.
+"""Who calls, and what they may do: scopes, keys, spaces.
 
-Owns: the SHA-256 under which a key is stored, the cache that lets a key be looked up about once a second, the share of
-a key's rate that this process holds. Never: keeps a key, shows one, or logs one.
+Owns: the SHA-256 under which a key is stored, the cache that lets a key be looked up about once a second.
+Never: keeps a key, shows one, or logs one.
 Always: a revoked or expired key stops working on every process within one second.
 """
 
 import asyncio
 import hashlib
 import hmac
-import math
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from app.model.errors import Refusal
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.link import Link, Word
+from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
@@ -48,8 +48,6 @@ ANY = ""
 
 CACHE_S = 0.8
 CACHE_MOST = 20_000
-GRANT_S = 0.1
-REFUSED_S = 0.05
 
 
 def expand(scopes: Iterable[str]) -> frozenset[str]:
@@ -118,7 +116,7 @@ class Keyring:
         if hmac.compare_digest(hashed, self._root_digest):
             return self._root
         seen = self._seen.get(hashed)
-        found = seen.identity if seen and seen.until_s > _now_s() else await self._ask(hashed)
+        found = seen.identity if seen and seen.until_s > monotonic() else await self._ask(hashed)
         if found is None or 0 < found.expires_ms <= self._clock.now_ms():
             raise unauthorized("The key is unknown, revoked or expired.")
         return found
@@ -141,7 +139,7 @@ class Keyring:
         return await asyncio.shield(task)
 
     async def _look_up(self, hashed: str) -> Identity | None:
-        asked_s = _now_s()
+        asked_s = monotonic()
         (flat,) = await self._scripts.run("token_read", [self._keys.token(hashed)], [])
         found = {flat[i]: flat[i + 1].decode() for i in range(0, len(flat), 2)}
         identity = None
@@ -153,107 +151,6 @@ class Keyring:
         self._seen.pop(hashed, None)
         self._seen[hashed] = _Seen(identity, asked_s + CACHE_S)
         return identity
-
-
-class _Share:
-    """What one process may still let through for one key, and until when the grant counts.
-
-    Of a key that is over its rate: until when it is refused unasked, and how long it has to wait.
-    """
-
-    __slots__ = ("left", "retry_ms", "until_s")
-
-    def __init__(self, left: int, until_s: float, retry_ms: int = 0) -> None:
-        self.left = left
-        self.until_s = until_s
-        self.retry_ms = retry_ms
-
-
-class Rate:
-    """The rate of each key, held over all processes: Redis counts, a process takes small shares in advance.
-
-    A share is a fiftieth of the rate and lapses after a tenth of a second, so that the total stays within a tenth of
-    the rate however many processes there are. A call that is more work than a share has left is granted all that it
-    lacks at once, or takes nothing.
-    """
-
-    def __init__(self, control: Link, keys: Keys, settings: Settings) -> None:
-        self._scripts = Scripts(control)
-        self._keys = keys
-        self._rate = settings.rate
-        self._share = max(1, settings.rate // 50)
-        self._shares: dict[str, _Share] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def spend(self, identity: Identity, units: int = 1, spent: int = 0) -> int:
-        """Count the work of a call that has `spent` some units before; how many it has spent now.
-
-        A call spends a second's rate at most, so that a rested key gets any call through. Refusal `rate_limited` over
-        the key's rate; the root key is exempt.
-        """
-        if not self._rate or identity.is_root:
-            return 0
-        units = min(units, self._rate - spent)
-        share = self._shares.get(identity.digest)
-        if share is None or share.left < units or share.until_s <= _now_s():
-            share = await self._take(identity.digest, units, spent)
-        share.left -= units
-        return spent + units
-
-    async def charge(self, identity: Identity, units: int) -> None:
-        """Count work that was done for a call which is refused all the same: as much of it as the key has left."""
-        if not self._rate or identity.is_root:
-            return
-        share = self._shares.get(identity.digest)
-        if share is not None:
-            units, share.left = units - share.left, max(0, share.left - units)
-        if units > 0:
-            await self._scripts.run("rate_take", [self._keys.rate(identity.digest)], [self._rate, units, 0, 1])
-
-    async def _take(self, hashed: str, units: int, spent: int) -> _Share:
-        """A share of at least so many units. Refusal `rate_limited`."""
-        async with self._locks.setdefault(hashed, asyncio.Lock()):
-            share = self._shares.get(hashed)
-            if share is None or share.until_s <= _now_s():
-                share = _Share(0, 0.0)
-            if share.left >= units:
-                return share
-            if share.retry_ms:
-                raise self._over(share.retry_ms)
-            return await self._grow(hashed, share, units, spent)
-
-    async def _grow(self, hashed: str, share: _Share, units: int, spent: int) -> _Share:
-        """A share with what was left in this one, and as much more as is needed at least. Refusal `rate_limited`."""
-        left, share.left = share.left, 0
-        needed = units - left
-        args: list[Word] = [self._rate, max(self._share, needed), needed, units + spent]
-        try:
-            granted, retry_ms = await self._scripts.run("rate_take", [self._keys.rate(hashed)], args)
-        except BaseException:
-            share.left = left
-            raise
-        if granted:
-            grown = _Share(left + granted, _now_s() + GRANT_S)
-        elif units > 1:
-            share.left = left
-            raise self._over(retry_ms)
-        else:
-            grown = _Share(0, _now_s() + REFUSED_S, retry_ms)
-        if len(self._shares) >= CACHE_MOST:
-            self._shares.clear()
-            self._locks.clear()
-        self._shares[hashed] = grown
-        if not granted:
-            raise self._over(retry_ms)
-        return grown
-
-    def _over(self, retry_ms: int) -> Refusal:
-        wait = {"retry-after": str(math.ceil(retry_ms / 1000))}
-        return Refusal("rate_limited", f"Over {self._rate} units of work a second for this key.", headers=wait)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def spell(scopes: Sequence[str]) -> str:

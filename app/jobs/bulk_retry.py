@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from app.model.errors import ApiError
-from app.model.job import UNIT_JOBS
+from app.model.limits import UNIT_JOBS
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault, Word
 from app.redis_links.scripts import Scripts

@@ -14,7 +14,7 @@ from app.jobs.auth import digest, spell
 from app.jobs.space_stats import HOURS, SPANS, hours, spans
 from app.jobs.store import Fields, Store, pairs
 from app.model.errors import NotFound, Refusal, invalid, space_not_found
-from app.model.job import encode_ulid, is_ulid, new_space_id, tag
+from app.model.ids import encode_ulid, is_ulid, new_space_id, tag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link

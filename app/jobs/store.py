@@ -11,18 +11,8 @@ from typing import Any, NamedTuple
 
 from app.jobs.outages import Downtime
 from app.model.errors import invalid, job_not_found
-from app.model.job import (
-    EVENTS_ANSWERED,
-    EVENTS_ANSWERED_BYTES,
-    IDEMPOTENCY_MS,
-    JOB_BYTES,
-    MIB,
-    POLLED_BYTES,
-    is_ulid,
-    new_job_ids,
-    new_lease_token,
-    tag,
-)
+from app.model.ids import is_ulid, new_job_ids, new_lease_token, tag
+from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB, POLLED_BYTES
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word

@@ -19,7 +19,9 @@ import msgspec
 import zstandard
 from msgspec import Raw
 
-from app.logs.lines import LEVELS, NULL, Filter, Row, Stored, Texts, id_of
+from app.logs.levels import LEVELS
+from app.logs.lines import NULL, Row, Stored, id_of
+from app.logs.search import Filter, Texts
 from app.model.steps import Steps
 from app.model.times import rfc3339
 

@@ -10,16 +10,16 @@ is stored is what was sent, metadata byte by byte (only line breaks between its 
 
 import re
 from collections.abc import Generator, Iterator, Sequence
-from enum import Enum
 from functools import cache, lru_cache
 from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from app.logs.levels import SPELLINGS, Level
 from app.model.errors import Refusal, TooLarge, invalid, too_large
-from app.model.job import KIB, NESTING_MOST
 from app.model.json_items import TooLong, elements, elements_of_member
+from app.model.limits import KIB, NESTING_MOST
 from app.model.nesting import nested_deeper
 from app.model.times import parse_ms, rfc3339
 
@@ -34,28 +34,6 @@ SLICE_BYTES = 60_000
 SLICE_ITEMS = 1000
 PART_BYTES = 64 * KIB
 
-
-class Level(Enum):
-    """How grave a line is. Other spellings are read as one of these."""
-
-    TRACE = "trace"
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
-    FATAL = "fatal"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Level | None":
-        return SPELLINGS.get(value.lower()) if isinstance(value, str) else None
-
-
-SPELLINGS = {level.value: level for level in Level} | {
-    "warning": Level.WARN,
-    "err": Level.ERROR,
-    "critical": Level.FATAL,
-    "notice": Level.INFO,
-}
 
 NO_METADATA = Raw()
 

@@ -17,15 +17,18 @@ from typing import Any, NamedTuple
 
 from app.logs.blocks import Block, level_bits
 from app.logs.intake import Batch
-from app.logs.lines import Filter, Row, Run, Stored, arrays, ndjson
+from app.logs.lines import Row, Run, Stored, arrays, ndjson
 from app.logs.paging import Page, PageQuery, Reading, Scan
 from app.logs.sealing import Sealer
+from app.logs.search import Filter
 from app.logs.space_budget import Quota
 from app.logs.unreadable_logs import Damage, Unreadable
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import job_not_found
-from app.model.job import ENDED, KIB, is_ulid
+from app.model.ids import is_ulid
+from app.model.job import ENDED
+from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.model.steps import Steps
 from app.model.times import parse_ms

@@ -6,8 +6,9 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
-from app.logs.lines import Filter, Row, Run, array
-from app.model.job import MIB, PAGE_BYTES
+from app.logs.lines import Row, Run, array
+from app.logs.search import Filter
+from app.model.limits import MIB, PAGE_BYTES
 from app.model.steps import Steps
 
 Mode = Literal["after", "before", "tail"]

@@ -17,7 +17,7 @@ from app.logs.unreadable_logs import Damage, Unreadable
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import Outage
-from app.model.job import MIB
+from app.model.limits import MIB
 from app.model.redis_keys import Keys
 from app.model.steps import Steps
 from app.redis_links.link import Link, Word

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from app.jobs.store import Store
 from app.logs.lines import Stored, array
 from app.logs.log_store import Logs
-from app.model.job import KIB
+from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts

@@ -11,7 +11,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.job import MIB, PAGE_BYTES
+from app.model.limits import MIB, PAGE_BYTES
 from tests.factories import STATUSES, Space, refused
 from tests.server import Caller, Server
 from tests.valkey import Valkey

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.model.job import tag
+from app.model.ids import tag
 from tests.logs.log_room import Room, with_room
 from tests.valkey import Valkey, until
 

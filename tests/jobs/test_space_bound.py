@@ -3,7 +3,7 @@
 import pytest
 
 from app.model.errors import Unavailable
-from app.model.job import JOB_BYTES
+from app.model.limits import JOB_BYTES
 from app.redis_links.memory_headroom import SHARE
 from tests.factories import Space, refused
 from tests.logs.log_room import Room, with_room

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.logs.lines import Q_CHARS
+from app.logs.search import Q_CHARS
 from tests.factories import Space
 from tests.metered import Metered
 from tests.server import Server

@@ -20,12 +20,13 @@ import pytest
 from app.api.logs import decoded
 from app.backend import Backend
 from app.logs.intake import Batch
-from app.logs.lines import Filter, Row
+from app.logs.lines import Row
 from app.logs.log_store import Appended, Key, Logs
 from app.logs.paging import Page, PageQuery
+from app.logs.search import Filter
 from app.main import web
 from app.model.errors import ApiError
-from app.model.job import new_job_ids
+from app.model.ids import new_job_ids
 from app.model.redis_keys import Keys
 from app.settings import Settings
 from tests.valkey import Valkey

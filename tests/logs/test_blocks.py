@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from app.logs.blocks import Block, level_bits, seal
-from app.logs.lines import FOLDED_TO_ASCII, LEVELS, Filter, Stored
+from app.logs.levels import LEVELS
+from app.logs.lines import Stored
+from app.logs.search import FOLDED_TO_ASCII, Filter
 from app.model.steps import exhaust
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

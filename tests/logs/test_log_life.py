@@ -4,7 +4,7 @@ import pytest
 
 from app.logs.log_store import key_of
 from app.model.errors import Unavailable
-from app.model.job import new_job_ids
+from app.model.ids import new_job_ids
 from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 from tests.valkey import Valkey
 

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.api.logs import decoded
-from app.logs.lines import Filter, array, parse_q
+from app.logs.lines import array
 from app.logs.log_store import Appended
-from app.model.job import PAGE_BYTES, is_ulid
+from app.logs.search import Filter, parse_q
+from app.model.ids import is_ulid
+from app.model.limits import PAGE_BYTES
 from tests.logs.log_room import Room, messages, with_room
 from tests.valkey import Valkey
 

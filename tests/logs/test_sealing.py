@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from app.api.logs import decoded
 from app.logs.blocks import Sealed, seal
-from app.logs.lines import LEVELS, Filter, Stored
+from app.logs.levels import LEVELS
+from app.logs.lines import Stored
 from app.logs.log_store import key_of
 from app.logs.sealing import crosses, groups
+from app.logs.search import Filter
 from app.redis_links.link import Word
 from tests.logs.log_room import EVERYTHING, Room, messages, with_room
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.logs.unreadable_logs import Damage, Unreadable
-from app.model.job import KIB
+from app.model.limits import KIB
 from tests.logs.log_room import EVERYTHING, Room, with_room
 
 LINES = [f"line {i}" for i in range(40)]

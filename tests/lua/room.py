@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
-from app.model.job import new_job_ids, new_space_id
+from app.model.ids import new_job_ids, new_space_id
 from app.model.redis_keys import Keys
 from app.redis_links.scripts import SCRIPTS
 from tests.valkey import Valkey

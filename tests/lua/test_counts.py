@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.model.job import MIB, Status
+from app.model.job import Status
+from app.model.limits import MIB
 from tests.lua.room import KEEP_MS, LATE, Room
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.model.job import MIB
+from app.model.limits import MIB
 from app.redis_links.dialling import connector
 from app.redis_links.link import Link
 from app.redis_links.scripts import SCRIPTS, Scripts

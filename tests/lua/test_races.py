@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.model.job import MIB, new_job_ids
+from app.model.ids import new_job_ids
+from app.model.limits import MIB
 from tests.lua.room import CALLERS, KEEP_MS, LATE, Room
 
 ONCE: dict[str, tuple[str, list[Any], bytes, str]] = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.model.job import KIB, MIB
+from app.model.limits import KIB, MIB
 from tests.lua.room import Room
 
 EVENT = '"' + "x" * (256 * KIB - 2) + '"'

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.model.job import JOB_BYTES, MIB, new_job_ids
+from app.model.ids import new_job_ids
+from app.model.limits import JOB_BYTES, MIB
 from tests.lua.room import KEEP_MS, LATE, Room
 from tests.valkey import Valkey
 

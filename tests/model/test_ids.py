@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.model.job import ALPHABET, encode_ulid, is_ulid, new_job_ids, new_space_id, tag
+from app.model.ids import ALPHABET, encode_ulid, is_ulid, new_job_ids, new_space_id, tag
 
 MOMENTS = st.integers(0, 2**48 - 1)
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterable
 
 from app.logs.log_store import key_of
-from app.model.job import encode_ulid
+from app.model.ids import encode_ulid
 from tests.logs.log_room import Room, batch_of, with_room
 from tests.sweeper.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
 
