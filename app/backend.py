@@ -20,7 +20,7 @@ from app.redis_links.epoch import Epoch
 from app.redis_links.link import Link
 from app.redis_links.memory_headroom import Headroom
 from app.redis_links.pubsub import Relay
-from app.redis_links.scripts import greeting
+from app.redis_links.scripts import load_commands
 from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
@@ -38,12 +38,14 @@ class Backend:
         self.connector = connector(settings.redis_url, settings.redis_timeout_s)
         self.keys = Keys(settings.prefix)
         self.epoch = Epoch(self.keys)
-        timeout_s, greet, sharded = settings.redis_timeout_s, self.epoch.greet, settings.sharded_pubsub
-        link = partial(Link, self.connector, timeout_s=timeout_s, greet=greet, sharded=sharded)
-        self.control = link(name="control", greeting=greeting(sharded=sharded))
+        timeout_s, sharded = settings.redis_timeout_s, settings.sharded_pubsub
+        link = partial(Link, self.connector, timeout_s=timeout_s, on_connect=self.epoch.identify, sharded=sharded)
+        self.control = link(name="control", setup=load_commands(sharded=sharded))
         self.bulk = link(name="bulk")
         self.clock = RedisClock(self.control)
-        self.relay = Relay(self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, greet=greet)
+        self.relay = Relay(
+            self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, on_connect=self.epoch.identify
+        )
         headroom = Headroom(self.control)
         self.store = Store(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
         self.logs = Logs(self.control, self.bulk, self.keys, settings, headroom=headroom)

@@ -7,8 +7,8 @@ from starlette.types import Receive, Scope, Send
 from app.api.http import Answer, answer, bug, refuse_method, refused
 from app.jobs.tickets import Tickets
 from app.model.errors import ApiError, Outage, unavailable
+from app.redis_links.info import parse_info
 from app.redis_links.link import RedisFault
-from app.redis_links.memory_headroom import parse_info
 from app.redis_links.scripts import Scripts
 from app.redis_links.server_advice import policy_problem
 

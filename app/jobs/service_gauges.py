@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, folding
+from app.loop.background import Background
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.metrics.catalog import Reading
@@ -15,7 +16,8 @@ from app.model.errors import Outage
 from app.model.job import Status
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.info import parse_info
+from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 
 FRESH_S = 5.0
@@ -41,15 +43,16 @@ class Overview:
         self._ends = ends
         self._readings: list[Reading] = []
         self._made_s = -FRESH_S
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def readings(self) -> list[Reading]:
         """The newest sums; none before the first are made, which takes a moment when there are many spaces."""
         now_s = asyncio.get_running_loop().time
-        if self._task is None and now_s() - self._made_s >= FRESH_S:
-            self._task = asyncio.create_task(self._refresh(), name="overview")
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=PATIENCE_S)
+        if self._refreshing is None and now_s() - self._made_s >= FRESH_S:
+            self._refreshing = self._background.start(self._refresh(), "service-gauges")
+        if self._refreshing is not None:
+            await asyncio.wait([self._refreshing], timeout=PATIENCE_S)
         up = Reading(catalog.REDIS_UP, (), float(self._link.up))
         if not self._readings:
             return [up]
@@ -57,18 +60,16 @@ class Overview:
 
     async def close(self) -> None:
         """Add up no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.close()
 
     async def _refresh(self) -> None:
         try:
             made = [*await self._spaces(), *await self._memory()]
             self._readings, self._made_s = made, asyncio.get_running_loop().time()
-        except (Outage, RedisFault):
+        except Outage:
             pass
         finally:
-            self._task = None
+            self._refreshing = None
 
     async def _spaces(self) -> list[Reading]:
         spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
@@ -91,10 +92,9 @@ class Overview:
         ]
 
     async def _memory(self) -> Iterator[Reading]:
-        text = (await self._link.call("INFO", "memory")).decode()
-        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        info = parse_info(await self._link.call("INFO", "memory"))
         limits = {"used": "used_memory", "limit": "maxmemory"}
-        return (Reading(catalog.REDIS_MEMORY, (kind,), float(fields.get(name, 0))) for kind, name in limits.items())
+        return (Reading(catalog.REDIS_MEMORY, (kind,), float(info.get(name, 0))) for kind, name in limits.items())
 
 
 def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from time import perf_counter
 from typing import Any, NamedTuple
 
 from app.logs.blocks import Block, level_bits
@@ -32,9 +31,9 @@ from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.model.steps import Steps
 from app.model.times import parse_ms
-from app.redis_links.link import Link, ScriptUnknown, Word
+from app.redis_links.link import Link, Word
 from app.redis_links.memory_headroom import Headroom
-from app.redis_links.scripts import Scripts, script
+from app.redis_links.scripts import Scripts
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold, hold_without_bound
 
@@ -106,7 +105,6 @@ class Logs:
 
     def __init__(self, control: Link, bulk: Link, keys: Keys, settings: Settings, *, headroom: Headroom) -> None:
         self._control = control
-        self._bulk = bulk
         self._keys = keys
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
@@ -255,8 +253,7 @@ class Logs:
         self, space: str, job: str, batch: Batch, key: Key | None, *, known: bool
     ) -> tuple[bytes | None, list[Any]]:
         """The job's status and the script's answer, in one trip."""
-        link = self._control if batch.bytes <= SMALL_BYTES else self._bulk
-        appending = script(link, "log_append")
+        scripts = self._scripts if batch.bytes <= SMALL_BYTES else self._bulk_scripts
         keys = [*self._all_keys(job), self._keys.log_gone(job)]
         args: list[Word] = [int(known), self._keys.log_live(job), *self._bounds]
         args += (b"", "") if key is None else (key.record(batch), key.bucket)
@@ -264,15 +261,7 @@ class Logs:
         for part in batch.parts:
             args += part
         status_call = ("HGET", self._keys.job(space, job), "status")
-        append_call = ("EVALSHA", appending.sha, len(keys), *keys, *args)
-        begun_s = perf_counter()
-        try:
-            status, reply = await link.pipeline(status_call, append_call)
-        except ScriptUnknown:
-            await link.call("SCRIPT", "LOAD", appending.text)
-            status, reply = await link.pipeline(status_call, append_call)
-        catalog.SCRIPT.observe(perf_counter() - begun_s, "log_append")
-        return status, reply
+        return await scripts.raw_after(status_call, "log_append", keys, args)
 
     async def _read(
         self, job: str, way: str, position: int, lines: int, most_bytes: int = READ_BYTES, *, levels: int = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from app.loop.background import Background
 from app.metrics import catalog
 
 EVERY_S = 0.25
@@ -11,17 +12,15 @@ class LoopLag:
     """Measures four times a second while it runs."""
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def start(self) -> None:
         """Measure from now on."""
-        self._task = asyncio.create_task(self._measure(), name="loop-lag")
+        self._background.start(self._measure(), "loop-lag")
 
     async def close(self) -> None:
         """Measure no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.close()
 
     async def _measure(self) -> None:
         loop = asyncio.get_running_loop()

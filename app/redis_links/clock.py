@@ -1,12 +1,11 @@
 """What Redis's clock shows, as far as this process can tell: hosts may disagree, leases must not."""
 
-import asyncio
 import time
 from collections import deque
 
+from app.loop.background import Background
 from app.metrics import catalog
-from app.model.errors import Outage
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.link import Link
 
 MEASURE_EVERY_S = 1.0
 DRIFT_MS = 1.0
@@ -21,7 +20,7 @@ class RedisClock:
         self._link = link
         self._ahead_ms = time.time() * 1000 - time.monotonic() * 1000
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 on Redis's clock, right to half a round trip."""
@@ -29,13 +28,11 @@ class RedisClock:
 
     def start(self) -> None:
         """Measure now and then from here on."""
-        self._task = asyncio.create_task(self._follow(), name="redis-clock")
+        self._background.repeat(self.measure, MEASURE_EVERY_S, "redis-clock")
 
     async def close(self) -> None:
         """Stop measuring."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.close()
 
     async def measure(self) -> None:
         """Ask once. Raises what the link raises."""
@@ -51,11 +48,3 @@ class RedisClock:
             self._samples.clear()
         self._samples.append((round_trip_s, ahead_ms))
         self._ahead_ms = min(self._samples)[1]
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                await self.measure()
-            except (Outage, RedisFault):
-                pass
-            await asyncio.sleep(MEASURE_EVERY_S)

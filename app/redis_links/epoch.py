@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
+from app.redis_links.info import parse_info
 from app.redis_links.link import Link, RedisFault
-from app.redis_links.memory_headroom import parse_info
 from app.redis_links.scripts import SCRIPTS, Scripts
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -55,7 +55,7 @@ class Epoch:
             return 0
         return min(moment for moment in self._began if moment > began)
 
-    async def greet(self, link: Link) -> None:
+    async def identify(self, link: Link) -> None:
         """Find out, on a new connection, which epoch it is. Raises what the link raises."""
         info = await self._information(link)
         keeps = stands_alone(info) and await flushes_always(link)

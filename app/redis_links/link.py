@@ -22,6 +22,8 @@ import hiredis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
+from app.loop.attempts import OutageNotice
+from app.loop.background import Background
 from app.model.errors import Outage, outcome_unknown, unavailable
 from app.redis_links.dialling import Connector
 
@@ -48,6 +50,10 @@ LOOKS = 8
 
 CONNECT_GRACE_S = 0.5
 """How long a call waits for a link that is just being made anew."""
+
+RECONNECT_S = 0.02
+RECONNECT_MOST_S = 0.5
+"""Pauses before a lost connection is made anew: the first, and the longest of those that double."""
 
 REFUSALS = {
     "OOM": "Redis is out of memory.",
@@ -102,11 +108,11 @@ class Link(asyncio.Protocol):
         *,
         name: str,
         timeout_s: float,
-        greeting: Sequence[Command] = (),
-        greet: Callable[["Link"], Awaitable[None]] | None = None,
+        setup: Sequence[Command] = (),
+        on_connect: Callable[["Link"], Awaitable[None]] | None = None,
         sharded: bool = False,
     ) -> None:
-        """On every new connection `greeting` is sent and `greet` runs, before any call of others.
+        """On every new connection the commands of `setup` are sent and `on_connect` runs, before any call of others.
 
         `sharded` says which way messages go: by sharded pub/sub or by the plain one.
         """
@@ -114,8 +120,8 @@ class Link(asyncio.Protocol):
         self.sharded = sharded
         self.timeout_s = timeout_s
         self._connector = connector
-        self._greeting = greeting
-        self._greet = greet
+        self._setup = setup
+        self._on_connect = on_connect
         self._connection: Connection | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
@@ -124,16 +130,17 @@ class Link(asyncio.Protocol):
         self._heard = 0
         self._up = asyncio.Event()
         self._lost: asyncio.Future[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._notice = OutageNotice(log, f"no {name} link to Redis: %s", f"the {name} link to Redis is back")
 
     @property
     def up(self) -> bool:
-        """Whether a connection stands at this moment, and has been greeted."""
+        """Whether a connection stands at this moment, and is set up."""
         return self._up.is_set()
 
     def start(self) -> None:
         """Begin to connect, and to connect again whenever the connection is lost."""
-        self._keeper = asyncio.create_task(self._keep(), name=f"redis-{self.name}")
+        self._background.start(self._keep(), f"redis-{self.name}")
 
     def reconnect(self) -> None:
         """Give the connection up, and what waits on it; a new one is made."""
@@ -141,9 +148,7 @@ class Link(asyncio.Protocol):
 
     async def close(self) -> None:
         """End the connection; calls in flight fail with `outcome_unknown`."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._background.close()
         self._drop()
 
     async def ready(self, timeout_s: float) -> None:
@@ -169,7 +174,7 @@ class Link(asyncio.Protocol):
         return await self.at_once(*commands)
 
     async def at_once(self, *commands: Command) -> list[Any]:
-        """As `pipeline`, for those who greet a connection: others have to wait until that is done."""
+        """As `pipeline`, for those who set a connection up: others have to wait until that is done."""
         replies = await asyncio.gather(*[self._send(command) for command in commands], return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
@@ -240,7 +245,7 @@ class Link(asyncio.Protocol):
         self._drop()
 
     def _drop(self) -> None:
-        """Fail whatever waits and wake the keeper. What was never written is `unavailable`, the rest is unknown."""
+        """Fail whatever waits and wake `_keep`. What was never written is `unavailable`, the rest is unknown."""
         transport, self._transport = self._transport, None
         self._up.clear()
         unwritten, self._out = len(self._out), []
@@ -259,23 +264,20 @@ class Link(asyncio.Protocol):
             self._lost.set_result(None)
 
     async def _keep(self) -> None:
-        pause_s, told = 0.02, False
+        pause_s = RECONNECT_S
         while True:
             try:
                 await self._open()
-                if told:
-                    log.info("the %s link to Redis is back", self.name)
-                pause_s, told = 0.02, False
+                self._notice.back()
+                pause_s = RECONNECT_S
                 await self._watch()
             except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
-                if not told:
-                    log.warning("no %s link to Redis: %s", self.name, error)
-                told = True
+                self._notice.away(error)
             except Exception:
                 log.exception("the %s link to Redis failed; it is made anew", self.name)
             self._drop()
             await asyncio.sleep(pause_s)
-            pause_s = min(0.5, pause_s * 2)
+            pause_s = min(RECONNECT_MOST_S, pause_s * 2)
 
     async def _open(self) -> None:
         """Connect by the redis package, then take its transport over: from here on, answers come to us."""
@@ -289,10 +291,10 @@ class Link(asyncio.Protocol):
             self._connection = connection
             self._transport = writer.transport
             self._transport.set_protocol(self)
-            if self._greeting:
-                await self.at_once(*self._greeting)
-            if self._greet is not None:
-                await self._greet(self)
+            if self._setup:
+                await self.at_once(*self._setup)
+            if self._on_connect is not None:
+                await self._on_connect(self)
         self._up.set()
         self.opened()
 

@@ -9,6 +9,7 @@ Never: asks more than once a second, unless what was sent since then may have us
 import asyncio
 
 from app.model.errors import Outage, unavailable
+from app.redis_links.info import parse_info
 from app.redis_links.link import Link, RedisFault
 
 SHARE = 0.9
@@ -50,9 +51,3 @@ class Headroom:
         most = int(info.get("maxmemory", 0))
         self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")
         self._asked_s = asyncio.get_running_loop().time()
-
-
-def parse_info(text: bytes) -> dict[str, str]:
-    """The fields of an INFO reply."""
-    lines = text.decode().splitlines()
-    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage
 from app.redis_links.dialling import Connector
@@ -39,9 +40,9 @@ class PubSub(Link):
         timeout_s: float,
         on_up: Callable[[], None],
         on_message: Callable[[list[Any]], None],
-        greet: Callable[[Link], Awaitable[None]] | None = None,
+        on_connect: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(connector, name="pub/sub", timeout_s=timeout_s, greet=greet)
+        super().__init__(connector, name="pub/sub", timeout_s=timeout_s, on_connect=on_connect)
         self._on_up = on_up
         self._on_message = on_message
 
@@ -74,18 +75,20 @@ class Relay:
         *,
         probe: str,
         timeout_s: float,
-        greet: Callable[[Link], Awaitable[None]] | None = None,
+        on_connect: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
         self._control = control
         self._shard = "S" if control.sharded else ""
         self._probe = probe
         self._listeners: dict[bytes, list[Listener]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
-        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message, greet=greet)
+        self._link = PubSub(
+            connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message, on_connect=on_connect
+        )
         self._missed = MISSES
         self._name = secrets.token_hex(4).encode()
         self._probed_s = 0.0
-        self._prober: asyncio.Task[None] | None = None
+        self._background = Background()
 
     @property
     def live(self) -> bool:
@@ -97,13 +100,11 @@ class Relay:
         self._listeners[self._probe.encode()] = [self._hear_probe]
         self._confirmed[self._probe.encode()] = asyncio.Event()
         self._link.start()
-        self._prober = asyncio.create_task(self._probe_forever(), name="relay-probe")
+        self._background.start(self._probe_forever(), "pubsub-probe")
 
     async def close(self) -> None:
         """End the link; listeners hear nothing more."""
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.gather(self._prober, return_exceptions=True)
+        await self._background.close()
         await self._link.close()
 
     async def subscribe(self, channel: str, listener: Listener, timeout_s: float = 1.0) -> None:

@@ -12,15 +12,17 @@ https://redis.io/docs/latest/develop/programmability/eval-intro/
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from app.metrics import catalog
 from app.model.errors import ApiError, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
 from app.redis_links.lua_sources import folder, with_includes
+
+T = TypeVar("T")
 
 
 class Script:
@@ -45,7 +47,7 @@ def script(link: Link, name: str) -> Script:
     return SHARDED[name] if link.sharded else SCRIPTS[name]
 
 
-def greeting(*, sharded: bool) -> Sequence[Command]:
+def load_commands(*, sharded: bool) -> Sequence[Command]:
     """Commands for a new connection: whatever server this is, it knows our scripts."""
     return [("SCRIPT", "LOAD", known.text) for known in (SHARDED if sharded else SCRIPTS).values()]
 
@@ -93,13 +95,9 @@ class Scripts:
 
     async def read_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[list[Any]]:
         """What a script that only reads answered after its `ok`, for each of the calls (keys, args); in one trip."""
-        known = script(self.link, name)
-        commands: list[Command] = [("EVALSHA", known.sha, len(keys), *keys, *args) for keys, args in calls]
-        try:
-            replies = await self.link.pipeline(*commands)
-        except ScriptUnknown:
-            await self.link.call("SCRIPT", "LOAD", known.text)
-            replies = await self.link.pipeline(*commands)
+        sha = script(self.link, name).sha
+        commands: list[Command] = [("EVALSHA", sha, len(keys), *keys, *args) for keys, args in calls]
+        replies = await self._loaded(name, lambda: self.link.pipeline(*commands))
         return [self.done(name, reply) for reply in replies]
 
     @staticmethod
@@ -115,12 +113,26 @@ class Scripts:
 
     async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """The whole answer, for callers who read the first word themselves."""
-        known = script(self.link, name)
+        sha = script(self.link, name).sha
         begun = perf_counter()
-        try:
-            reply: list[Any] = await self.link.call("EVALSHA", known.sha, len(keys), *keys, *args)
-        except ScriptUnknown:
-            await self.link.call("SCRIPT", "LOAD", known.text)
-            reply = await self.link.call("EVALSHA", known.sha, len(keys), *keys, *args)
+        reply: list[Any] = await self._loaded(name, lambda: self.link.call("EVALSHA", sha, len(keys), *keys, *args))
         catalog.script(name, args, reply, perf_counter() - begun)
         return reply
+
+    async def raw_after(
+        self, command: Command, name: str, keys: Sequence[str], args: Sequence[Word]
+    ) -> tuple[Any, list[Any]]:
+        """What a command answered that only reads, and the whole answer of a script behind it; in one trip."""
+        call: Command = ("EVALSHA", script(self.link, name).sha, len(keys), *keys, *args)
+        begun = perf_counter()
+        read, reply = await self._loaded(name, lambda: self.link.pipeline(command, call))
+        catalog.script(name, args, reply, perf_counter() - begun)
+        return read, reply
+
+    async def _loaded(self, name: str, send: Callable[[], Awaitable[T]]) -> T:
+        """What `send` returns; where the server has forgotten the script, what it returns with the text loaded."""
+        try:
+            return await send()
+        except ScriptUnknown:
+            await self.link.call("SCRIPT", "LOAD", script(self.link, name).text)
+            return await send()

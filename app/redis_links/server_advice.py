@@ -7,8 +7,8 @@ import asyncio
 import logging
 
 from app.model.errors import Outage
+from app.redis_links.info import parse_info
 from app.redis_links.link import Link, RedisFault
-from app.redis_links.memory_headroom import parse_info
 
 log = logging.getLogger("jobwire")
 

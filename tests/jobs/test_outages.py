@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Downtime, Outages
-from app.redis_links.memory_headroom import parse_info
+from app.redis_links.info import parse_info
 from tests.logs.log_room import Room, with_room
 from tests.sweeper.sweeping import events, fields, is_in, lapse, make, run, take
 

@@ -19,8 +19,8 @@ import msgspec
 
 from app.backend import Backend
 from app.jobs.store import Delivered, NewJob, pairs
+from app.redis_links.info import parse_info
 from app.redis_links.link import Word
-from app.redis_links.memory_headroom import parse_info
 from app.sweeper.sweeper import Sweeper
 from tests.logs.log_room import Room
 

@@ -1,0 +1,53 @@
+"""Work that goes on whatever happens, and what the log says meanwhile."""
+
+import asyncio
+import logging
+from functools import partial
+
+import pytest
+
+from app.loop.attempts import Attempts
+from app.model.errors import unavailable
+
+OUTAGE = unavailable("Redis has gone away.")
+
+
+def attempted(*outcomes: Exception | int) -> list[int]:
+    """What attempts return whose calls end like this, one after the other; -1 for what failed."""
+    attempts = Attempts(
+        logging.getLogger("test"), waits="it waits: %s", goes_on="it goes on", failed="it failed", pause_s=0
+    )
+
+    async def call(outcome: Exception | int) -> int:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def work() -> list[int]:
+        return [await attempts.make(partial(call, outcome), -1) for outcome in outcomes]
+
+    return asyncio.run(work())
+
+
+def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert attempted(1, OUTAGE, OUTAGE, 2, 3, OUTAGE, 4) == [1, -1, -1, 2, 3, -1, 4]
+    said = ["it waits: Redis has gone away.", "it goes on"]
+    assert caplog.messages == [*said, *said]
+
+
+def test_a_bug_is_told_each_time_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert attempted(OUTAGE, ZeroDivisionError(), ZeroDivisionError(), OUTAGE, 5) == [-1, -1, -1, -1, 5]
+    assert caplog.messages == ["it waits: Redis has gone away.", "it failed", "it failed", "it goes on"]
+
+
+def test_after_a_failure_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    attempted(1, OUTAGE, ZeroDivisionError())
+    assert rests == [0, 0]
