@@ -1,5 +1,6 @@
 -- A try begins: what is to be sent. A try before it that nobody noted (its process died) becomes an event first.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] ms     end of the lease under which the callback was taken
 -- ARGV[3] string a token for this try

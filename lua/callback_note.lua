@@ -1,5 +1,6 @@
 -- A try is over: its event, and when the next one is due, if there is one. Repeated, it changes nothing.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the try's token
 -- ARGV[3] word   callback_sent or callback_failed

@@ -1,5 +1,6 @@
 -- Give taken callbacks back untried, for later: their host is busy or does not answer.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1..]      per callback three: id, end of the lease under which it was taken (ms), from now to the next try (ms)
 -- Replies: {'ok', earliest of the moments in ms, or false}
 -- Events: none

@@ -1,5 +1,6 @@
 -- Somebody wants the callback of an ended job once more: due now, with a schedule that begins anew.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- Replies: {'ok', status, moment of the try} | {'no_job'} | {'state', status} | {'no_callback'} without a callbackUrl
 -- Events: none

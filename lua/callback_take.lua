@@ -1,5 +1,6 @@
 -- Take callbacks that are due: each is the caller's until a lease ends, after which it is due again.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    callbacks at most
 -- ARGV[2] ms     length of the lease
 -- Replies: {'ok', end of the lease in ms, next due moment in ms or false, {id, url}, ...}

@@ -1,5 +1,6 @@
 -- A page of a space's feed, after a seq, and where the space stands at this moment.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] seq    events after this one; -1 for the newest ones
 -- ARGV[2] int    events at most
 -- Replies: {'ok', instance, counts (a JSON object), seq of the oldest kept, seq of the newest, {event (JSON), ...}} |

@@ -1,5 +1,6 @@
 -- Hand one pending job, named by its id, to a worker.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] ms     deadline on Redis's clock: a call that runs later takes nothing, for its caller has gone
 -- ARGV[3] string a fresh lease token

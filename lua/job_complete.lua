@@ -1,5 +1,6 @@
 -- A worker is done: delivered or running -> completed. Repeated with the same result it is answered again.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the result

@@ -1,6 +1,7 @@
 -- Create jobs: all of them or none; each pending, scheduled, or (claimed) delivered to its creator.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- KEYS[2] string what a create under this Idempotency-Key did, or KEYS[1] again without one
+-- KEYS[3] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    number of jobs, n
 -- ARGV[2] hex    SHA-256 of the request's body, or '' without an Idempotency-Key
 -- ARGV[3] ms     how long the Idempotency-Key is kept

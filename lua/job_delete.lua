@@ -1,5 +1,6 @@
 -- Everything of one ended job in its space. Its log goes after: see app/jobs/deletion.py.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- Replies: {'ok'} | {'no_job'} | {'state', status}
 -- Events: none

@@ -1,5 +1,6 @@
 -- A custom event of a job that has not ended. Renews the lease, if there is one.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the event's data

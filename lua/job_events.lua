@@ -1,5 +1,6 @@
 -- A page of one job's events, after a seq.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] seq    events after this one
 -- ARGV[3] int    events at most

@@ -2,6 +2,7 @@
 -- failed attempt. A lease that still lives keeps its job, whatever the deadline says. One that ended in an outage, or
 -- just after it, before its worker could come back, gets a grace from the end of the outage.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    jobs at most
 -- ARGV[2] int    a seed for the jitter of retry delays
 -- ARGV[3] ms     how long an ended job's keys live on, should nobody sweep

@@ -2,6 +2,7 @@
 -- the retry gets it in the same step: -> delivered. Repeated with the lease token that failed, such a call is answered
 -- like the first for as long as the retry is still the caller's.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the error, a string or null

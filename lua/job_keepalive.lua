@@ -1,5 +1,6 @@
 -- A worker lives: the lease of a delivered or running job anew.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}

@@ -1,5 +1,6 @@
 -- Somebody ends a job that has not ended: any such status -> killed.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the reason, a string or null

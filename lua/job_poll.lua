@@ -1,5 +1,6 @@
 -- Hand the oldest pending jobs to a worker, each with a lease of its own.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] ms     deadline on Redis's clock: a call that runs later takes nothing, for its caller has gone
 -- ARGV[2] bytes  of payloads and checkpoints at most, but one job
 -- ARGV[3] int    how many jobs at most, n

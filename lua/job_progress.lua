@@ -1,5 +1,6 @@
 -- The latest progress of a delivered or running job: a state, not an event. Renews the lease.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- ARGV[3] JSON   the progress

@@ -1,5 +1,6 @@
 -- Jobs whose time has come: scheduled -> pending, at the back of the queue.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    jobs at most
 -- Replies: {'ok', jobs looked at}
 -- Events: pending

@@ -1,6 +1,7 @@
 -- Everything, in their space, of the jobs that ended longest ago and have been kept long enough. Their logs go after:
 -- see app/jobs/deletion.py.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    jobs at most
 -- ARGV[2] ms     how long an ended job is kept; '' takes any job, whatever its status, for its space goes
 -- Replies: {'ok', id, ...}

@@ -1,5 +1,6 @@
 -- An operator lets a job run again that is dead or killed: -> pending, with one more retry than it has used.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] string the lease token that the caller holds, or ''
 -- Replies: {'ok', 'pending'} | {'no_job'} | {'lease_lost', status} | {'state', status}

@@ -1,5 +1,6 @@
 -- Where a job stands, and its newest events, as they are at one moment: what a stream begins with.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job
 -- ARGV[2] int    events at most
 -- ARGV[3] bytes  of events at most

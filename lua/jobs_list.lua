@@ -1,5 +1,6 @@
 -- Which jobs a page of a space's list has, newest created first, as they stand at one moment.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    only jobs with a lower creation counter; 0 for all
 -- ARGV[2] int    how many of the newest of them to pass over
 -- ARGV[3] int    jobs at most

@@ -1,5 +1,6 @@
 -- An operator lets many jobs run again that are dead or killed: one step of a walk through them, oldest created first.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] string 'dead' or 'killed'
 -- ARGV[2] int    the creation counter that the walk has come to, 0 at its begin
 -- ARGV[3] int    jobs to look at, at most

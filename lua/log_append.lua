@@ -3,6 +3,7 @@
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
 -- KEYS[4] string jw:{J}:log:gone, there while the job's deletion is fresh
+-- KEYS[5] none   jw:{J}:moving, which never exists
 -- ARGV[1] 0|1    whether the job is known to exist: without it, a log is not begun
 -- ARGV[2] string channel of the hint, jw:{J}:log:live
 -- ARGV[3] int    lines that are kept

@@ -2,6 +2,7 @@
 -- KEYS[1] stream the log, jw:{J}:log
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
+-- KEYS[4] none   jw:{J}:moving, which never exists
 -- ARGV[1] bytes  that shall go, before compression
 -- ARGV[2] int    blocks and batches that go at most
 -- Replies: {'ok', bytes that went, bytes that are left}

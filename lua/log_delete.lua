@@ -3,6 +3,7 @@
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
 -- KEYS[4] string jw:{J}:log:gone
+-- KEYS[5] none   jw:{J}:moving, which never exists
 -- Replies: {'ok'}
 -- Events: none
 -- Cost: 2 commands; what is freed is freed in the background; works at maxmemory

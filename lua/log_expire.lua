@@ -2,6 +2,7 @@
 -- KEYS[1] stream the log, jw:{J}:log
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
+-- KEYS[4] none   jw:{J}:moving, which never exists
 -- ARGV[1] ms     from now; 0 for ever
 -- Replies: {'ok'}
 -- Events: none

@@ -2,6 +2,7 @@
 -- too much.
 -- KEYS[1] zset   jw:{S}:logs
 -- KEYS[2] hash   jw:{S}:log_bytes
+-- KEYS[3] none   jw:{S}:moving, which never exists
 -- ARGV[1] bytes  that the logs of the space may hold, before compression
 -- ARGV[2] int    logs to name at most
 -- ARGV[3] 0|1    whether lines were appended just now

@@ -1,6 +1,7 @@
 -- The oldest lines of a job's log that are not sealed yet, for whoever seals them.
 -- KEYS[1] stream the log, jw:{J}:log
 -- KEYS[2] hash   jw:{J}:log:meta
+-- KEYS[3] none   jw:{J}:moving, which never exists
 -- ARGV[1] int    lines that shall stay as they are
 -- ARGV[2] bytes  of lines that shall stay as they are
 -- ARGV[3] int    lines up to which those that a consumer group has still to read are spared

@@ -2,6 +2,7 @@
 -- KEYS[1] stream the log, jw:{J}:log
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
+-- KEYS[4] none   jw:{J}:moving, which never exists
 -- ARGV[1] string after | before
 -- ARGV[2] int    seq that is not wanted itself; before: 0 for the end of the log
 -- ARGV[3] int    lines at most, counted in whole batches and blocks

@@ -3,6 +3,7 @@
 -- KEYS[1] stream the log, jw:{J}:log
 -- KEYS[2] list   jw:{J}:log:blocks
 -- KEYS[3] hash   jw:{J}:log:meta
+-- KEYS[4] none   jw:{J}:moving, which never exists
 -- ARGV[1] int    seq of the block's first line
 -- ARGV[2] int    seq of its last line, the last of a record batch
 -- ARGV[3] bytes  of its lines as they were stored

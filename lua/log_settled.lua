@@ -1,5 +1,6 @@
 -- Logs that have been looked at: out of the space's list of those to look at, unless they were put in anew meanwhile.
 -- KEYS[1] zset   jw:{S}:log_work
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1..]      per job two: its id, and the moment (ms) under which it was listed
 -- Replies: {'ok'}
 -- Events: none

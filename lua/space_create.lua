@@ -1,5 +1,6 @@
 -- The hash of a new space.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] string its name
 -- ARGV[2] string the id of this instance of its feed
 -- Replies: {'ok', createdAt}

@@ -1,5 +1,6 @@
 -- When there is something to do next in a space, for the sweeper.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] ms     how long an ended job is kept
 -- Replies: {'ok', moment in ms of the next lease or schedule, of the next log or retention}, either false for never
 -- Events: none

@@ -1,5 +1,6 @@
 -- Change what is set for a space: fields of its hash, and the secrets that sign its callbacks.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] string a fresh secret that becomes the first, the first before it the second; or ''
 -- ARGV[2] 0|1    whether all secrets but the first go
 -- ARGV[3..]      field, value, ...; an empty value removes the field

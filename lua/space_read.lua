@@ -1,5 +1,6 @@
 -- One space and its jobs by status, as they are at one moment.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- Replies: {'ok', {field, value, ...}, counts (a JSON object)} | {'no_space'}
 -- Events: none
 -- Cost: 8 commands

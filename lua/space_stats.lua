@@ -1,5 +1,6 @@
 -- How a space stands, for the operator's numbers.
 -- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
 -- Replies: {'ok', jobs by status (an array in the order of their life), since when the oldest pending job waits in ms or
 --          false, callbacks that are still to be sent}
 -- Events: none

@@ -8,7 +8,7 @@ import pytest
 
 from app.api.routes import BASE, Handlers, table
 from app.model.errors import KINDS
-from app.model.redis_keys import Keys
+from app.model.redis_keys import Keys, moving
 from app.redis_links.lua_sources import INCLUDE, folder
 from app.redis_links.scripts import SCRIPTS, WORDS
 from app.settings import variables
@@ -189,10 +189,22 @@ def test_a_script_is_named_after_its_operation_and_has_a_whole_header(name: str)
         assert section(text, part).strip()
 
 
+GUARD = re.compile(r"^KEYS\[(\d+)\] none   jw:\{([SJ])\}:moving, which never exists$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_script_of_a_hash_tag_has_the_key_that_never_exists_behind_its_others(name: str) -> None:
+    text = header(SOURCES[name])
+    others = re.findall(r"^KEYS\[\d+\]", GUARD.sub("", text), re.MULTILINE)
+    tags = set(re.findall(r"^KEYS\[\d+\].*jw:\{([SJ])\}", GUARD.sub("", text), re.MULTILINE))
+    assert GUARD.findall(text) == [(str(len(others) + 1), tag) for tag in tags]
+    assert tags or not re.search(r"redis\.call\('\w+', (?!\w+_key\b)", body(name)), "it makes names of keys itself"
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_header_numbers_the_keys_and_arguments_that_the_body_reads(name: str) -> None:
     for which in ("KEYS", "ARGV"):
-        told, opened = numbers(header(SOURCES[name]), which)
+        told, opened = numbers(GUARD.sub("", header(SOURCES[name])), which)
         used, _ = numbers(body(name), which)
         assert all(n in told or (opened is not None and n >= opened) for n in used), f"{which} of {name}"
         assert told <= used or opened is not None, f"{which} of {name} that nobody reads"
@@ -305,6 +317,8 @@ def test_every_key_stands_in_the_docs() -> None:
     for name, value in vars(keys).items():
         if name != "prefix":
             assert f"`{value}`" in text, name
+    for key in (keys.space("S"), keys.log("J")):
+        assert f"`{moving(key)}`" in text
 
 
 SOURCE_FILES = [

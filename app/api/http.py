@@ -23,6 +23,7 @@ from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, invalid, outcome_unknown, space_not_found, too_large
+from app.model.job import NO_SPACE
 from app.model.limits import NESTING_MOST, UNIT_BYTES
 from app.model.nesting import nested_deeper
 from app.model.utf8 import is_plain, text_of
@@ -354,7 +355,7 @@ class Gate:
             space = await self.space_of(call.job)
             if space is not None:
                 identity.require_space(space)
-            call.space = space or ""
+            call.space = space or NO_SPACE
         elif "space_id" in call.params:
             call.space = call.params["space_id"]
             identity.require_space(call.space)

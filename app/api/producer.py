@@ -23,6 +23,7 @@ from app.jobs.deletion import Deletion
 from app.jobs.store import Store
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found
+from app.model.job import NO_SPACE
 from app.model.limits import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
 from app.settings import Settings
 from app.webhooks.address_rules import networks
@@ -83,7 +84,7 @@ class Producer:
 
     async def delete(self, call: Call) -> Answer:
         """DELETE /jobs/:jobId"""
-        if not call.space:
+        if call.space == NO_SPACE:
             raise job_not_found()
         await self._deletion.job(call.space, call.job)
         return NO_CONTENT

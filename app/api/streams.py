@@ -15,7 +15,7 @@ from app.api.http import Action, Answer, Call, ClientGone, Gate, Streamed, bug, 
 from app.api.query import Query, fields_of
 from app.metrics import catalog
 from app.model.errors import ApiError, Refusal, invalid, job_not_found
-from app.model.job import ENDED
+from app.model.job import ENDED, NO_SPACE
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
 from app.streams.frames import Audience, Frame, Gap, Stream, connected_text
@@ -116,7 +116,7 @@ class Streams:
         lines = query.word("logs", ("true", "false")) == "true"
         audience = (Audience.LINES if lines else Audience.FULL) if full else Audience.NARROW
         asked = asked_of_job(query, call.header(b"last-event-id"))
-        if not call.space:
+        if call.space == NO_SPACE:
             raise job_not_found()
         watch = await self._viewers.job(call.space, call.job)
         viewer = Viewer(audience)
@@ -146,7 +146,7 @@ class Streams:
         """Whether the caller sees everything. Refusals as of the gate."""
         if not call.key and self._settings.anonymous_progress:
             self._viewers.require_room_for_anonymous()
-            call.space = await self._gate.space_of(call.job) or ""
+            call.space = await self._gate.space_of(call.job) or NO_SPACE
             return False
         await self._gate.admit(call, Action("jobs:read:progress", nothing))
         return "jobs:read" in call.identity.scopes

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+NO_SPACE = "-"
+"""Stands for the space of a job that nobody has. Nothing lies under its tag; `{}` would be no hash tag at all."""
+
 
 class Status(StrEnum):
     """Where a job stands."""

@@ -5,6 +5,17 @@ other programs. Lua scripts build the keys of a space from `Keys.space`, whose l
 """
 
 
+def moving(key: str) -> str:
+    """A key that never exists, in the slot of one that has a hash tag: jw:{S}:moving, jw:{J}:moving.
+
+    Every script that makes names of keys itself has it in KEYS. While a slot is moved key by key, Redis looks only for
+    the keys of KEYS before it runs a script: with one of them missing it says TRYAGAIN and runs nothing. Without, a
+    script would fail in its middle, or make keys anew that have not come yet.
+    https://valkey.io/topics/cluster-spec/#multi-key-operations
+    """
+    return f"{key[: key.index('}') + 1]}:moving"
+
+
 class Keys:
     """Names under one prefix. S is a space id, J a job id, both ULIDs of 26 characters."""
 

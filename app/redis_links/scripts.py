@@ -7,7 +7,7 @@ A script answers with an array whose first item is a word. `ok` means done; with
 written nothing, and the word stands for an exception.
 
 Calls go by hash (EVALSHA), so that processes of an old and a new version live side by side. A server that forgot its
-scripts says NOSCRIPT before anything runs: then, and only then, the text is sent and the call repeated.
+scripts says NOSCRIPT before anything runs: then, and only then, the call is repeated with the text in the hash's place.
 https://redis.io/docs/latest/develop/programmability/eval-intro/
 """
 
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from app.metrics import catalog
 from app.model.errors import ApiError, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
+from app.model.redis_keys import moving
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
 from app.redis_links.lua_sources import folder, with_includes
 
@@ -80,6 +81,37 @@ WORDS: dict[str, Callable[[Sequence[Any]], ApiError]] = {
 """First words of scripts that did nothing, and the exception that each stands for, made from the rest of the reply."""
 
 
+def guarded(keys: Sequence[str]) -> Sequence[str]:
+    """The keys of a script, with `moving` behind them if they have a hash tag."""
+    return [*keys, moving(keys[0])] if "}" in keys[0] else keys
+
+
+def by_hash(known: Script, keys: Sequence[str], args: Sequence[Word]) -> Command:
+    """The call of a script that the server knows."""
+    names = guarded(keys)
+    return ("EVALSHA", known.sha, len(names), *names, *args)
+
+
+def by_text(known: Script, keys: Sequence[str], args: Sequence[Word]) -> Command:
+    """The call of a script that the server may not know; from then on it does."""
+    names = guarded(keys)
+    return ("EVAL", known.text, len(names), *names, *args)
+
+
+Way = Callable[[Script, Sequence[str], Sequence[Word]], Command]
+
+
+async def known_or_not(send: Callable[[Way], Awaitable[T]]) -> T:
+    """What is answered to calls by hash; by text once some server says that it has forgotten the script.
+
+    Such a server has run nothing; of a pipeline, other parts may have run, which therefore only read.
+    """
+    try:
+        return await send(by_hash)
+    except ScriptUnknown:
+        return await send(by_text)
+
+
 class Scripts:
     """Calls the scripts over one link, and has each call counted."""
 
@@ -95,9 +127,10 @@ class Scripts:
 
     async def read_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[list[Any]]:
         """What a script that only reads answered after its `ok`, for each of the calls (keys, args); in one trip."""
-        sha = script(self.link, name).sha
-        commands: list[Command] = [("EVALSHA", sha, len(keys), *keys, *args) for keys, args in calls]
-        replies = await self._loaded(name, lambda: self.link.pipeline(*commands))
+        known = script(self.link, name)
+        replies = await known_or_not(
+            lambda by: self.link.pipeline(*(by(known, keys, args) for keys, args in calls)),
+        )
         return [self.done(name, reply) for reply in replies]
 
     @staticmethod
@@ -113,9 +146,9 @@ class Scripts:
 
     async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """The whole answer, for callers who read the first word themselves."""
-        sha = script(self.link, name).sha
+        known = script(self.link, name)
         begun = perf_counter()
-        reply: list[Any] = await self._loaded(name, lambda: self.link.call("EVALSHA", sha, len(keys), *keys, *args))
+        reply: list[Any] = await known_or_not(lambda by: self.link.call(*by(known, keys, args)))
         catalog.script(name, args, reply, perf_counter() - begun)
         return reply
 
@@ -123,16 +156,8 @@ class Scripts:
         self, command: Command, name: str, keys: Sequence[str], args: Sequence[Word]
     ) -> tuple[Any, list[Any]]:
         """What a command answered that only reads, and the whole answer of a script behind it; in one trip."""
-        call: Command = ("EVALSHA", script(self.link, name).sha, len(keys), *keys, *args)
+        known = script(self.link, name)
         begun = perf_counter()
-        read, reply = await self._loaded(name, lambda: self.link.pipeline(command, call))
+        read, reply = await known_or_not(lambda by: self.link.pipeline(command, by(known, keys, args)))
         catalog.script(name, args, reply, perf_counter() - begun)
         return read, reply
-
-    async def _loaded(self, name: str, send: Callable[[], Awaitable[T]]) -> T:
-        """What `send` returns; where the server has forgotten the script, what it returns with the text loaded."""
-        try:
-            return await send()
-        except ScriptUnknown:
-            await self.link.call("SCRIPT", "LOAD", script(self.link, name).text)
-            return await send()

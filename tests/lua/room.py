@@ -13,7 +13,7 @@ import redis
 
 from app.model.ids import new_job_ids, new_space_id
 from app.model.redis_keys import Keys
-from app.redis_links.scripts import SCRIPTS
+from app.redis_links.scripts import SCRIPTS, guarded
 from tests.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Room:
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> list[Any]:
         """The reply of a script, called by its hash; the text is sent where it is not known yet."""
+        keys = guarded(keys)
         try:
             reply = self.redis.evalsha(SCRIPTS[name].sha, len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
