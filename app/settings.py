@@ -43,19 +43,26 @@ class Settings:
     )
     prefix: str = knob("JOBWIRE_PREFIX", "jw", "First part of every key and channel.")
     root_key: str = knob(
-        "JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys, at least 16 characters; without one nobody can."
+        "JOBWIRE_ROOT_KEY", "", "The key that manages spaces and keys, at least 16 characters; without it nobody can."
     )
     public_url: str = knob(
         "JOBWIRE_PUBLIC_URL",
         "",
-        "Where clients reach us: for realtimeUrl (else the Host header), and an origin that is our own.",
+        "Address at which clients reach the server: for realtimeUrl (else the Host header), and an allowed origin.",
     )
-    origins: tuple[str, ...] = knob("JOBWIRE_ORIGINS", ("*",), "Origins of browsers that may call, comma-separated.")
-    rate: int = knob("JOBWIRE_RATE", 1000, "Units of work per second and key, over all processes; 0 = off.", least=0)
+    origins: tuple[str, ...] = knob(
+        "JOBWIRE_ORIGINS", ("*",), "Origins of web pages that may call the API, comma-separated."
+    )
+    rate: int = knob(
+        "JOBWIRE_RATE",
+        1000,
+        "Units of work that a key may spend per second, over all processes; 0 = no limit.",
+        least=0,
+    )
     retention_s: int = knob(
         "JOBWIRE_RETENTION",
         604_800,
-        "Seconds that an ended job and all that is its own are kept.",
+        "Seconds from a job's end until it is deleted with all its data.",
         least=1,
         most=3_153_600_000,
     )
@@ -67,43 +74,43 @@ class Settings:
         most=3600,
     )
     sharded_pubsub: bool = knob(
-        "JOBWIRE_SHARDED_PUBSUB", False, "1 sends messages by sharded pub/sub (SSUBSCRIBE), the same in all processes."
+        "JOBWIRE_SHARDED_PUBSUB", False, "1 uses sharded pub/sub (SSUBSCRIBE); set the same in all processes."
     )
     appendfsync: str = knob(
-        "JOBWIRE_APPENDFSYNC", "everysec", "When the embedded server flushes to disk: always or everysec."
+        "JOBWIRE_APPENDFSYNC", "everysec", "When the embedded Valkey flushes to disk: always or everysec."
     )
     maxmemory_bytes: int = knob(
-        "JOBWIRE_MAXMEMORY", 0, "Memory limit of the embedded server in bytes; 0 = none.", least=0
+        "JOBWIRE_MAXMEMORY", 0, "Memory limit of the embedded Valkey in bytes; 0 = none.", least=0
     )
     mask_callback_headers: bool = knob(
         "JOBWIRE_MASK_CALLBACK_HEADERS", False, "1 masks callback header values for keys without jobs:create."
     )
     callback_allow: tuple[str, ...] = knob(
-        "JOBWIRE_CALLBACK_ALLOW", (), "Networks beside the public ones that callbacks may reach, comma-separated."
+        "JOBWIRE_CALLBACK_ALLOW", (), "Networks that callbacks may reach besides the public ones, comma-separated."
     )
     callback_timeout_s: float = knob(
         "JOBWIRE_CALLBACK_TIMEOUT",
         15.0,
-        "Seconds that a callback may take in all; a third of it to connect.",
+        "Seconds that a try of a callback may take in all; at most a third of them to connect.",
         least=0.1,
         most=300,
     )
     callback_schedule: tuple[str, ...] = knob(
         "JOBWIRE_CALLBACK_SCHEDULE",
         tuple(str(delay) for delay in DELAYS_S),
-        "Seconds from each try of a callback to the next, comma-separated; their count is the count of tries.",
+        "Seconds before each try of a callback, comma-separated, one for each try; the first from the job's end.",
     )
     callback_connections: int = knob(
-        "JOBWIRE_CALLBACK_CONNECTIONS", 512, "Callbacks that are sent at once by one process.", least=1
+        "JOBWIRE_CALLBACK_CONNECTIONS", 512, "Callbacks and pushes that one process sends at the same time.", least=1
     )
     log: str = knob("JOBWIRE_LOG", "text", "Form of the service's own log: text, or json with a line for each request.")
     metrics_folder: str = knob(
-        "JOBWIRE_METRICS_FOLDER", "", "Folder in which processes of one machine add up their metrics."
+        "JOBWIRE_METRICS_FOLDER", "", "Folder in which the processes of one machine add up their metrics."
     )
     viewer_timeout_s: float = knob(
         "JOBWIRE_VIEWER_TIMEOUT",
         30.0,
-        "Seconds after which a viewer is closed with 1013 that takes not one byte of what is there for it.",
+        "Seconds after which a viewer that accepts not one byte of what is to be sent is closed with 1013.",
         least=1,
         most=3600,
     )
@@ -111,32 +118,44 @@ class Settings:
         "JOBWIRE_ANONYMOUS_PROGRESS", True, "0 forbids watching a job's progress without a key."
     )
     anonymous_viewers: int = knob(
-        "JOBWIRE_ANONYMOUS_VIEWERS", 10_000, "Viewers without a key at once, for each process; more are 503.", least=0
+        "JOBWIRE_ANONYMOUS_VIEWERS",
+        10_000,
+        "Viewers without a key at the same time, for each process; one more gets 503.",
+        least=0,
     )
     inflight_bytes: int = knob(
         "JOBWIRE_INFLIGHT_BYTES",
         167_772_160,
-        "Bytes that a process holds of bodies and answers in flight, of all keys together.",
+        "Bytes of bodies and answers in flight in a process, of all keys together.",
         least=83_886_080,
     )
     key_inflight_bytes: int = knob(
         "JOBWIRE_KEY_INFLIGHT_BYTES",
         83_886_080,
-        "The same for each key; no key holds more than it leaves free for all others, either.",
+        "The same for each key; in addition, no key gets more than it leaves free for all others.",
         least=41_943_040,
     )
     log_lines: int = knob("JOBWIRE_LOG_LINES", 1_000_000, "Log lines kept per job; the oldest go first.", least=1000)
     log_bytes: int = knob(
-        "JOBWIRE_LOG_BYTES", 2_147_483_648, "Log bytes kept per job, before compression.", least=1_048_576
+        "JOBWIRE_LOG_BYTES",
+        2_147_483_648,
+        "Log bytes kept per job, before compression; the oldest lines go first.",
+        least=1_048_576,
     )
     space_bytes: int = knob(
-        "JOBWIRE_SPACE_BYTES", 0, "Bytes that jobs and events of a space may take; 0 = no bound.", least=0
+        "JOBWIRE_SPACE_BYTES", 0, "Bytes that the jobs and events of a space may take; 0 = no limit.", least=0
     )
     space_log_bytes: int = knob(
-        "JOBWIRE_SPACE_LOG_BYTES", 0, "Log bytes kept per space, before compression; 0 = no bound.", least=0
+        "JOBWIRE_SPACE_LOG_BYTES",
+        0,
+        "Log bytes kept per space, before compression; the oldest lines go first; 0 = no limit.",
+        least=0,
     )
     log_hot_lines: int = knob(
-        "JOBWIRE_LOG_HOT_LINES", 10_000, "Newest log lines per job that stay in the stream, uncompressed.", least=100
+        "JOBWIRE_LOG_HOT_LINES",
+        10_000,
+        "Newest log lines per job that stay in the Redis stream, not sealed.",
+        least=100,
     )
 
     @property

@@ -126,53 +126,72 @@ class Histogram(Measure):
         family.add_metric(labels, buckets, numbers[-1])
 
 
-REQUESTS = Counter("requests", "Requests to the API, answered.", "route", "method", "status")
+REQUESTS = Counter("requests", "Requests to the API that were answered.", "route", "method", "status")
 REQUEST = Histogram(
     "request_seconds",
-    "From a request's head to its answer's; of a poll with waitSeconds the waiting, too.",
+    "Time from the head of a request to the head of its answer; for a poll with waitSeconds the wait is included.",
     "route",
     "method",
     bounds_s=REQUEST_S,
 )
 REFUSALS = Counter("refusals", "Requests refused, by the code of the error.", "code")
-LIMITS = Counter("limits_hit", "Limits that something was too large or too fast for.", "limit")
-BUGS = Counter("bugs", "Requests that ended in an error of our own.")
-PARKED = Gauge("parked_polls", "Long polls that wait for a job.")
-INFLIGHT = Gauge("inflight_bytes", "Bytes held of bodies that come or are worked on, and of answers not yet taken.")
+LIMITS = Counter("limits_hit", "Times that something was over a limit, by the limit's name.", "limit")
+BUGS = Counter("bugs", "Requests that ended in 500: a bug.")
+PARKED = Gauge("parked_polls", "Parked polls: polls that wait for a job.")
+INFLIGHT = Gauge(
+    "inflight_bytes", "Bytes of bodies that are read or processed, and of answers that clients have not read yet."
+)
 STALLED = Counter(
-    "stalled_connections", "Connections ended because nothing moved for too long: head, body or answer.", "what"
+    "stalled_connections", "Connections closed because nothing moved for too long: head, body or answer.", "what"
 )
-ACCEPT_PAUSES = Counter("accept_pauses", "Times that new connections had to wait because files were short.")
+ACCEPT_PAUSES = Counter("accept_pauses", "Times that new connections had to wait because too few files were left.")
 SCRIPT = Histogram(
-    "script_seconds", "Calls of Lua scripts, the way to Redis and back included.", "script", bounds_s=SHORT_S
+    "script_seconds", "Time of a call of a Lua script, with the way to Redis and back.", "script", bounds_s=SHORT_S
 )
-TRANSITIONS = Counter("transitions", "Changes of jobs, by the event that tells of them.", "event")
-EXPIRIES = Counter("lease_expiries", "Leases that ran out, by what became of the job.", "outcome")
+TRANSITIONS = Counter("transitions", "Changes of jobs, by their event.", "event")
+EXPIRIES = Counter("lease_expiries", "Leases that expired, by what became of the job.", "outcome")
 LOG_LINES = Counter("log_lines", "Log lines stored.")
 LOG_BYTES = Counter("log_bytes", "Bytes of log lines stored, before compression.")
-SEALED_LINES = Counter("sealed_lines", "Log lines that went into compressed blocks.")
-SEALED_BYTES = Counter("sealed_bytes", "Bytes that were sealed, by form: stored before, packed after.", "form")
-CALLBACKS = Counter("callback_tries", "Callbacks tried, by outcome: sent, failed (tried again), given_up.", "outcome")
-STREAMS = Gauge("streams_open", "Viewers of jobs and of spaces.", "kind")
+SEALED_LINES = Counter("sealed_lines", "Log lines that were sealed into blocks.")
+SEALED_BYTES = Counter(
+    "sealed_bytes", "Bytes of sealed lines, by form: stored (before sealing), packed (after).", "form"
+)
+CALLBACKS = Counter(
+    "callback_tries", "Tries of callbacks, by outcome: sent, failed (tried again), given_up.", "outcome"
+)
+STREAMS = Gauge("streams_open", "Viewers that are connected, of jobs and of spaces.", "kind")
 FRAMES = Counter("stream_frames", "Frames written to viewers.")
-SLOW_READERS = Counter("slow_readers", "Times that a viewer read more slowly than frames came, and was set aside.")
-STILL_READERS = Counter("still_readers", "Viewers that were closed because they took nothing for too long.")
-HOLES = Counter("holes_repaired", "Times that hints were missing and the store was read instead.")
-HINT_LAG = Histogram("hint_lag_seconds", "From a PUBLISH to its message, once a second.", bounds_s=SHORT_S)
-ROUND_TRIP = Histogram("redis_round_trip_seconds", "A TIME to Redis and back, once a second.", bounds_s=SHORT_S)
-LOOP_LAG = Histogram("event_loop_lag_seconds", "How late a timer of the event loop fired.", bounds_s=SHORT_S)
+SLOW_READERS = Counter(
+    "slow_readers", "Times that a viewer read more slowly than frames came, and had to catch up from Redis."
+)
+STILL_READERS = Counter("still_readers", "Viewers that were closed because they read nothing for too long.")
+HOLES = Counter("holes_repaired", "Times that a hint was lost and Redis was read instead.")
+HINT_LAG = Histogram(
+    "hint_lag_seconds", "Time from a PUBLISH to its message, measured once a second.", bounds_s=SHORT_S
+)
+ROUND_TRIP = Histogram(
+    "redis_round_trip_seconds",
+    "Time that a TIME command takes to Redis and back, measured once a second.",
+    bounds_s=SHORT_S,
+)
+LOOP_LAG = Histogram("event_loop_lag_seconds", "How late a timer of the event loop fires.", bounds_s=SHORT_S)
 
 JOBS = Shown("jobs", "Jobs of all spaces.", "status")
 SPACES = Shown("spaces", "Spaces.")
 QUEUE_AGE = Shown("queue_age_seconds", "How long the oldest pending job has been pending.")
-CALLBACKS_WAITING = Shown("callbacks_waiting", "Callbacks that are still to be sent.")
-ENDED = Shown("ended_jobs", "Ends of this hour and the one before, of the 20 busiest names.", "name", "outcome")
+CALLBACKS_WAITING = Shown("callbacks_waiting", "Callbacks that wait for their next try.")
+ENDED = Shown(
+    "ended_jobs", "Jobs that ended in this hour and the one before, for the 20 busiest names.", "name", "outcome"
+)
 DURATION = Shown(
-    "job_duration_seconds", "How long the completed of them took at most, by share: 0.5, 0.95.", "name", "quantile"
+    "job_duration_seconds",
+    "Duration that this share (0.5, 0.95) of those completed jobs did not exceed.",
+    "name",
+    "quantile",
 )
 REDIS_UP = Shown("redis_up", "1 while this process has a connection to Redis.")
 REDIS_MEMORY = Shown("redis_memory_bytes", "Memory that Redis uses, and its limit (0: none).", "kind")
-OVERVIEW_AGE = Shown("overview_age_seconds", "How old the sums over all spaces are.")
+OVERVIEW_AGE = Shown("overview_age_seconds", "How old the numbers over all spaces are.")
 
 
 def samples(readings: Iterable[Reading]) -> Iterator[Metric]:
