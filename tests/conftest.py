@@ -1,7 +1,8 @@
-"""The Redis and the server that tests share, one of each for a session; every test gets a space of its own.
+"""The Redis and the server that tests share, one of each kind for a worker; every test gets a space of its own.
 
 `--redis valkey`, `--redis fake` or both (the default): tests that ask for `server` run on the embedded Valkey and on
-fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis.
+fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis. tests/scheduling.py spreads the whole of
+the tests over processes; files that are named run in one.
 """
 
 import contextlib
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
 
 from app.serve import allow_open_files
 from tests.factories import Space
+from tests.scheduling import AloneLast, group_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.valkey import Valkey
 
@@ -32,6 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("busy", deadline=None)  # a machine that does other work is no failure
     hypothesis.settings.load_profile("busy")
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
+    config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: nothing runs beside it")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return workers_for(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> AloneLast:
+    return AloneLast(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,6 +51,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = metafunc.config.getoption("--redis")
         kinds = KINDS if chosen == "both" else (chosen,)
         metafunc.parametrize("redis_kind", kinds, scope="session")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    group_alone(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,21 +76,32 @@ def valkey() -> Iterator[Valkey]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def redis_url(redis_kind: str) -> Iterator[str]:
-    """The url of the Redis that this session's tests share."""
-    if redis_kind == "fake":
-        yield from fake_redis()
-        return
-    with Valkey() as valkey:
-        yield valkey.url
+class Shared:
+    """A Redis and a server of each kind, from when they are first asked for to the end of the session."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+        self._urls: dict[str, str] = {}
+        self._servers: dict[str, Server] = {}
+
+    def redis_url(self, kind: str) -> str:
+        """The url of the Redis of a kind."""
+        if kind not in self._urls:
+            redis = fake_redis() if kind == "fake" else _valkey()
+            self._urls[kind] = self.stack.enter_context(redis)
+        return self._urls[kind]
+
+    def server(self, kind: str) -> Server:
+        """A server without a rate limit on it, with a prefix of its own."""
+        if kind not in self._servers:
+            self._servers[kind] = self.stack.enter_context(_started(self.redis_url(kind)))
+        return self._servers[kind]
 
 
-@pytest.fixture(scope="session")
-def server(redis_url: str) -> Iterator[Server]:
-    """A server without a rate limit, with a prefix of its own."""
-    with _started(redis_url) as running:
-        yield running
+@contextlib.contextmanager
+def _valkey() -> Iterator[str]:
+    with Valkey() as running:
+        yield running.url
 
 
 def _started(redis_url: str) -> Server:
@@ -83,6 +110,26 @@ def _started(redis_url: str) -> Server:
         with contextlib.suppress(ServerDidNotStart):
             return Server(redis_url)
     return Server(redis_url)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
+    """What the tests of this process share; not a fixture for each kind, which would end at each change of kind."""
+    made = Shared()
+    with made.stack:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def redis_url(shared: Shared, redis_kind: str) -> str:
+    """The url of the Redis that this process's tests share."""
+    return shared.redis_url(redis_kind)
+
+
+@pytest.fixture(scope="session")
+def server(shared: Shared, redis_kind: str) -> Server:
+    """The server that this process's tests share."""
+    return shared.server(redis_kind)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ Every server has a prefix of its own, so that many share one Redis and none has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -177,11 +178,24 @@ class Server:
         self.close()
 
 
+PORTS = range(10_000, 32_768)
+"""Below those that the kernel gives to whoever asks for any."""
+_taken: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no other process of tests is given while this one lives."""
+    while True:
+        port = secrets.choice(PORTS)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0jobwire-tests-port-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            mark.close()
+        else:
+            _taken.append(mark)
+            return port
 
 
 def _steady(handler: Any) -> Any:
@@ -203,13 +217,16 @@ def _steady(handler: Any) -> Any:
     return Steady
 
 
+@contextlib.contextmanager
 def fake_redis() -> Iterator[str]:
-    """The url of a fakeredis that listens on a port, while the generator is suspended."""
+    """The url of a fakeredis that listens on a port, while the block runs."""
     server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
     server.RequestHandlerClass = _steady(server.RequestHandlerClass)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    yield f"redis://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    try:
+        yield f"redis://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
