@@ -3,7 +3,7 @@
 from functools import partial
 
 from app.jobs.auth import Keyring
-from app.jobs.bulk_retry import Revival
+from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
 from app.jobs.list_cursors import Cursors
 from app.jobs.long_polls import WaitingRooms
@@ -56,7 +56,7 @@ class Backend:
         history = History(self.bulk, self.keys, self.store, self.logs)
         around = Surroundings(self.relay, history, self.keys, self.epoch, self.clock)
         self.viewers = Viewers(around, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
-        self.revival = Revival(self.control, self.keys)
+        self.bulk_retries = BulkRetries(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)
         self.overview = Overview(self.bulk, self.keys, self.clock, self.ends)

@@ -34,7 +34,7 @@ def run(rig: Rig) -> list[Figure]:
         figure(rig, "create 1000 with callbacks", partial(create, path, [CALLED_BACK] * 1000)),
         figure(rig, "create 100 claimed", partial(create, path, [{**PLAIN, "claim": True}] * 100), step),
         figure(rig, "poll 50", polled, step),
-        figure(rig, "kill, and retry of 1000", revived, step),
+        figure(rig, "kill, and retry of 1000", killed_and_retried, step),
         figure(rig, "removal of a space with 1000", removed, step),
     ]
 
@@ -68,7 +68,7 @@ def polled(service: Service) -> None:
         service.post(f"{path}/poll", {"count": 50})
 
 
-def revived(service: Service) -> None:
+def killed_and_retried(service: Service) -> None:
     path = f"/spaces/{service.space}/jobs"
     made = service.post(path, [PLAIN] * 1000)
     service.redis.slowlog_reset()

@@ -22,6 +22,7 @@ from .handler import LogHandler
 from .jobs import Jobs
 from .record import (
     Appended,
+    BulkRetry,
     Delivery,
     Ends,
     Failure,
@@ -31,7 +32,6 @@ from .record import (
     NameStats,
     Progress,
     Renewal,
-    Revival,
     Space,
     SpaceStats,
     Token,
@@ -44,6 +44,7 @@ __all__ = [
     "AccessDenied",
     "Admin",
     "Appended",
+    "BulkRetry",
     "Delivery",
     "Ends",
     "Entry",
@@ -67,7 +68,6 @@ __all__ = [
     "RateLimited",
     "Refused",
     "Renewal",
-    "Revival",
     "ShipperStopped",
     "Space",
     "SpaceStats",

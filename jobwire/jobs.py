@@ -18,7 +18,7 @@ from . import entry
 from .answers import decoded
 from .errors import NotConfigured
 from .http import Answer, Http, Query
-from .record import Appended, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal, Revival
+from .record import Appended, BulkRetry, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
 from .settings import load
 
 _PAGE_JOBS = 100
@@ -78,11 +78,11 @@ class Jobs:
         after: str | None = None,
         before: str | None = None,
         limit: int | None = None,
-    ) -> Revival:
-        """Put many dead or killed jobs back to pending, oldest created first; times are RFC 3339, of creation."""
+    ) -> BulkRetry:
+        """Bulk retry: put dead or killed jobs back to pending, oldest first; times are RFC 3339, of creation."""
         fields = {"status": status, "name": name, "after": after, "before": before, "limit": limit}
         body = msgspec.json.encode({field: value for field, value in fields.items() if value is not None})
-        return decoded(self.http.call("POST", self._space_path("/jobs/retry"), body=body, extra_wait_s=60), Revival)
+        return decoded(self.http.call("POST", self._space_path("/jobs/retry"), body=body, extra_wait_s=60), BulkRetry)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

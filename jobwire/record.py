@@ -109,8 +109,8 @@ class Renewal(_Record):
     timeout_at: str | None = None
 
 
-class Revival(_Record):
-    """The answer to a retry of many: how many run again, and whether some are left for a further call."""
+class BulkRetry(_Record):
+    """The answer to a bulk retry: how many run again, and whether some are left for a further call."""
 
     retried: int = 0
     more: bool = False

@@ -62,6 +62,9 @@ PURE = {
 }
 """Rooms and modules that do no I/O, nor does anything that they import."""
 
+NOUNS = {"callback", "epoch", "feed", "job", "log", "outage", "rate", "ready", "secret", "space", "sweeper", "token"}
+"""What scripts act on."""
+
 SUFFIXES = {".py", ".lua", ".js"}
 IO = {"asyncio", "redis", "hiredis", "socket", "uvicorn", "starlette", "urllib3", "subprocess"}
 
@@ -182,8 +185,10 @@ def body(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_script_is_named_after_its_operation_and_has_a_whole_header(name: str) -> None:
-    assert re.fullmatch(r"[a-z]+_[a-z]+", name)
+def test_a_script_is_named_noun_and_verb_and_has_a_whole_header(name: str) -> None:
+    noun, _, verb = name.partition("_")
+    assert noun in NOUNS
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)?", verb)
     text = header(SOURCES[name])
     for part in ("Replies", "Events", "Cost"):
         assert section(text, part).strip()

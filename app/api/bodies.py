@@ -127,8 +127,8 @@ class KillRequest(Struct):
     reason: str | None = None
 
 
-class RetryRequest(Struct):
-    """Which dead or killed jobs run again: created at `after` or later and before `before`, at most `limit` of them."""
+class BulkRetryRequest(Struct):
+    """A bulk retry of dead or killed jobs: created at `after` or later and before `before`, at most `limit` of them."""
 
     status: Literal["dead", "killed"]
     name: Name | None = None
@@ -184,7 +184,7 @@ JOBS = msgspec.json.Decoder(list[JobRequest])
 POLL = msgspec.json.Decoder(PollRequest)
 FAIL = msgspec.json.Decoder(FailRequest)
 KILL = msgspec.json.Decoder(KillRequest)
-RETRY = msgspec.json.Decoder(RetryRequest)
+BULK_RETRY = msgspec.json.Decoder(BulkRetryRequest)
 PROGRESS = msgspec.json.Decoder(ProgressRequest)
 SPACE = msgspec.json.Decoder(SpaceRequest)
 TOKEN = msgspec.json.Decoder(TokenRequest)

@@ -11,18 +11,19 @@ from msgspec import Meta
 
 from app.api.answers import DeliveredAnswer, JobAnswer, JobDetails, SpaceAnswer, TokenAnswer
 from app.api.bodies import (
+    BulkRetryRequest,
     FailRequest,
     JobRequest,
     KillRequest,
     PollRequest,
     ProgressRequest,
-    RetryRequest,
     SpaceRequest,
     TokenRequest,
 )
 from app.api.callbacks import SpacePatch
 from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
 from app.api.shapes import (
+    BulkRetried,
     Ended,
     Entries,
     EntriesObject,
@@ -33,7 +34,6 @@ from app.api.shapes import (
     Polled,
     ProgressShown,
     Renewed,
-    RetriedMany,
     StatsShown,
     WhoAmI,
 )
@@ -157,10 +157,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         example={"count": 1, "names": ["resize"], "waitSeconds": 0},
     ),
     ("POST", "/spaces/{space_id}/jobs/retry"): Operation(
-        "Let many dead or killed jobs run again, oldest created first.",
+        "Bulk retry: let many dead or killed jobs run again, oldest created first.",
         "producer",
-        RetriedMany,
-        RetryRequest,
+        BulkRetried,
+        BulkRetryRequest,
         errors=CHECKED,
         example={"status": "dead", "name": "resize", "limit": 100},
     ),

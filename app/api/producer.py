@@ -6,9 +6,9 @@ import msgspec
 
 from app.api.answers import created_answer
 from app.api.bodies import (
+    BULK_RETRY,
     KILL,
-    RETRY,
-    RetryRequest,
+    BulkRetryRequest,
     check_callbacks,
     check_text,
     decode_jobs,
@@ -17,8 +17,8 @@ from app.api.bodies import (
 )
 from app.api.http import NO_CONTENT, Answer, Call, answer, decode
 from app.api.request_log import trace_of
-from app.api.shapes import Ended, RetriedMany
-from app.jobs.bulk_retry import Revival
+from app.api.shapes import BulkRetried, Ended
+from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
 from app.jobs.store import Store
 from app.loop.turns import in_turns
@@ -36,9 +36,9 @@ TEXT_BODY_BYTES = 8 * TEXT_BYTES
 class Producer:
     """The handlers of a job's beginning, and of its end by somebody else than its worker."""
 
-    def __init__(self, store: Store, revival: Revival, deletion: Deletion, settings: Settings) -> None:
+    def __init__(self, store: Store, bulk_retries: BulkRetries, deletion: Deletion, settings: Settings) -> None:
         self._store = store
-        self._revival = revival
+        self._bulk_retries = bulk_retries
         self._deletion = deletion
         self._allowed = networks(settings.callback_allow)
         self._public_url = settings.public_url.rstrip("/")
@@ -76,11 +76,11 @@ class Producer:
         await call.ignored_body()
         return answer(Ended(await self._store.retry(call.space, call.job, call.lease_token)))
 
-    async def retry_many(self, call: Call) -> Answer:
+    async def bulk_retry(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/retry"""
-        request: RetryRequest = decode(RETRY, await call.body(8 * KIB))
-        done = await self._revival.walk(call.space, request.selection(), whole(request.limit, 1000), call.spend)
-        return answer(RetriedMany(done.jobs, done.more))
+        request: BulkRetryRequest = decode(BULK_RETRY, await call.body(8 * KIB))
+        done = await self._bulk_retries.run(call.space, request.selection(), whole(request.limit, 1000), call.spend)
+        return answer(BulkRetried(done.jobs, done.more))
 
     async def delete(self, call: Call) -> Answer:
         """DELETE /jobs/:jobId"""

@@ -38,7 +38,7 @@ class Handlers:
     def __init__(self, backend: "Backend", keyring: Keyring, rate: Rate) -> None:
         self.public_url = backend.settings.public_url.rstrip("/")
         self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
-        self.producer = Producer(backend.store, backend.revival, backend.deletion, backend.settings)
+        self.producer = Producer(backend.store, backend.bulk_retries, backend.deletion, backend.settings)
         self.worker = Worker(backend.store, backend.rooms)
         self.reader = Reader(backend.store, backend.cursors, backend.settings)
         self.admin = Admin(backend.spaces)
@@ -80,7 +80,7 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
         "/jobs/{job_id}/retry": {"POST": Action("jobs:retry", producer.retry)},
         "/jobs/{job_id}/events": {"GET": Action("jobs:read", reader.events)},
         "/spaces/{space_id}/jobs/poll": {"POST": Action("jobs:poll", worker.poll)},
-        "/spaces/{space_id}/jobs/retry": {"POST": Action("jobs:retry", producer.retry_many)},
+        "/spaces/{space_id}/jobs/retry": {"POST": Action("jobs:retry", producer.bulk_retry)},
         "/spaces/{space_id}/jobs": {
             "POST": Action("jobs:create", producer.create),
             "GET": Action("jobs:read", reader.list),

@@ -37,8 +37,8 @@ class Failed(Struct, rename="camel"):
     lease_token: str | UnsetType = UNSET
 
 
-class RetriedMany(Struct):
-    """How many jobs run again, and whether some are left for a further call."""
+class BulkRetried(Struct):
+    """How many jobs run again after a bulk retry, and whether some are left for a further call."""
 
     retried: int
     more: bool

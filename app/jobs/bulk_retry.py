@@ -1,11 +1,11 @@
-"""Letting many dead or killed jobs run again: a walk through them in steps, of which each is one script.
+"""Bulk retry: many dead or killed jobs run again, in steps, of which each is one script.
 
-Owns: how far a step goes, and when the walk ends. Never: holds Redis up; a step looks at 200 jobs and lets 50 of
-them run again, which takes Redis about 3 ms. What a step did is done: a walk that is cut off has let fewer jobs run
-again, none by half, and may be begun again.
+Owns: how far a step goes, and when a bulk retry ends. Never: holds Redis up; a step looks at 200 jobs and lets 50 of
+them run again, which takes Redis about 3 ms. What a step did is done: a bulk retry that is cut off has let fewer
+jobs run again, none by half, and may be begun again.
 
-A step is spent before it is made, as the jobs of a create are: so a walk is no more for a unit of rate than any other
-call, also where it finds nothing.
+A step is spent before it is made, as the jobs of a create are: so a bulk retry is no more for a unit of rate than
+any other call, also where it finds nothing.
 """
 
 import math
@@ -31,8 +31,8 @@ class Selection(NamedTuple):
     till_ms: int
 
 
-class Revived(NamedTuple):
-    """How many jobs run again, and whether there may be more that a further walk would find."""
+class Retried(NamedTuple):
+    """How many jobs run again, and whether there may be more that a further bulk retry would find."""
 
     jobs: int
     more: bool
@@ -42,36 +42,36 @@ Spend = Callable[[int], Awaitable[None]]
 """Spends units of the caller's rate, or raises why it cannot."""
 
 
-class Revival:
-    """The walks of one process."""
+class BulkRetries:
+    """The bulk retries of one process."""
 
     def __init__(self, control: Link, keys: Keys) -> None:
         self._scripts = Scripts(control)
         self._keys = keys
 
-    async def walk(self, space: str, chosen: Selection, most: int, spend: Spend) -> Revived:
+    async def run(self, space: str, chosen: Selection, most: int, spend: Spend) -> Retried:
         """Let up to `most` of the chosen jobs run again, oldest created first.
 
         Refusals: space_not_found, rate_limited. When Redis goes away on the way, or the rate is spent, what was done
         until then is the answer.
         """
-        revived, position, free = 0, 0, 1
-        while revived < most:
+        retried, position, free = 0, 0, 1
+        while retried < most:
             try:
-                await spend(math.ceil(min(most - revived, STEP_JOBS) / UNIT_JOBS) - free)
-                done, last = await self._step(space, chosen, position, most - revived)
+                await spend(math.ceil(min(most - retried, STEP_JOBS) / UNIT_JOBS) - free)
+                done, last = await self._step(space, chosen, position, most - retried)
             except (ApiError, RedisFault):
-                if revived:
-                    return Revived(revived, True)
+                if retried:
+                    return Retried(retried, True)
                 raise
-            revived += done
+            retried += done
             if last is None:
-                return Revived(revived, False)
+                return Retried(retried, False)
             position, free = int(last), 0
-        return Revived(revived, True)
+        return Retried(retried, True)
 
     async def _step(self, space: str, chosen: Selection, position: int, most: int) -> tuple[int, bytes | None]:
         args: list[Word] = [chosen.status, position, STEP_LOOKS, min(most, STEP_JOBS)]
         args += (chosen.name, chosen.from_ms, chosen.till_ms)
-        done, last = await self._scripts.run("jobs_retry", [self._keys.space(space)], args)
+        done, last = await self._scripts.run("job_bulk_retry", [self._keys.space(space)], args)
         return int(done), last

@@ -74,7 +74,7 @@ class Deletion:
         elif status.decode() in ENDED:
             await self._logs.rest(job, self._retention_ms)
         else:
-            await self._logs.expire(job, 0)
+            await self._logs.persist(job)
 
     async def _remove_logs(self, space: str, jobs: Sequence[str]) -> None:
         if not jobs:

@@ -19,7 +19,7 @@ FOLLOW_MS = 3000
 """So long may it take until another sweeper follows one that was killed; it is no outage."""
 
 GRACE_MS = 10_000
-"""What lua/job_expire.lua grants at most: an outage that begins within it is one with the outage before."""
+"""What lua/job_end_leases.lua grants at most: an outage that begins within it is one with the outage before."""
 
 
 class Downtime(NamedTuple):
@@ -31,7 +31,7 @@ class Downtime(NamedTuple):
     ended_ms: int
 
     def words(self) -> tuple[Word, ...]:
-        """As lua/job_expire.lua takes it."""
+        """As lua/job_end_leases.lua takes it."""
         return (self.believed_till_ms, self.run, self.began_ms, self.ended_ms)
 
 

@@ -349,7 +349,7 @@ class Store:
         Those created before the counter `below` (0: all of them), without the newest `skipped`.
         """
         args: list[Word] = [below, skipped, limit + 1, *statuses]
-        total, flat = await self._bulk_scripts.run("jobs_list", [self._keys.space(space)], args)
+        total, flat = await self._bulk_scripts.run("job_list", [self._keys.space(space)], args)
         jobs = [Listed(flat[i].decode(), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
         return Listing(jobs[:limit], total, len(jobs) > limit)
 
@@ -364,16 +364,16 @@ class Store:
 
     # The sweeper's part
 
-    async def expire(self, space: str, most: int, outage: Downtime | None = None) -> int | None:
+    async def end_leases(self, space: str, most: int, outage: Downtime | None = None) -> int | None:
         """Act on up to `most` leases that ended; how many deadlines were looked at.
 
         None, and nothing was done, when `outage` is not to be believed any more: a newer one may have been.
         """
         args: list[Word] = [most, random.getrandbits(31), self._keep_ms, *(outage.words() if outage else ())]
-        reply = await self._scripts.raw("job_expire", [self._keys.space(space)], args)
+        reply = await self._scripts.raw("job_end_leases", [self._keys.space(space)], args)
         if reply[0] == b"stale":
             return None
-        looked_at, callback_due, *_ = self._scripts.done("job_expire", reply)
+        looked_at, callback_due, *_ = self._scripts.done("job_end_leases", reply)
         self._hint_callback(space, callback_due)
         return int(looked_at)
 

@@ -148,7 +148,7 @@ class Logs:
         *_, mortal, hot_lines, hot_bytes, kept_bytes = reply
         self._quota.note(space, job, kept_bytes)
         if mortal and done.status not in ENDED:
-            await self.expire(job, 0)
+            await self.persist(job)
         await self._sealer.appended(job, batch.lines, batch.bytes, hot_lines, hot_bytes)
         return done
 
@@ -157,9 +157,13 @@ class Logs:
         await self._scripts.run("log_delete", [*self._all_keys(job), self._keys.log_gone(job)], [])
         await self._quota.forget(space, job)
 
-    async def expire(self, job: str, ttl_ms: int) -> None:
-        """Let a job's log live that long, should nobody delete it; 0 for ever, as when the job runs again. Atomic."""
-        await self._scripts.run("log_expire", self._all_keys(job), [ttl_ms])
+    async def set_ttl(self, job: str, ttl_ms: int) -> None:
+        """Let a job's log live that long, should nobody delete it. Atomic."""
+        await self._scripts.run("log_set_ttl", self._all_keys(job), [ttl_ms])
+
+    async def persist(self, job: str) -> None:
+        """Take a log's time to live away, for its job runs again. Atomic."""
+        await self._scripts.run("log_persist", self._all_keys(job), [])
 
     async def rest(self, job: str, keep_ms: int) -> None:
         """An ended job's log has rested: sealed, it is kept that long, and a while more in case nobody deletes it.
@@ -168,7 +172,7 @@ class Logs:
         """
         with contextlib.suppress(Unreadable):
             await self._sealer.seal(job, 0, 0)
-        await self.expire(job, keep_ms + BACKSTOP_MS)
+        await self.set_ttl(job, keep_ms + BACKSTOP_MS)
 
     # Reading
 

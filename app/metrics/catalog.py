@@ -228,7 +228,7 @@ class Route:
 
 # What the answers of scripts tell of jobs
 
-EXPIRED: Sequence[str] = ("delivery_timeout", "retried", "dead")
+ENDED_LEASE: Sequence[str] = ("delivery_timeout", "retried", "dead")
 Moves = Iterable[tuple[str, int]]
 MOVES: dict[str, Callable[[Sequence[Any], Sequence[Any]], Moves]] = {
     "job_create": lambda args, rest: [("created", args[0]), ("delivered", sum(map(bool, args[13::10])))],
@@ -239,9 +239,9 @@ MOVES: dict[str, Callable[[Sequence[Any], Sequence[Any]], Moves]] = {
     "job_fail": lambda args, rest: [("dead" if rest[0] == b"dead" else "retried", 1)],
     "job_kill": lambda args, rest: [("killed", 1)],
     "job_retry": lambda args, rest: [("requeued", 1)],
-    "jobs_retry": lambda args, rest: [("requeued", rest[0])],
+    "job_bulk_retry": lambda args, rest: [("requeued", rest[0])],
     "job_promote": lambda args, rest: [("pending", rest[0])],
-    "job_expire": lambda args, rest: zip(EXPIRED, rest[2:], strict=True),
+    "job_end_leases": lambda args, rest: zip(ENDED_LEASE, rest[2:], strict=True),
 }
 """By script: which events it brought about, and how often, from its arguments and from its reply after `ok`."""
 
@@ -255,7 +255,7 @@ def script(name: str, args: Sequence[Any], reply: Sequence[Any], seconds: float)
     for event, count in moves(args, reply[1:]):
         if count:
             TRANSITIONS.inc(event, by=count)
-            if name == "job_expire":
+            if name == "job_end_leases":
                 EXPIRIES.inc(event, by=count)
 
 

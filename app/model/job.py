@@ -44,10 +44,10 @@ def _transitions() -> Iterable[Transition]:
     yield Transition("poll", pending, Status.DELIVERED, "delivered", "")
     yield Transition("claim", pending, Status.DELIVERED, "delivered", "")
     yield Transition("ack", delivered, Status.RUNNING, "started", "")
-    yield Transition("expire", delivered, Status.PENDING, "delivery_timeout", "")
-    yield Transition("expire", delivered, Status.DEAD, "dead", "after 100 deliveries in a row without an ack")
+    yield Transition("end_leases", delivered, Status.PENDING, "delivery_timeout", "")
+    yield Transition("end_leases", delivered, Status.DEAD, "dead", "after 100 deliveries in a row without an ack")
     yield Transition("complete", LEASED, Status.COMPLETED, "completed", "")
-    for by, sources in (("fail", LEASED), ("expire", running)):
+    for by, sources in (("fail", LEASED), ("end_leases", running)):
         yield Transition(by, sources, Status.PENDING, "retried", "a retry is left")
         yield Transition(by, sources, Status.SCHEDULED, "retried", "a retry is left, after a delay")
         yield Transition(by, sources, Status.DEAD, "dead", "no retry is left")

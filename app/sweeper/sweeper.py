@@ -37,7 +37,7 @@ STEP_JOBS = 6
 BREATH_S = 0.001
 """A pause between two such calls, in which other calls have their turn."""
 
-EXPIRE_TRIES = 3
+STALE_TRIES = 3
 """How often a step is tried whose mark was too old when Redis came to it."""
 
 TURN_STEPS = 10
@@ -167,11 +167,11 @@ class Sweeper:
 
     async def sweep(self, space: str) -> None:
         """A turn of a space: some of what is urgent there. If that was all, it is noted when something is due next."""
-        await self._in_space(space, self._expire_and_promote)
+        await self._in_space(space, self._end_leases_and_promote)
 
-    async def _expire_and_promote(self, space: str) -> bool:
+    async def _end_leases_and_promote(self, space: str) -> bool:
         more = False
-        for step in (self._expire, self._store.promote):
+        for step in (self._end_leases, self._store.promote):
             more = await self._step_by_step(partial(step, space, STEP_JOBS)) or more
         return more
 
@@ -183,9 +183,9 @@ class Sweeper:
             await asyncio.sleep(BREATH_S)
         return True
 
-    async def _expire(self, space: str, most: int) -> int:
-        for _ in range(EXPIRE_TRIES):
-            looked_at = await self._store.expire(space, most, self._outages.latest)
+    async def _end_leases(self, space: str, most: int) -> int:
+        for _ in range(STALE_TRIES):
+            looked_at = await self._store.end_leases(space, most, self._outages.latest)
             if looked_at is not None:
                 return looked_at
             await self._outages.mark()

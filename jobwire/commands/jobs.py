@@ -210,7 +210,7 @@ def retry(
     before: str | None,
     limit: int | None,
 ) -> None:
-    """Put dead or killed jobs back to pending: those named, or many by status.
+    """Put dead or killed jobs back to pending: those named, or many by status (bulk retry).
 
     \b
     jobwire jobs retry 01JXYZ...

@@ -116,7 +116,7 @@ class Job:
         """The lease ends, and nobody has acted on it yet."""
         self.lapsed = True
 
-    def expire(self) -> bool:
+    def end_lease(self) -> bool:
         """What the sweeper makes of a lease that ended; whether it did anything."""
         if self.status not in LEASED or not self.lapsed:
             return False

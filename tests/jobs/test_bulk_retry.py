@@ -1,4 +1,4 @@
-"""Letting many dead or killed jobs run again."""
+"""Bulk retry: many dead or killed jobs run again."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.jobs.bulk_retry import Revival, Revived, Selection
+from app.jobs.bulk_retry import BulkRetries, Retried, Selection
 from app.model.errors import Refusal
 from app.redis_links.link import RedisFault
 from tests.logs.log_room import Room, with_room
@@ -15,7 +15,7 @@ ALL_MS = 2**53
 
 
 async def free(units: int) -> None:
-    """Spend nothing: whoever walks has no bound."""
+    """Spend nothing: who asks has no bound."""
 
 
 async def jobs(room: Room, count: int, status: str = "killed", **fields: Any) -> list[str]:
@@ -125,19 +125,19 @@ def test_a_step_passes_over_what_has_gone_and_goes_on() -> None:
         ids = await jobs(room, 201)
         await room.call("DEL", *(room.keys.job(room.space, id_) for id_ in ids[:200]))
         chosen = Selection("killed", "", 0, ALL_MS)
-        done = await Revival(room.backend.control, room.keys).walk(room.space, chosen, 10, free)
-        assert done == Revived(1, False)
+        done = await BulkRetries(room.backend.control, room.keys).run(room.space, chosen, 10, free)
+        assert done == Retried(1, False)
 
     with_room(work)
 
 
-def test_many_walks_at_once_let_each_job_run_again_once() -> None:
+def test_many_bulk_retries_at_once_let_each_job_run_again_once() -> None:
     async def work(room: Room) -> None:
         await jobs(room, 300)
-        walks = [Revival(room.backend.control, room.keys) for _ in range(8)]
+        many = [BulkRetries(room.backend.control, room.keys) for _ in range(8)]
         chosen = Selection("killed", "", 0, ALL_MS)
-        done = await asyncio.gather(*(walk.walk(room.space, chosen, 1000, free) for walk in walks))
-        assert sum(walk.jobs for walk in done) == 300
+        done = await asyncio.gather(*(one.run(room.space, chosen, 1000, free) for one in many))
+        assert sum(retried.jobs for retried in done) == 300
         assert await statuses(room) == {"pending": 300}
 
     with_room(work)
@@ -149,15 +149,15 @@ def test_what_was_done_before_something_broke_is_the_answer() -> None:
         spoiled = room.keys.job(room.space, ids[220])
         await room.call("DEL", spoiled)
         await room.call("SET", spoiled, "no hash")
-        revival, chosen = Revival(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
-        assert await revival.walk(room.space, chosen, 1000, free) == Revived(200, True)
+        bulk_retries, chosen = BulkRetries(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
+        assert await bulk_retries.run(room.space, chosen, 1000, free) == Retried(200, True)
         with pytest.raises(RedisFault):
-            await revival.walk(room.space, chosen, 1000, free)
+            await bulk_retries.run(room.space, chosen, 1000, free)
 
     with_room(work)
 
 
-def test_a_walk_spends_each_step_before_it_is_made_also_where_it_finds_nothing() -> None:
+def test_a_bulk_retry_spends_each_step_before_it_is_made_also_where_it_finds_nothing() -> None:
     async def work(room: Room) -> None:
         await jobs(room, 401)
         spent: list[int] = []
@@ -165,16 +165,16 @@ def test_a_walk_spends_each_step_before_it_is_made_also_where_it_finds_nothing()
         async def spend(units: int) -> None:
             spent.append(units)
 
-        revival = Revival(room.backend.control, room.keys)
+        bulk_retries = BulkRetries(room.backend.control, room.keys)
         for name, most, wanted in (("nobody", 1, [0, 1, 1]), ("nobody", 1000, [4, 5, 5]), ("", 120, [4, 5, 2])):
             spent.clear()
-            await revival.walk(room.space, Selection("killed", name, 0, ALL_MS), most, spend)
+            await bulk_retries.run(room.space, Selection("killed", name, 0, ALL_MS), most, spend)
             assert spent == wanted
 
     with_room(work)
 
 
-def test_a_walk_that_has_spent_its_rate_answers_what_it_did_and_one_that_did_nothing_is_refused() -> None:
+def test_a_bulk_retry_that_has_spent_its_rate_answers_what_it_did_and_one_that_did_nothing_is_refused() -> None:
     async def work(room: Room) -> None:
         await jobs(room, 200)
         left = [9]
@@ -184,10 +184,10 @@ def test_a_walk_that_has_spent_its_rate_answers_what_it_did_and_one_that_did_not
                 raise Refusal("rate_limited", "over")
             left[0] -= units
 
-        revival, chosen = Revival(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
-        assert await revival.walk(room.space, chosen, 1000, spend) == Revived(100, True)
+        bulk_retries, chosen = BulkRetries(room.backend.control, room.keys), Selection("killed", "", 0, ALL_MS)
+        assert await bulk_retries.run(room.space, chosen, 1000, spend) == Retried(100, True)
         with pytest.raises(Refusal):
-            await revival.walk(room.space, chosen, 1000, spend)
+            await bulk_retries.run(room.space, chosen, 1000, spend)
         assert await statuses(room) == {"pending": 100, "killed": 100}
 
     with_room(work)

@@ -192,10 +192,10 @@ class World(RuleBasedStateMachine):
     def sweep(self, most: int) -> None:
         due = [id_.decode() for id_ in self.wait(self.room.call("ZRANGE", self.room.keys.deadlines(self.space), 0, -1))]
         lapsed = [job for job in due if self.model[job].lapsed][:most]
-        assert self.wait(self.store.expire(self.space, most)) == len(lapsed)
+        assert self.wait(self.store.end_leases(self.space, most)) == len(lapsed)
         for job in lapsed:
             before = self.model[job].status
-            assert self.model[job].expire()
+            assert self.model[job].end_lease()
             self.line_up(job, before)
 
     @rule(job=jobs)

@@ -29,7 +29,7 @@ async def ended_ago(room: Room, job: str, ago_ms: int) -> int:
 async def act(room: Room, began_ms: int, ended_ms: int) -> None:
     """Act on what is due, after such an outage."""
     outage = Downtime(LATE_MS, await server_run(room), began_ms, ended_ms)
-    assert await room.backend.store.expire(room.space, 100, outage) is not None
+    assert await room.backend.store.end_leases(room.space, 100, outage) is not None
 
 
 async def deadline(room: Room, job: str) -> int:
@@ -98,9 +98,9 @@ def test_who_knows_nothing_of_late_or_of_this_run_of_the_server_acts_on_nothing(
         await lapse(room, job)
         run_id = await server_run(room)
         for outage in (Downtime(room.backend.clock.now_ms() - 100, run_id, 2, 2), Downtime(LATE_MS, "another", 2, 2)):
-            assert await room.backend.store.expire(room.space, 10, outage) is None
+            assert await room.backend.store.end_leases(room.space, 10, outage) is None
         assert await is_in(room, job, "running")
-        assert await room.backend.store.expire(room.space, 10, Downtime(LATE_MS, run_id, 2, 2)) == 1
+        assert await room.backend.store.end_leases(room.space, 10, Downtime(LATE_MS, run_id, 2, 2)) == 1
         assert await is_in(room, job, "pending")
 
     with_room(work)

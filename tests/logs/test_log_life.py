@@ -53,12 +53,12 @@ def test_log_keys_expire_when_told_to_those_of_late_lines_too() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job("completed")
         await room.append(job, "a")
-        await room.logs.expire(job, 100_000)
+        await room.logs.set_ttl(job, 100_000)
         await room.call("DEL", room.keys.log(job))
         await room.append(job, "late")
         for key in (room.keys.log(job), room.keys.log_meta(job)):
             assert 0 < await room.call("PTTL", key) <= 100_000
-        await room.logs.expire(job, 0)
+        await room.logs.persist(job)
         for key in (room.keys.log(job), room.keys.log_meta(job)):
             assert await room.call("PTTL", key) == -1
 
@@ -69,7 +69,7 @@ def test_a_job_that_runs_again_keeps_its_log() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job("pending")
         await room.append(job, "a")
-        await room.logs.expire(job, 100_000)
+        await room.logs.set_ttl(job, 100_000)
         await room.append(job, "b")
         assert await room.call("PTTL", room.keys.log(job)) == -1
         assert await room.call("PTTL", room.keys.log_meta(job)) == -1

@@ -29,11 +29,11 @@ def poll(room: Room) -> None:
     room.run("job_poll", [room.hash], [LATE, MIB, 5, *"abcde"])
 
 
-def expire(room: Room) -> None:
+def end_leases(room: Room) -> None:
     for status in ("running", "delivered", "running"):
         room.redis.delete(room.keys.lease(room.space, job := room.job_in(status, retries=0)))
         room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
-    room.run("job_expire", [room.hash], [10, 1, KEEP_MS])
+    room.run("job_end_leases", [room.hash], [10, 1, KEEP_MS])
 
 
 def promote(room: Room) -> None:
@@ -45,10 +45,10 @@ def promote(room: Room) -> None:
 def retry(room: Room) -> None:
     for _ in range(3):
         room.job_in("dead")
-    room.run("jobs_retry", [room.hash], ["dead", 0, 10, 10, "", 0, LATE])
+    room.run("job_bulk_retry", [room.hash], ["dead", 0, 10, 10, "", 0, LATE])
 
 
-@pytest.mark.parametrize("move_many", [poll, expire, promote, retry], ids=lambda act: act.__name__)
+@pytest.mark.parametrize("move_many", [poll, end_leases, promote, retry], ids=lambda act: act.__name__)
 def test_counts_move_by_one_job_with_each_event(room: Room, move_many: Callable[[Room], None]) -> None:
     before = len(told(room))
     move_many(room)

@@ -23,7 +23,7 @@ READS = {
     "job_events",
     "job_read",
     "job_watch",
-    "jobs_list",
+    "job_list",
     "log_oldest",
     "log_read",
     "space_due",
@@ -148,7 +148,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_delete": lambda room: ([room.hash], [room.job_in("dead")]),
     "job_event": on("running", '{"e":1}', 0),
     "job_events": lambda room: ([room.hash], [room.create(), 0, 10, 1000]),
-    "job_expire": lapsed,
+    "job_end_leases": lapsed,
     "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS, "", ""),
     "job_keepalive": on("running"),
     "job_kill": on("pending", "null", KEEP_MS),
@@ -158,8 +158,8 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "job_retire": ended(10, 1000),
     "job_retry": on("dead"),
-    "jobs_retry": dead_ones,
-    "jobs_list": lambda room: ([room.hash], [0, 1, 10, room.create() and "pending"]),
+    "job_bulk_retry": dead_ones,
+    "job_list": lambda room: ([room.hash], [0, 1, 10, room.create() and "pending"]),
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
@@ -178,7 +178,8 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "log_append": log(4, 1, "c", 10**6, 10**9, "", "000", 1, 1, '["x"]'),
     "log_read": log(3, "after", 0, 10, 10_000, 0),
     "log_delete": log(4),
-    "log_expire": log(3, 60_000),
+    "log_persist": log(3),
+    "log_set_ttl": log(3, 60_000),
     "log_cut": log(3, 5, 10),
     "log_note": lambda room: ([room.keys.logs(room.space), room.keys.log_bytes(room.space)], [10, 1, 1, "J", 5]),
     "log_oldest": oldest,
@@ -226,14 +227,14 @@ def test_a_log_is_taken_from_its_spaces_account_when_redis_is_full(room: Room) -
 def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: Room) -> None:
     keys, args = too_early(room)
     with room.at_maxmemory():
-        assert room.run("job_expire", keys, args)[:2] == [b"ok", 1]
+        assert room.run("job_end_leases", keys, args)[:2] == [b"ok", 1]
 
 
 def test_a_lease_has_its_grace_after_an_outage_when_redis_is_full(room: Room) -> None:
     keys, args = lapsed(room)
     _, now, run, *_ = room.run("outage_mark", [room.keys.outage], ["me", 1500, 3000, 10_000])
     with room.at_maxmemory():
-        assert room.run("job_expire", keys, [*args, now + 60_000, run, 0, now])[:2] == [b"ok", 2]
+        assert room.run("job_end_leases", keys, [*args, now + 60_000, run, 0, now])[:2] == [b"ok", 2]
     assert room.redis.zcount(room.keys.deadlines(room.space), f"({now}", now + 10_000) == 2
 
 

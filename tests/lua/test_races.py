@@ -120,8 +120,8 @@ def test_many_sweepers_act_on_each_ended_lease_once(room: Room) -> None:
     for job in jobs:
         room.redis.delete(room.keys.lease(room.space, job))
         room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
-    replies = room.race(lambda n: room.run("job_expire", [room.hash], [7, n, KEEP_MS]))
-    replies += [room.run("job_expire", [room.hash], [100, 1, KEEP_MS])]
+    replies = room.race(lambda n: room.run("job_end_leases", [room.hash], [7, n, KEEP_MS]))
+    replies += [room.run("job_end_leases", [room.hash], [100, 1, KEEP_MS])]
     assert sum(reply[1] for reply in replies) == 60
     for i, job in enumerate(jobs):
         assert room.events(job)[-1] == ("retried" if i % 2 else "delivery_timeout")
@@ -136,7 +136,7 @@ def test_a_hundred_deliveries_in_a_row_without_an_ack_are_the_last(room: Room) -
         room.run("job_claim", [room.hash], [job, LATE, f"t{count}", ""])
         room.redis.delete(room.keys.lease(room.space, job))
         room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
-        room.run("job_expire", [room.hash], [10, 1, KEEP_MS])
+        room.run("job_end_leases", [room.hash], [10, 1, KEEP_MS])
     assert room.field(job, "status") == b"dead"
     assert room.field(job, "attemptNumber") == b"0"
     assert room.events(job)[-1] == "dead"
@@ -148,7 +148,7 @@ def test_an_ack_begins_the_count_of_deliveries_anew(room: Room) -> None:
         room.run("job_claim", [room.hash], [job, LATE, f"t{count}", ""])
         room.redis.delete(room.keys.lease(room.space, job))
         room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
-        room.run("job_expire", [room.hash], [10, 1, KEEP_MS])
+        room.run("job_end_leases", [room.hash], [10, 1, KEEP_MS])
     assert room.field(job, "deliveries") == b"3"
     room.run("job_claim", [room.hash], [job, LATE, "t", ""])
     room.on("job_ack", job)
@@ -160,7 +160,7 @@ def test_a_renewal_that_comes_after_the_lease_lapsed_and_before_the_sweeper_save
     room.redis.delete(room.keys.lease(room.space, job))
     assert room.on("job_keepalive", job, token="lease")[0] == b"ok"
     room.redis.zadd(room.keys.deadlines(room.space), {job: 1})
-    room.run("job_expire", [room.hash], [10, 1, KEEP_MS])
+    room.run("job_end_leases", [room.hash], [10, 1, KEEP_MS])
     assert room.field(job, "status") == b"running"
     assert room.redis.get(room.keys.lease(room.space, job)) == b"lease"
 
@@ -175,7 +175,7 @@ def test_many_sweepers_promote_each_scheduled_job_once(room: Room) -> None:
 
 def test_many_who_let_many_jobs_run_again_do_it_once_each(room: Room) -> None:
     jobs = [room.job_in("dead") for _ in range(30)]
-    replies = room.race(lambda _: room.run("jobs_retry", [room.hash], ["dead", 0, 100, 7, "", 0, LATE]))
+    replies = room.race(lambda _: room.run("job_bulk_retry", [room.hash], ["dead", 0, 100, 7, "", 0, LATE]))
     assert sum(reply[1] for reply in replies) == 30
     assert {room.events(job).count("requeued") for job in jobs} == {1}
 

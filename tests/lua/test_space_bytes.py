@@ -79,7 +79,7 @@ def lapse(room: Room, chance: random.Random, size: int) -> None:
     job = some_job(room, chance)
     room.redis.delete(room.keys.lease(room.space, job))
     room.redis.zadd(room.keys.deadlines(room.space), {job: 1}, xx=True)
-    room.run("job_expire", [room.hash], [10, 1, KEEP_MS])
+    room.run("job_end_leases", [room.hash], [10, 1, KEEP_MS])
 
 
 def call_back(room: Room, chance: random.Random, size: int) -> None:
@@ -104,7 +104,7 @@ ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
     "fail": on_job("job_fail", "SIZE", 1, "0.5", KEEP_MS, "", ""),
     "kill": on_job("job_kill", "SIZE", KEEP_MS),
     "retry": on_job("job_retry"),
-    "retry many": on_space("jobs_retry", "killed", 0, 10, 10, "", 0, LATE),
+    "retry many": on_space("job_bulk_retry", "killed", 0, 10, 10, "", 0, LATE),
     "lapse": lapse,
     "call back": call_back,
     "delete": lambda room, chance, size: room.run("job_delete", [room.hash], [some_job(room, chance)]),

@@ -137,7 +137,7 @@ def test_leases_that_ran_out_are_counted_by_what_became_of_the_job() -> None:
         while sum([await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES]) < 3:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-            await room.backend.store.expire(room.space, 50)
+            await room.backend.store.end_leases(room.space, 50)
         assert [await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES] == [1, 1, 1]
 
     with_room(work)

@@ -118,7 +118,7 @@ async def lapse_all(room: Room) -> None:
 
 async def sweep(room: Room) -> None:
     """All that is urgent in the room's space, once."""
-    while await room.backend.store.expire(room.space, 200) or await room.backend.store.promote(room.space, 200):
+    while await room.backend.store.end_leases(room.space, 200) or await room.backend.store.promote(room.space, 200):
         pass
 
 

@@ -190,7 +190,7 @@ def test_one_script_call_acts_on_no_more_jobs_than_it_is_told() -> None:
         jobs = await make_many(room, 30)
         await take(room, 30)
         await lapse(room, *jobs)
-        assert [await room.backend.store.expire(room.space, 20) for _ in range(3)] == [20, 10, 0]
+        assert [await room.backend.store.end_leases(room.space, 20) for _ in range(3)] == [20, 10, 0]
 
     with_room(work)
 

@@ -88,7 +88,7 @@ def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
         await desk.store.fail(desk.space, jobs[2], "", b"null", may_retry=False)
         expired = await desk.claimed(timeout_s=1)
         await desk.store.ack(desk.space, expired, "")
-        assert await eventually(lambda: desk.store.expire(desk.space, 10))
+        assert await eventually(lambda: desk.store.end_leases(desk.space, 10))
         assert {taken.job for taken in await desk.take()} == {*jobs, expired}
         assert await desk.outbox.due_spaces() == [desk.space]
 

@@ -1,8 +1,8 @@
--- An operator lets many jobs run again that are dead or killed: one step of a walk through them, oldest created first.
+-- Bulk retry: an operator lets many jobs run again that are dead or killed. This is one step, oldest created first.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] string 'dead' or 'killed'
--- ARGV[2] int    the creation counter that the walk has come to, 0 at its begin
+-- ARGV[2] int    the creation counter to go on from, 0 for the first step
 -- ARGV[3] int    jobs to look at, at most
 -- ARGV[4] int    jobs to let run again, at most
 -- ARGV[5] string only jobs of this name, or ''

@@ -30,7 +30,7 @@ local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 -- Returns when the callback of a job that died of it is due, or false.
-local function expire(id, job)
+local function end_lease(id, job)
   if job.status == 'running' then
     local problem = '"Execution timed out after ' .. job.timeout_ms / 1000 .. ' s"'
     return fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, math.random(), now, keep_ms)
@@ -69,7 +69,7 @@ for i = 1, #due, 2 do
       redis.call('DEL', space .. 'lease:' .. id)
       redis.call('ZADD', space .. 'deadlines', till, id)
     else
-      callback_due = expire(id, job) or callback_due
+      callback_due = end_lease(id, job) or callback_due
       if job.status == 'dead' then
         dead = dead + 1
       elseif was_running then
