@@ -24,7 +24,7 @@ from app.redis_links.scripts import load_commands
 from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
-from app.streams.watch import Surroundings
+from app.streams.watch import WatchContext
 from app.sweeper.due_spaces import Agenda
 from app.sweeper.lease_notifications import LeaseExpiry
 from app.sweeper.sweeper import Sweeper
@@ -54,8 +54,8 @@ class Backend:
         self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
         history = History(self.bulk, self.keys, self.store, self.logs)
-        around = Surroundings(self.relay, history, self.keys, self.epoch, self.clock)
-        self.viewers = Viewers(around, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
+        context = WatchContext(self.relay, history, self.keys, self.epoch, self.clock)
+        self.viewers = Viewers(context, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
         self.bulk_retries = BulkRetries(self.control, self.keys)
         self.rooms = WaitingRooms(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)

@@ -52,6 +52,7 @@ PURE = {
     "streams.sequence",
     "streams.topic",
     "streams.job_topic",
+    "streams.space_topic",
     "webhooks.address_rules",
     "webhooks.fair_shares",
     "webhooks.retry_schedule",

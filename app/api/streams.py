@@ -18,7 +18,7 @@ from app.model.errors import ApiError, Refusal, invalid, job_not_found
 from app.model.job import ENDED, NO_SPACE
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
-from app.streams.frames import Audience, Frame, Gap, Stream, connected_text
+from app.streams.frames import Audience, Frame, GapFrame, Stream, connected_text
 from app.streams.job_topic import END
 from app.streams.job_watch import JobWatch
 from app.streams.topic import Viewer
@@ -118,19 +118,19 @@ class Streams:
         asked = asked_of_job(query, call.header(b"last-event-id"))
         if call.space == NO_SPACE:
             raise job_not_found()
-        watch = await self._viewers.job(call.space, call.job)
+        watch = await self._viewers.watch_job(call.space, call.job)
         viewer = Viewer(audience)
         if not full:
             if asked.knows_end and watch.topic.status in ENDED:
                 return Answer(204, b"")
             return await self._begin(call, hand_over, viewer, watch, [])
         await watch.open_logs()
-        seq, log_seq = await watch.steadily(lambda: placed(watch, asked))
+        seq, log_seq = await watch.read_in_step(lambda: find_resume_points(watch, asked))
         topic = watch.topic
         viewer.seq = topic.events.head if seq is None else seq
         viewer.log_seq = topic.log_head if log_seq is None else log_seq
         lost = [
-            Gap(call.job, stream, at + 1, position, reason="rolled_back")
+            GapFrame(call.job, stream, at + 1, position, reason="rolled_back")
             for stream, at, position in (
                 (Stream.EVENTS, viewer.seq, asked.after or 0),
                 (Stream.LOGS, viewer.log_seq, asked.logs_after or 0),
@@ -152,7 +152,7 @@ class Streams:
         return "jobs:read" in call.identity.scopes
 
     async def _begin(
-        self, call: StreamCall, hand_over: "HandOver", viewer: Viewer, watch: JobWatch, lost: list[Gap]
+        self, call: StreamCall, hand_over: "HandOver", viewer: Viewer, watch: JobWatch, lost: list[GapFrame]
     ) -> Answer | None:
         """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
@@ -165,14 +165,14 @@ class Streams:
         viewer.progress_ms = topic.progress.at_ms if topic.progress else 0
         if not full:
             viewer.seq = topic.events.head
-        first: list[Frame] = [topic.opening(viewer.seq, viewer.log_seq, self._clock.now_ms()), *lost]
-        *texts, last = (frame.text(viewer.audience) or b"" for frame in first)
+        first: list[Frame] = [topic.init_frame(viewer.seq, viewer.log_seq, self._clock.now_ms()), *lost]
+        *texts, last = (frame.text_for(viewer.audience) or b"" for frame in first)
         for text in texts:
             connection.write(connection.wrap(text, ""))
-        connection.write(connection.wrap(last, topic.position_of(viewer)))
+        connection.write(connection.wrap(last, topic.viewer_position(viewer)))
         self._admit_viewer(call, viewer, connection, watch)
         if not full and topic.status in ENDED:
-            topic.tell_end(viewer, topic.status)
+            topic.end_narrow_viewer(viewer, topic.status)
         return None
 
     # A space
@@ -183,8 +183,8 @@ class Streams:
         await self._gate.admit(call, Action("jobs:read", nothing))
         query = Query(call)
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
-        watch = await self._viewers.space(call.space)
-        seq, missed = await watch.steadily(lambda: watch.place(since, instance_id))
+        watch = await self._viewers.watch_space(call.space)
+        seq, missed = await watch.read_in_step(lambda: watch.find_resume_point(since, instance_id))
         connection = await hand_over_in_step(hand_over, watch)
         if connection is None:
             return None
@@ -193,12 +193,12 @@ class Streams:
         viewer.connection = connection
         viewer.seq = topic.events.head if seq is None else seq
         first = connected_text(viewer.seq, topic.instance_id, topic.counts, missed=missed)
-        connection.write(connection.wrap(first, topic.position_of(viewer)))
+        connection.write(connection.wrap(first, topic.viewer_position(viewer)))
         self._admit_viewer(call, viewer, connection, watch)
         return None
 
     def _admit_viewer(self, call: StreamCall, viewer: Viewer, connection: Connection, watch: Watch) -> None:
-        self._viewers.admit(viewer, connection, watch, call.identity if hasattr(call, "identity") else None)
+        self._viewers.admit_viewer(viewer, connection, watch, call.identity if hasattr(call, "identity") else None)
 
 
 HandOver = Callable[[], Awaitable[Connection]]
@@ -214,12 +214,12 @@ async def hand_over_in_step(hand_over: HandOver, watch: Watch) -> Connection | N
     return None
 
 
-async def placed(watch: JobWatch, asked: Asked) -> tuple[int | None, int | None]:
+async def find_resume_points(watch: JobWatch, asked: Asked) -> tuple[int | None, int | None]:
     """How far the two positions that were asked for may be continued; None for one that was not asked for."""
     seq, log_seq = asked.after, asked.logs_after
     return (
-        None if seq is None else await watch.place(Stream.EVENTS, seq, asked.epoch),
-        None if log_seq is None else await watch.place(Stream.LOGS, log_seq, asked.epoch),
+        None if seq is None else await watch.find_resume_point(Stream.EVENTS, seq, asked.epoch),
+        None if log_seq is None else await watch.find_resume_point(Stream.LOGS, log_seq, asked.epoch),
     )
 
 

@@ -23,9 +23,9 @@ FRAME_BYTES = 1_000_000
 ENVELOPE_BYTES = 200
 """What a transport puts around a text, at most: an id, the names of fields, lengths."""
 
-TEXT_BYTES = FRAME_BYTES - ENVELOPE_BYTES
+FRAME_TEXT_BYTES = FRAME_BYTES - ENVELOPE_BYTES
 
-ENDS = frozenset(status.value for status in ENDED)
+END_TYPES = frozenset(status.value for status in ENDED)
 """Types of the events that end a job; they are spelled like the statuses."""
 
 
@@ -46,7 +46,7 @@ class Stream(IntEnum):
     FEED = 2
 
 
-class Message(Struct):
+class PublishedEvent(Struct):
     """What lua/include/emit.lua publishes and puts on the feed. `jobName`, `counts` and `data` are JSON."""
 
     type: str
@@ -61,10 +61,10 @@ class Message(Struct):
     omitted: bool = False
 
 
-read_message = msgspec.json.Decoder(Message).decode
+decode_published = msgspec.json.Decoder(PublishedEvent).decode
 """The Message in a hint or an entry of the feed."""
 
-read_item = msgspec.json.Decoder(tuple[str, int, Raw, str]).decode
+decode_event_item = msgspec.json.Decoder(tuple[str, int, Raw, str]).decode
 """An item of a job's list of events: type, ms, data, status."""
 
 
@@ -74,7 +74,7 @@ class Frame(Protocol):
     first: int
     last: int
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         """The JSON object that this audience sees; None if it sees nothing of it."""
 
     @property
@@ -94,7 +94,7 @@ def event_text(kind: str, job: str, status: str, data: bytes, *, seq: int, at_ms
     head = b'{"type":"%b","jobId":"%b","status":"%b","data":' % (kind.encode(), job.encode(), status.encode())
     tail = b',"seq":%d,"timestamp":"%b"%b' % (seq, rfc3339(at_ms).encode(), more)
     text = b"%b%b%b}" % (head, on_one_line(data), tail)
-    return text if len(text) <= TEXT_BYTES else b'%bnull%b,"omitted":true}' % (head, tail)
+    return text if len(text) <= FRAME_TEXT_BYTES else b'%bnull%b,"omitted":true}' % (head, tail)
 
 
 def narrow_text(kind: str, job: str, status: str, data: bytes, at_ms: int) -> bytes:
@@ -104,7 +104,7 @@ def narrow_text(kind: str, job: str, status: str, data: bytes, at_ms: int) -> by
     return b'%b%b"seq":null,"timestamp":"%b"}' % (head, shown, rfc3339(at_ms).encode())
 
 
-class JobEvent:
+class JobEventFrame:
     """One event of a job."""
 
     __slots__ = ("_full", "_narrow", "at_ms", "first", "kind", "last", "status")
@@ -121,17 +121,17 @@ class JobEvent:
     @property
     def ends(self) -> bool:
         """Whether this is the end of the job."""
-        return self.kind in ENDS
+        return self.kind in END_TYPES
 
     @property
     def size_bytes(self) -> int:
         return len(self._full) + 200
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         return self._narrow if audience is Audience.NARROW else self._full
 
 
-class Progress:
+class ProgressFrame:
     """The latest progress of a job; `seq` is that of the event before it."""
 
     __slots__ = ("_data", "_job", "_status", "at_ms", "first", "last", "seq")
@@ -153,13 +153,13 @@ class Progress:
     def size_bytes(self) -> int:
         return len(self._data) + 200
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         if audience is Audience.NARROW:
             return narrow_text("progress", self._job, self._status, self._data, self.at_ms)
         return event_text("progress", self._job, self._status, self._data, seq=self.seq, at_ms=self.at_ms)
 
 
-class LogLines:
+class LogLinesFrame:
     """Lines of a job's log: that they came, and, for those who want them, what they say (`entries`, a JSON array)."""
 
     __slots__ = ("_head", "_tail", "at_ms", "entries", "first", "last")
@@ -184,7 +184,7 @@ class LogLines:
     def size_bytes(self) -> int:
         return len(self.entries or b"") + 400
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         if audience is Audience.NARROW:
             return None
         if audience is Audience.LINES and self.entries is not None:
@@ -192,7 +192,7 @@ class LogLines:
         return self._head + self._tail
 
 
-class Gap:
+class GapFrame:
     """What cannot be replayed. Only for those who follow by seq."""
 
     __slots__ = ("_text", "first", "last", "stream")
@@ -216,11 +216,11 @@ class Gap:
     def size_bytes(self) -> int:
         return len(self._text)
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         return None if audience is Audience.NARROW else self._text
 
 
-class Opening:
+class InitFrame:
     """The first frame of a job stream: where it begins, in which epoch. It comes again when another epoch begins."""
 
     __slots__ = ("_told", "first", "last")
@@ -244,17 +244,17 @@ class Opening:
     def size_bytes(self) -> int:
         return 200
 
-    def text(self, audience: Audience) -> bytes:
+    def text_for(self, audience: Audience) -> bytes:
         narrow = {"seq": None, "logSeq": None} if audience is Audience.NARROW else {}
         return msgspec.json.encode(self._told | narrow)
 
 
-class SpaceEvent:
+class SpaceEventFrame:
     """One event of a job, or its progress, as the viewers of its space see it. `after` is the event before progress."""
 
     __slots__ = ("_text", "after", "counts", "first", "last")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: PublishedEvent) -> None:
         self.after = message.feed
         self.first = self.last = 0 if message.type == "progress" else message.feed
         self.counts = b"" if message.counts == NULL else bytes(message.counts)
@@ -277,7 +277,7 @@ class SpaceEvent:
     def size_bytes(self) -> int:
         return len(self._text) + 200
 
-    def text(self, audience: Audience) -> bytes | None:
+    def text_for(self, audience: Audience) -> bytes | None:
         return self._text
 
 

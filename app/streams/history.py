@@ -13,8 +13,16 @@ from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
-from app.streams.frames import JobEvent, LogLines, Progress, SpaceEvent, Stream, read_item, read_message
-from app.streams.sequence import Page
+from app.streams.frames import (
+    JobEventFrame,
+    LogLinesFrame,
+    ProgressFrame,
+    SpaceEventFrame,
+    Stream,
+    decode_event_item,
+    decode_published,
+)
+from app.streams.sequence import FramePage
 
 EVENTS_PAGE = 500
 EVENTS_PAGE_BYTES = 512 * KIB
@@ -30,10 +38,10 @@ class JobStart(NamedTuple):
     """Where a job stands."""
 
     status: str
-    progress: Progress | None
+    progress: ProgressFrame | None
     seq: int
     first_kept: int
-    events: list[JobEvent]
+    events: list[JobEventFrame]
 
 
 class SpaceStart(NamedTuple):
@@ -41,7 +49,7 @@ class SpaceStart(NamedTuple):
 
     instance: str
     counts: bytes
-    page: Page[SpaceEvent]
+    page: FramePage[SpaceEventFrame]
 
 
 class History:
@@ -54,42 +62,42 @@ class History:
         self._store = store
         self._logs = logs
 
-    async def job(self, space: str, job: str, events: int = NEWEST_EVENTS) -> JobStart:
+    async def read_job(self, space: str, job: str, events: int = NEWEST_EVENTS) -> JobStart:
         """Where a job stands, and its newest events. Refusal `job_not_found`."""
         status, progress, at_ms, seq, kept, items = await self._scripts.run(
             "job_watch", [self._keys.space(space)], [job, events, NEWEST_BYTES]
         )
-        last = None if progress is None else Progress(job, seq, status.decode(), int(at_ms), progress)
+        last = None if progress is None else ProgressFrame(job, seq, status.decode(), int(at_ms), progress)
         first = seq - len(items) + 1
         frames = [job_event(job, first + i, item) for i, item in enumerate(items)]
         return JobStart(status.decode(), last, seq, seq - kept + 1, frames)
 
-    async def events(self, space: str, job: str, after: int) -> Page[JobEvent]:
+    async def read_events(self, space: str, job: str, after: int) -> FramePage[JobEventFrame]:
         """A page of a job's events. Refusal `job_not_found`."""
         page = await self._store.events(space, job, after, EVENTS_PAGE, EVENTS_PAGE_BYTES)
-        return Page([job_event(job, event.seq, event.item) for event in page.events], page.first_kept, page.newest)
+        return FramePage([job_event(job, event.seq, event.item) for event in page.events], page.first_kept, page.newest)
 
-    async def lines(self, job: str, status: str, after: int, through: int) -> Page[LogLines]:
+    async def read_lines(self, job: str, status: str, after: int, through: int) -> FramePage[LogLinesFrame]:
         """A page of a job's log; without a log, an empty one."""
-        found = await self._logs.read_after(job, after, LINES_PAGE, LINES_PAGE_BYTES, through)
-        frames = [LogLines(job, status, c.first, c.last, at_ms=c.at_ms, entries=c.entries) for c in found.chunks]
-        return Page(frames, found.first_kept, found.newest)
+        batch = await self._logs.read_after(job, after, LINES_PAGE, LINES_PAGE_BYTES, through)
+        frames = [LogLinesFrame(job, status, c.first, c.last, at_ms=c.at_ms, entries=c.entries) for c in batch.chunks]
+        return FramePage(frames, batch.first_kept, batch.newest)
 
-    async def log_edge(self, job: str) -> tuple[int, int]:
+    async def read_log_edge(self, job: str) -> tuple[int, int]:
         """The oldest and the newest seq of a job's log; 1 and 0 without one."""
         with self._logs.damage.of(job):
             first, last = await self._bulk.call("HMGET", self._keys.log_meta(job), "firstSeq", "lastSeq")
             return int(first or 1), int(last or 0)
 
-    async def space(self, space: str, after: int) -> SpaceStart:
+    async def read_space(self, space: str, after: int) -> SpaceStart:
         """A page of a space's feed (-1: the newest), and where the space stands. Refusal `space_not_found`."""
         instance, counts, first_kept, newest, texts = await self._scripts.run(
             "feed_read", [self._keys.space(space)], [after, NEWEST_EVENTS if after < 0 else EVENTS_PAGE]
         )
-        frames = [SpaceEvent(read_message(text)) for text in texts]
-        return SpaceStart(instance.decode(), counts, Page(frames, first_kept, newest))
+        frames = [SpaceEventFrame(decode_published(text)) for text in texts]
+        return SpaceStart(instance.decode(), counts, FramePage(frames, first_kept, newest))
 
-    async def survived(self, stream: Stream, space: str, job: str, position: int, moment_ms: int) -> int:
+    async def find_survived(self, stream: Stream, space: str, job: str, position: int, moment_ms: int) -> int:
         """How much of what lies up to `position` was written before a moment: all of it, or up to an earlier seq.
 
         Times grow with seqs: looking at the position itself is enough where nothing was lost.
@@ -114,32 +122,32 @@ class History:
             return chunks[0].at_ms if chunks else None
         if stream is Stream.EVENTS:
             events = (await self._store.events(space, job, seq - 1, 1)).events
-            return int(read_item(events[0].item)[1]) if events else None
+            return int(decode_event_item(events[0].item)[1]) if events else None
         keys, args = [self._keys.space(space)], [seq - 1, 1]
         texts = (await self._scripts.run("feed_read", keys, args))[-1]
-        return read_message(texts[0]).at if texts else None
+        return decode_published(texts[0]).at if texts else None
 
-    async def standings(self, jobs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    async def read_standings(self, jobs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
         """Of each job (space, id): its newest seq and the time of its progress in ms; -1 if it has gone."""
         fields = ("eventSeq", "progressAt")
-        found = await self._bulk.pipeline(*(("HMGET", self._keys.job(space, job), *fields) for space, job in jobs))
-        return [(-1 if seq is None else int(seq), int(at_ms or 0)) for seq, at_ms in found]
+        replies = await self._bulk.pipeline(*(("HMGET", self._keys.job(space, job), *fields) for space, job in jobs))
+        return [(-1 if seq is None else int(seq), int(at_ms or 0)) for seq, at_ms in replies]
 
-    async def log_newest(self, jobs: Sequence[str]) -> list[int]:
+    async def read_newest_lines(self, jobs: Sequence[str]) -> list[int]:
         """Of each job, the seq of its newest line."""
-        found = await self._bulk.pipeline(*(("HGET", self._keys.log_meta(job), "lastSeq") for job in jobs))
-        return [int(seq or 0) for seq in found]
+        replies = await self._bulk.pipeline(*(("HGET", self._keys.log_meta(job), "lastSeq") for job in jobs))
+        return [int(seq or 0) for seq in replies]
 
-    async def feed_newest(self, spaces: Sequence[str]) -> list[int]:
+    async def read_newest_feed_seqs(self, spaces: Sequence[str]) -> list[int]:
         """Of each space, the seq of its newest event; -1 if it has gone."""
-        found = await self._bulk.pipeline(*(("HGET", self._keys.space(space), "seq") for space in spaces))
-        return [-1 if seq is None else int(seq) for seq in found]
+        replies = await self._bulk.pipeline(*(("HGET", self._keys.space(space), "seq") for space in spaces))
+        return [-1 if seq is None else int(seq) for seq in replies]
 
 
-def job_event(job: str, seq: int, item: bytes) -> JobEvent:
+def job_event(job: str, seq: int, item: bytes) -> JobEventFrame:
     """The frame of an item of a job's list of events."""
-    kind, at_ms, data, status = read_item(item)
-    return JobEvent(job, seq, kind, at_ms=at_ms, data=bytes(data), status=status)
+    kind, at_ms, data, status = decode_event_item(item)
+    return JobEventFrame(job, seq, kind, at_ms=at_ms, data=bytes(data), status=status)
 
 
 def hinted_entries(job: str, first: int, last: int, at_ms: int, text: bytes) -> bytes:

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from app.streams.frames import JobEvent, Progress, Stream, read_message
+from app.streams.frames import JobEventFrame, ProgressFrame, Stream, decode_published
 from app.streams.history import hinted_entries
 from app.streams.job_topic import JobTopic
-from app.streams.sequence import Page
-from app.streams.topic import Need
-from app.streams.watch import SHELF_BYTES, Surroundings, Watch
+from app.streams.sequence import FramePage
+from app.streams.topic import PageNeed
+from app.streams.watch import SHELF_BYTES, Watch, WatchContext
 
 log = logging.getLogger("jobwire.live")
 
@@ -20,7 +20,7 @@ GATHERED_BYTES = 64 * 1024
 
 EVERYTHING = 2**53
 
-Hint = tuple[int, int, int, bytes]
+LogHint = tuple[int, int, int, bytes]
 """Lines that were appended: first, last, ms, and what is stored of them, or b"" when they were not in the hint."""
 
 
@@ -38,13 +38,13 @@ class JobWatch(Watch):
     topic: JobTopic
     kind = "job"
 
-    def __init__(self, around: Surroundings, on_gone: Callable[[Watch], None], space: str, job: str) -> None:
-        super().__init__(around, on_gone)
+    def __init__(self, context: WatchContext, on_gone: Callable[[Watch], None], space: str, job: str) -> None:
+        super().__init__(context, on_gone)
         self.space = space
         self.job = job
         self._log_newest = 0
         self._logs_opened: asyncio.Task[None] | None = None
-        self._gathered: list[Hint] = []
+        self._gathered: list[LogHint] = []
         self._gather_timer: asyncio.TimerHandle | None = None
         self._gathered_at_s = 0.0
         self._end_looked_at = 0
@@ -53,14 +53,14 @@ class JobWatch(Watch):
 
     async def open(self) -> None:
         """Subscribe, then read where the job stands. Raises NotFound, Unavailable."""
-        await self.around.relay.subscribe(self.around.keys.live(self.space, self.job), self._hear)
-        epoch = self.around.epoch.name
-        start = await self.around.history.job(self.space, self.job)
+        await self.context.relay.subscribe(self.context.keys.live(self.space, self.job), self._on_hint)
+        epoch = self.context.epoch.name
+        start = await self.context.history.read_job(self.space, self.job)
         self.topic = JobTopic(
             self.job, epoch, start.status, seq=start.seq, first_kept=start.first_kept, progress=start.progress
         )
-        self.topic.take_events(Page(start.events, start.first_kept, start.seq))
-        self._open(epoch)
+        self.topic.add_event_page(FramePage(start.events, start.first_kept, start.seq))
+        self._finish_open(epoch)
 
     async def open_logs(self) -> None:
         """Follow the log, too. Raises what the link raises."""
@@ -69,32 +69,32 @@ class JobWatch(Watch):
         await asyncio.shield(self._logs_opened)
 
     async def _open_logs(self) -> None:
-        await self.around.relay.subscribe(self.around.keys.log_live(self.job), self._hear_lines)
-        first_kept, newest = await self.around.history.log_edge(self.job)
+        await self.context.relay.subscribe(self.context.keys.log_live(self.job), self._on_log_hint)
+        first_kept, newest = await self.context.history.read_log_edge(self.job)
         self.topic.open_logs(newest, first_kept)
-        self.topic.hear_logs(newest + 1, self._log_newest, 0, None)
-        self.pump()
+        self.topic.add_log_hint(newest + 1, self._log_newest, 0, None)
+        self.release_and_read()
 
     # Hints
 
-    def _take(self, payload: bytes) -> None:
-        said = read_message(payload)
-        if said.type == "progress":
-            self.topic.hear_progress(Progress(self.job, said.seq, said.status, said.at, bytes(said.data)))
+    def _apply_hint(self, payload: bytes) -> None:
+        hint = decode_published(payload)
+        if hint.type == "progress":
+            self.topic.add_progress(ProgressFrame(self.job, hint.seq, hint.status, hint.at, bytes(hint.data)))
         else:
-            self.topic.events.hear(
-                JobEvent(self.job, said.seq, said.type, at_ms=said.at, data=bytes(said.data), status=said.status)
+            self.topic.events.add_hint(
+                JobEventFrame(self.job, hint.seq, hint.type, at_ms=hint.at, data=bytes(hint.data), status=hint.status)
             )
 
-    def _hear_lines(self, payload: bytes | None) -> None:
+    def _on_log_hint(self, payload: bytes | None) -> None:
         if payload is None:
             if self.opened and self.topic.logs is not None:
-                self.doubt()
+                self.resync()
             return
         try:
-            first, last, at_ms, text = read_hint(payload)
+            first, last, at_ms, text = parse_log_hint(payload)
         except ValueError:
-            log.warning("somebody publishes what is no hint on a channel of log lines")
+            log.warning("a channel of log lines carries something that is no hint")
             return
         self._log_newest = max(self._log_newest, last)
         if not self.opened or self.topic.logs is None:
@@ -104,147 +104,149 @@ class JobWatch(Watch):
             loop = asyncio.get_running_loop()
             wait_s = self._gathered_at_s + GATHER_S - loop.time()
             if wait_s <= 0:
-                self._let_gathered_go()
+                self._release_gathered()
             else:
-                self._gather_timer = loop.call_later(wait_s, self._let_gathered_go)
+                self._gather_timer = loop.call_later(wait_s, self._release_gathered)
 
-    def _let_gathered_go(self) -> None:
+    def _release_gathered(self) -> None:
         self._gather_timer = None
         self._gathered_at_s = asyncio.get_running_loop().time()
         gathered, self._gathered = self._gathered, []
         wanted = self.topic.wants_lines
-        for first, last, at_ms, entries in runs(self.job, gathered, lines=wanted):
-            self.topic.hear_logs(first, last, at_ms, entries or None)
-        self.pump()
+        for first, last, at_ms, entries in join_hints(self.job, gathered, lines=wanted):
+            self.topic.add_log_hint(first, last, at_ms, entries or None)
+        self.release_and_read()
 
     # Ends
 
-    def _advanced(self) -> None:
+    def _after_release(self) -> None:
         waits = self.topic.end_waits
         if waits > self._end_looked_at:
             self._end_looked_at = waits
-            self._spawn(self._look_at_log(waits))
-        self.topic.events.trim(SHELF_BYTES)
+            self._spawn(self._find_log_end(waits))
+        self.topic.events.trim_shelf(SHELF_BYTES)
         if self.topic.logs is not None:
-            self.topic.logs.trim(SHELF_BYTES)
+            self.topic.logs.trim_shelf(SHELF_BYTES)
 
-    async def _look_at_log(self, end: int) -> None:
-        """An end waits for the log: find out how long the log is now."""
+    async def _find_log_end(self, end: int) -> None:
+        """An end waits for the log: read how long the log is now."""
 
-        async def look() -> None:
-            _, newest = await self.around.history.log_edge(self.job)
-            self.topic.pass_end(end, newest)
+        async def read() -> None:
+            _, newest = await self.context.history.read_log_edge(self.job)
+            self.topic.allow_end(end, newest)
 
-        await self._insist(look)
-        self.pump()
+        await self._retry_until_done(read)
+        self.release_and_read()
 
     # Reads
 
     def _subject(self) -> tuple[str, str]:
         return self.space, self.job
 
-    async def _page(self, need: Need) -> None:
-        history = self.around.history
+    async def _read_page(self, need: PageNeed) -> None:
+        history = self.context.history
         if need.stream is Stream.EVENTS:
-            self.topic.take_events(await history.events(self.space, self.job, need.after))
+            self.topic.add_event_page(await history.read_events(self.space, self.job, need.after))
         else:
             through = self.topic.log_head if need.after < self.topic.log_head else EVERYTHING
-            self.topic.take_lines(await history.lines(self.job, self.topic.status, need.after, through))
+            self.topic.add_line_page(await history.read_lines(self.job, self.topic.status, need.after, through))
 
-    # Doubt
+    # Resynchronization
 
-    def _forget(self) -> None:
-        self.topic.events.forget()
+    def _drop_hints(self) -> None:
+        self.topic.events.drop_hints()
         if self.topic.logs is not None:
-            self.topic.logs.forget()
+            self.topic.logs.drop_hints()
         self._gathered.clear()
         self._end_looked_at = 0
 
-    async def _compare(self) -> None:
-        topic, history, epoch = self.topic, self.around.history, self.around.epoch.name
-        start = await history.job(self.space, self.job, 0)
-        seq = min(start.seq, await self._survived(Stream.EVENTS, topic.events.head, topic.epoch))
-        first_kept, newest = await history.log_edge(self.job) if topic.logs else (1, 0)
-        log_seq = min(newest, await self._survived(Stream.LOGS, topic.log_head, topic.epoch))
-        if epoch != self.around.epoch.name:
-            await self._compare()
+    async def _compare_with_store(self) -> None:
+        topic, history, epoch = self.topic, self.context.history, self.context.epoch.name
+        start = await history.read_job(self.space, self.job, 0)
+        # Seqs that were lost are given out again, to other events and lines: only what is older than the loss is kept.
+        seq = min(start.seq, await self._find_survived(Stream.EVENTS, topic.events.head, topic.epoch))
+        first_kept, newest = await history.read_log_edge(self.job) if topic.logs else (1, 0)
+        log_seq = min(newest, await self._find_survived(Stream.LOGS, topic.log_head, topic.epoch))
+        if epoch != self.context.epoch.name:
+            # Another epoch began between these reads: part of them may be of the history that it ended.
+            await self._compare_with_store()
             return
         if seq < topic.events.head:
             topic.status = start.status
             topic.progress = None
         topic.roll_back(Stream.EVENTS, seq)
         topic.roll_back(Stream.LOGS, log_seq)
-        topic.take_events(Page([], start.first_kept, start.seq))
-        topic.take_lines(Page([], first_kept, newest))
+        topic.add_event_page(FramePage([], start.first_kept, start.seq))
+        topic.add_line_page(FramePage([], first_kept, newest))
         if start.progress is not None:
-            topic.hear_progress(start.progress)
-        topic.begin(epoch, self.around.clock.now_ms())
+            topic.add_progress(start.progress)
+        topic.begin_epoch(epoch, self.context.clock.now_ms())
 
     def standing(self) -> Standing:
-        """Where the topic stands, to be compared with what a look at the store finds."""
+        """Where the topic stands now, for `apply_standing`."""
         progress = self.topic.progress
         return Standing(self.topic.events.head, progress.at_ms if progress else 0, self.topic.log_head)
 
-    def compare_with(self, found: Standing, before: Standing) -> None:
-        """What a look at the store found; `before` is where the topic stood when the look began."""
+    def apply_standing(self, stored: Standing, before: Standing) -> None:
+        """Act on where the store stands; `before` is where the topic stood when that read began."""
         topic = self.topic
         if topic.suspended:
             return
-        if found.seq < before.seq or found.log_seq < before.log_seq:
-            self.doubt()
+        if stored.seq < before.seq or stored.log_seq < before.log_seq:
+            self.resync()
             return
-        topic.events.newest = max(topic.events.newest, found.seq)
-        topic.hear_logs(topic.log_head + 1, found.log_seq, 0, None)
-        if found.progress_ms > self.standing().progress_ms:
+        topic.events.newest = max(topic.events.newest, stored.seq)
+        topic.add_log_hint(topic.log_head + 1, stored.log_seq, 0, None)
+        if stored.progress_ms > self.standing().progress_ms:
             self._spawn(self._read_progress())
-        self.pump()
+        self.release_and_read()
 
     async def _read_progress(self) -> None:
         async def read() -> None:
-            start = await self.around.history.job(self.space, self.job, 0)
+            start = await self.context.history.read_job(self.space, self.job, 0)
             if start.progress is not None:
-                self.topic.hear_progress(start.progress)
+                self.topic.add_progress(start.progress)
 
-        await self._insist(read)
-        self.pump()
+        await self._retry_until_done(read)
+        self.release_and_read()
 
-    # Places
+    # Resuming
 
-    async def place(self, stream: Stream, position: int, epoch: str | None) -> int:
-        """How far a position may be continued: it, or a lower seq when what lies between was lost.
+    async def find_resume_point(self, stream: Stream, position: int, epoch: str | None) -> int:
+        """From which seq a position may be continued: its own, or a lower one when what lies between was lost.
 
         Raises what the link raises.
         """
-        track = self.topic.events if stream is Stream.EVENTS else self.topic.logs
-        assert track is not None
-        seq = position if epoch is None else await self._survived(stream, position, epoch)
-        if seq > track.head:
-            await self._page(Need(stream, track.head))
-            self.pump()
-        return min(seq, max(track.head, track.newest))
+        sequence = self.topic.events if stream is Stream.EVENTS else self.topic.logs
+        assert sequence is not None
+        seq = position if epoch is None else await self._find_survived(stream, position, epoch)
+        if seq > sequence.head:
+            await self._read_page(PageNeed(stream, sequence.head))
+            self.release_and_read()
+        return min(seq, max(sequence.head, sequence.newest))
 
     def _unsubscribe(self) -> None:
-        self.around.relay.unsubscribe(self.around.keys.live(self.space, self.job), self._hear)
-        self.around.relay.unsubscribe(self.around.keys.log_live(self.job), self._hear_lines)
+        self.context.relay.unsubscribe(self.context.keys.live(self.space, self.job), self._on_hint)
+        self.context.relay.unsubscribe(self.context.keys.log_live(self.job), self._on_log_hint)
         if self._gather_timer is not None:
             self._gather_timer.cancel()
 
 
-def read_hint(payload: bytes) -> Hint:
+def parse_log_hint(payload: bytes) -> LogHint:
     """What lua/log_append.lua published. ValueError for anything else."""
     first, last, at_ms, *rest = payload.split(b" ", 3)
     return int(first), int(last), int(at_ms), rest[0] if rest else b""
 
 
-def runs(job: str, gathered: list[Hint], *, lines: bool) -> list[Hint]:
-    """Hints as runs, each with its lines as a JSON array; b"" where they were not in the hint or are not wanted."""
-    found: list[Hint] = []
+def join_hints(job: str, gathered: list[LogHint], *, lines: bool) -> list[LogHint]:
+    """Hints that follow each other as one; lines as a JSON array, b"" where the hint had none or nobody wants them."""
+    joined: list[LogHint] = []
     for first, last, at_ms, text in gathered:
         entries = hinted_entries(job, first, last, at_ms, text) if text and lines else b""
-        if found and entries:
-            begun, before, _, those = found[-1]
-            if those and before + 1 == first and len(those) + len(entries) < GATHERED_BYTES:
-                found[-1] = (begun, last, at_ms, b"%b,%b" % (those[:-1], entries[1:]))
+        if joined and entries:
+            begun, before, _, lines_before = joined[-1]
+            if lines_before and before + 1 == first and len(lines_before) + len(entries) < GATHERED_BYTES:
+                joined[-1] = (begun, last, at_ms, b"%b,%b" % (lines_before[:-1], entries[1:]))
                 continue
-        found.append((first, last, at_ms, entries))
-    return found
+        joined.append((first, last, at_ms, entries))
+    return joined

@@ -1,7 +1,7 @@
 """One gapless sequence on its way to viewers: hints come in any order, often or never; frames leave once, in order.
 
 Owns: `head`, up to where frames have left; what was heard beyond it; a shelf of recent frames for those who come back.
-Never: reads anything. It says what is missing (`hole`), and whoever owns it brings a page.
+Never: reads anything. It says what is missing (`has_hole`), and whoever owns it brings a page.
 Always: a frame leaves only when all before it have left, or have been declared missing.
 """
 
@@ -17,7 +17,7 @@ AHEAD_FRAMES = 1000
 """Frames kept that came before their turn; more are read again."""
 
 
-class Page(NamedTuple, Generic[F]):
+class FramePage(NamedTuple, Generic[F]):
     """What one read found: frames in order, without holes among them, and the range that the store keeps."""
 
     frames: Sequence[F]
@@ -25,8 +25,8 @@ class Page(NamedTuple, Generic[F]):
     newest: int
 
 
-class Track(Generic[F]):
-    """One sequence. `newest` is the highest seq that anybody has spoken of."""
+class FrameSequence(Generic[F]):
+    """One sequence. `newest` is the highest seq that a hint or a page has named."""
 
     def __init__(self, head: int, first_kept: int = 1) -> None:
         self.head = head
@@ -37,43 +37,43 @@ class Track(Generic[F]):
         self._shelf: OrderedDict[int, F] = OrderedDict()
 
     @property
-    def hole(self) -> bool:
-        """Whether something is known to exist whose turn it is and which is not here."""
-        return self.newest > self.head and self.next() is None
+    def has_hole(self) -> bool:
+        """Whether the next frame is known to exist, and is not here."""
+        return self.newest > self.head and self.next_frame() is None
 
-    def hear(self, frame: F) -> None:
-        """Take a hint. A twin of what has left is dropped."""
+    def add_hint(self, frame: F) -> None:
+        """Keep the frame of a hint. A twin of what has left is dropped."""
         self.newest = max(self.newest, frame.last)
         if frame.first > self.head and len(self._ahead) < AHEAD_FRAMES:
             self._ahead[frame.first] = frame
 
-    def take_page(self, page: Page[F]) -> None:
-        """Take what was read; it stands on the shelf, for its turn and for whoever is behind."""
+    def add_page(self, page: FramePage[F]) -> None:
+        """Keep what was read, on the shelf: for its turn, and for whoever is behind."""
         self.first_kept = max(self.first_kept, page.first_kept)
         self.newest = max(self.newest, page.newest)
         for frame in page.frames:
             self._ahead.pop(frame.first, None)
-            self.shelve(frame)
+            self.shelve_frame(frame)
         self._ahead = {first: frame for first, frame in self._ahead.items() if first > self.head}
 
-    def next(self) -> F | None:
-        """The frame whose turn it is, if it is there; it has not left until `leave`."""
+    def next_frame(self) -> F | None:
+        """The frame whose turn it is, if it is there; it has not left until `release_frame`."""
         return self._ahead.get(self.head + 1) or self._shelf.get(self.head + 1)
 
-    def leave(self, frame: F) -> None:
+    def release_frame(self, frame: F) -> None:
         """The frame leaves now."""
         self.head = frame.last
         self._ahead.pop(frame.first, None)
-        self.shelve(frame)
+        self.shelve_frame(frame)
 
-    def skip(self, to: int) -> None:
+    def skip_to(self, to: int) -> None:
         """What lies up to `to` is missing for good."""
         self.head = to
         self.newest = max(self.newest, to)
         self._ahead = {first: frame for first, frame in self._ahead.items() if first > to}
 
-    def forget(self) -> None:
-        """What was heard beyond the head may not be the truth any more."""
+    def drop_hints(self) -> None:
+        """Drop what was heard beyond the head: it may not be what the store holds any more."""
         self._ahead.clear()
         self.newest = self.head
         for first in [first for first in self._shelf if first > self.head]:
@@ -89,7 +89,7 @@ class Track(Generic[F]):
 
     # The shelf
 
-    def shelve(self, frame: F) -> None:
+    def shelve_frame(self, frame: F) -> None:
         """Keep a frame for those who are behind."""
         before = self._shelf.pop(frame.first, None)
         if before is not None:
@@ -97,12 +97,12 @@ class Track(Generic[F]):
         self._shelf[frame.first] = frame
         self.shelf_bytes += frame.size_bytes
 
-    def trim(self, most_bytes: int) -> None:
+    def trim_shelf(self, most_bytes: int) -> None:
         """Keep at most that much, what came last, but always one."""
         while self.shelf_bytes > most_bytes and len(self._shelf) > 1:
             _, frame = self._shelf.popitem(last=False)
             self.shelf_bytes -= frame.size_bytes
 
-    def find(self, first: int) -> F | None:
+    def find_frame(self, first: int) -> F | None:
         """The frame that begins with this seq, if it is at hand."""
         return self._shelf.get(first)

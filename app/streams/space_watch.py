@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from app.streams.frames import SpaceEvent, Stream, read_message
-from app.streams.job_topic import SpaceTopic
-from app.streams.sequence import Page
-from app.streams.topic import Need
-from app.streams.watch import SHELF_BYTES, Surroundings, Watch
+from app.streams.frames import SpaceEventFrame, Stream, decode_published
+from app.streams.sequence import FramePage
+from app.streams.space_topic import SpaceTopic
+from app.streams.topic import PageNeed
+from app.streams.watch import SHELF_BYTES, Watch, WatchContext
 
 
 class SpaceWatch(Watch):
@@ -15,76 +15,77 @@ class SpaceWatch(Watch):
     topic: SpaceTopic
     kind = "space"
 
-    def __init__(self, around: Surroundings, on_gone: Callable[[Watch], None], space: str) -> None:
-        super().__init__(around, on_gone)
+    def __init__(self, context: WatchContext, on_gone: Callable[[Watch], None], space: str) -> None:
+        super().__init__(context, on_gone)
         self.space = space
 
     async def open(self) -> None:
         """Subscribe, then read where the space stands. Raises NotFound, Unavailable."""
-        await self.around.relay.subscribe(self.around.keys.live(self.space), self._hear)
-        epoch = self.around.epoch.name
-        start = await self.around.history.space(self.space, -1)
+        await self.context.relay.subscribe(self.context.keys.live(self.space), self._on_hint)
+        epoch = self.context.epoch.name
+        start = await self.context.history.read_space(self.space, -1)
         page = start.page
         self.topic = SpaceTopic(start.instance, epoch, page.newest, page.first_kept, start.counts)
-        self.topic.take_events(page)
-        self._open(epoch)
+        self.topic.add_event_page(page)
+        self._finish_open(epoch)
 
-    async def place(self, since: int | None, instance_id: str | None) -> tuple[int | None, bool]:
-        """Where a viewer may go on (None: from now on), and whether it missed something."""
+    async def find_resume_point(self, since: int | None, instance_id: str | None) -> tuple[int | None, bool]:
+        """From which seq a viewer may continue (None: from now on), and whether it missed something."""
         if since is None:
             return None, False
         topic = self.topic
         if instance_id is not None and instance_id != topic.instance_id:
             instance, _, epoch = instance_id.rpartition("-")
-            if instance != topic.instance or await self._survived(Stream.FEED, since, epoch) != since:
+            if instance != topic.instance or await self._find_survived(Stream.FEED, since, epoch) != since:
                 return None, True
         if since > topic.events.head:
-            await self._page(Need(Stream.FEED, topic.events.head))
-            self.pump()
+            await self._read_page(PageNeed(Stream.FEED, topic.events.head))
+            self.release_and_read()
         if since > topic.events.head:
             return None, True
         if since + 1 < topic.events.first_kept:
-            await self._page(Need(Stream.FEED, since))
+            await self._read_page(PageNeed(Stream.FEED, since))
         return (None, True) if since + 1 < topic.events.first_kept else (since, False)
 
-    def _take(self, payload: bytes) -> None:
-        said = read_message(payload)
-        if said.type == "progress":
-            self.topic.hear_progress(SpaceEvent(said))
+    def _apply_hint(self, payload: bytes) -> None:
+        hint = decode_published(payload)
+        if hint.type == "progress":
+            self.topic.add_progress(SpaceEventFrame(hint))
         else:
-            self.topic.events.hear(SpaceEvent(said))
+            self.topic.events.add_hint(SpaceEventFrame(hint))
 
     def _subject(self) -> tuple[str, str]:
         return self.space, ""
 
-    async def _page(self, need: Need) -> None:
-        self.topic.take_events((await self.around.history.space(self.space, need.after)).page)
+    async def _read_page(self, need: PageNeed) -> None:
+        self.topic.add_event_page((await self.context.history.read_space(self.space, need.after)).page)
 
-    async def _compare(self) -> None:
-        topic, epoch = self.topic, self.around.epoch.name
-        start = await self.around.history.space(self.space, topic.events.head)
-        seq = min(start.page.newest, await self._survived(Stream.FEED, topic.events.head, topic.epoch))
-        if epoch != self.around.epoch.name:
-            await self._compare()
+    async def _compare_with_store(self) -> None:
+        topic, epoch = self.topic, self.context.epoch.name
+        start = await self.context.history.read_space(self.space, topic.events.head)
+        seq = min(start.page.newest, await self._find_survived(Stream.FEED, topic.events.head, topic.epoch))
+        if epoch != self.context.epoch.name:
+            # Another epoch began between these reads: part of them may be of the history that it ended.
+            await self._compare_with_store()
             return
-        topic.begin(epoch, seq, start.counts)
-        topic.take_events(Page([], start.page.first_kept, start.page.newest))
+        topic.begin_epoch(epoch, seq, start.counts)
+        topic.add_event_page(FramePage([], start.page.first_kept, start.page.newest))
 
-    def compare_with(self, seq: int, head: int) -> None:
-        """What a look at the store found: its newest seq. `head` is ours before it."""
+    def apply_newest(self, seq: int, head: int) -> None:
+        """Act on the newest seq in the store; `head` is where the topic stood when that read began."""
         if self.topic.suspended:
             return
         if seq < head:
-            self.doubt()
+            self.resync()
             return
         self.topic.events.newest = max(self.topic.events.newest, seq)
-        self.pump()
+        self.release_and_read()
 
-    def _forget(self) -> None:
-        self.topic.events.forget()
+    def _drop_hints(self) -> None:
+        self.topic.events.drop_hints()
 
     def _unsubscribe(self) -> None:
-        self.around.relay.unsubscribe(self.around.keys.live(self.space), self._hear)
+        self.context.relay.unsubscribe(self.context.keys.live(self.space), self._on_hint)
 
-    def _advanced(self) -> None:
-        self.topic.events.trim(SHELF_BYTES)
+    def _after_release(self) -> None:
+        self.topic.events.trim_shelf(SHELF_BYTES)

@@ -18,7 +18,7 @@ Wrap = Callable[[bytes, str], bytes]
 
 
 class Sink(Protocol):
-    """A viewer's connection, as the hub sees it."""
+    """A viewer's connection, as a topic sees it."""
 
     full: bool
 
@@ -51,14 +51,14 @@ class Viewer:
         self.progress_ms = 0
 
 
-class Need(NamedTuple):
+class PageNeed(NamedTuple):
     """A read: the frames of a sequence after a seq."""
 
     stream: Stream
     after: int
 
 
-class Group:
+class LiveGroup:
     """Live viewers that are written the same bytes."""
 
     __slots__ = ("audience", "members", "wrap")
@@ -70,115 +70,119 @@ class Group:
 
 
 class Topic(ABC):
-    """What viewers watch together: see app/streams/job_topic.py for the two kinds. `epoch` marks positions.
+    """What viewers watch together: a job (job_topic.py) or a space (space_topic.py). `epoch` marks positions.
 
-    While it is suspended, nothing leaves: what the store holds has to be looked at first.
+    While it is suspended, no frame leaves: the topic has to be compared with the store first.
     """
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.viewers: set[Viewer] = set()
         self.suspended = False
-        self._groups: dict[tuple[Audience, Wrap], Group] = {}
+        self._groups: dict[tuple[Audience, Wrap], LiveGroup] = {}
         self._filled: list[Viewer] = []
         self._sending = False
 
     # Viewers
 
-    def join(self, viewer: Viewer) -> Need | None:
+    def add_viewer(self, viewer: Viewer) -> PageNeed | None:
         """Feed a viewer from its position on; it is live as soon as it is up to date. Returns the page it needs."""
         self.viewers.add(viewer)
-        return self.feed(viewer)
+        return self.feed_viewer(viewer)
 
-    def leave(self, viewer: Viewer) -> None:
+    def remove_viewer(self, viewer: Viewer) -> None:
         """The viewer has gone."""
         self.viewers.discard(viewer)
-        self._retire(viewer)
+        self._take_off_live(viewer)
 
     def is_live(self, viewer: Viewer) -> bool:
         """Whether it is written every frame as it leaves."""
         group = self._groups.get((viewer.audience, viewer.connection.wrap))
         return group is not None and viewer in group.members
 
-    def filled(self, viewer: Viewer) -> None:
-        """Its connection takes no more: from the frame on that is being written, it is behind."""
+    def note_full(self, viewer: Viewer) -> None:
+        """Its connection takes no more: after the frame that is being written it is behind."""
         if self._sending:
             self._filled.append(viewer)
         else:
-            self._retire(viewer)
+            self._take_off_live(viewer)
 
-    def feed(self, viewer: Viewer) -> Need | None:
+    def feed_viewer(self, viewer: Viewer) -> PageNeed | None:
         """Write to a viewer that is behind, until it is full, or live, or needs a page."""
         while viewer in self.viewers and not (viewer.connection.full or self.suspended or self.is_live(viewer)):
-            step = self._step(viewer)
-            if isinstance(step, Need):
+            step = self._next_for(viewer)
+            if isinstance(step, PageNeed):
                 return step
             if step is None:
-                self._enlist(viewer)
+                self._make_live(viewer)
                 return None
-            self._give(viewer, step)
+            self._write_frame(viewer, step)
         return None
 
-    def _give(self, viewer: Viewer, frame: Frame) -> None:
+    def _write_frame(self, viewer: Viewer, frame: Frame) -> None:
         """Write one frame to one viewer, which moves on."""
-        self._move(viewer, frame)
-        text = frame.text(viewer.audience)
+        self._move_viewer(viewer, frame)
+        text = frame.text_for(viewer.audience)
         if text is not None:
             catalog.FRAMES.inc()
-            viewer.connection.write(viewer.connection.wrap(text, self.position_of(viewer)))
+            viewer.connection.write(viewer.connection.wrap(text, self.viewer_position(viewer)))
 
-    def _enlist(self, viewer: Viewer) -> None:
+    def _make_live(self, viewer: Viewer) -> None:
         key = (viewer.audience, viewer.connection.wrap)
         if key not in self._groups:
-            self._groups[key] = Group(*key)
+            self._groups[key] = LiveGroup(*key)
         self._groups[key].members[viewer] = viewer.connection.write
 
-    def _retire(self, viewer: Viewer) -> None:
+    def _take_off_live(self, viewer: Viewer) -> None:
         key = (viewer.audience, viewer.connection.wrap)
         group = self._groups.get(key)
         if group is not None and group.members.pop(viewer, None) is not None:
-            self._note(viewer)
+            self._note_position(viewer)
             if not group.members:
                 del self._groups[key]
 
     # Frames
 
-    def _send(self, frame: Frame) -> None:
-        """Write a frame to everybody who is live; whoever became full by it is behind from now on."""
+    def _broadcast(self, frame: Frame) -> None:
+        """Write a frame to everybody who is live; whoever became full by it is behind from now on.
+
+        A write that fills a connection calls `note_full` at once, inside the loop over its group. Such viewers are
+        taken off after the loop: a group must not change in it, and their position then includes this frame.
+        """
         self._sending = True
         for group in self._groups.values():
-            text = frame.text(group.audience)
+            text = frame.text_for(group.audience)
             if text is not None:
-                data = group.wrap(text, self.position(group.audience))
+                data = group.wrap(text, self.live_position(group.audience))
                 catalog.FRAMES.inc(by=len(group.members))
                 for write in group.members.values():
                     write(data)
         self._sending = False
         while self._filled:
-            self._retire(self._filled.pop())
+            self._take_off_live(self._filled.pop())
 
     # What a job and a space do differently
 
     @abstractmethod
-    def position(self, audience: Audience) -> str:
+    def live_position(self, audience: Audience) -> str:
         """Where those who are live stand, as an id to resume from."""
 
     @abstractmethod
-    def position_of(self, viewer: Viewer) -> str:
+    def viewer_position(self, viewer: Viewer) -> str:
         """Where one viewer stands, likewise."""
 
     @abstractmethod
-    def advance(self) -> list[Need]:
-        """Let leave what can leave; returns what is missing."""
+    def release_frames(self) -> list[PageNeed]:
+        """Send every frame whose turn it is; returns the pages that are missing."""
 
     @abstractmethod
-    def _step(self, viewer: Viewer) -> Frame | Need | None:
-        """What a viewer that is behind gets next: a frame, or a page that has it; None when it is up to date."""
+    def _next_for(self, viewer: Viewer) -> Frame | PageNeed | None:
+        """What a viewer that is behind gets next: a frame, or the page to read for it; None when it is up to date."""
 
     @abstractmethod
-    def _move(self, viewer: Viewer, frame: Frame) -> None:
-        """The viewer's position after the frame."""
+    def _move_viewer(self, viewer: Viewer, frame: Frame) -> None:
+        """Move the viewer's position behind the frame."""
 
     @abstractmethod
-    def _note(self, viewer: Viewer) -> None:
-        """The viewer is live no more: where it stands."""
+    def _note_position(self, viewer: Viewer) -> None:
+        """Note in the viewer, which is live no more, where it stands."""

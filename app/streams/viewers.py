@@ -19,22 +19,22 @@ from app.model.errors import Outage, unavailable
 from app.streams.job_watch import JobWatch, Standing
 from app.streams.space_watch import SpaceWatch
 from app.streams.topic import Viewer
-from app.streams.watch import Surroundings, Watch
+from app.streams.watch import Watch, WatchContext
 from app.wire.connection import Connection, reconnect_reason
 from app.wire.stalled_viewers import StallDetector
 
 log = logging.getLogger("jobwire.live")
 
-TICK_S = 0.25
+CLOCK_TICK_S = 0.25
 PING_TICKS = 80
-LOOK_TICKS = 6
+STORE_LOOK_TICKS = 6
 """Ticks between two pings of a connection, and between two looks at the store for hints that were lost."""
 
-LINGER_S = 10.0
-CLOSE_S = 10.0
+TOPIC_LINGER_S = 10.0
+CLOSE_TIMEOUT_S = 10.0
 """How long a topic outlives its last viewer, and a connection its close."""
 
-LOOK_AT_ONCE = 500
+PIPELINED_MOST = 500
 
 WAVE_S = 0.05
 WAVES = 20
@@ -58,15 +58,15 @@ class Admission(NamedTuple):
 class Viewers:
     """The viewers of this process. The listener of their connections."""
 
-    def __init__(self, around: Surroundings, keyring: Keyring, viewer_timeout_s: float, anonymous_most: int) -> None:
-        self._around = around
+    def __init__(self, context: WatchContext, keyring: Keyring, viewer_timeout_s: float, anonymous_most: int) -> None:
+        self._context = context
         self._keyring = keyring
         self._watches: dict[tuple[str, str], Watch] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(PING_TICKS)]
         self._admissions: dict[Connection, Admission] = {}
         self._by_identity: dict[Identity, set[Connection]] = {}
-        self._stall_detector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
+        self._stitemsdetector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
         self._ending: dict[Connection, float] = {}
         self._anonymous = 0
         self._anonymous_most = anonymous_most
@@ -82,7 +82,7 @@ class Viewers:
 
     def start(self) -> None:
         """Begin to keep time."""
-        self._around.epoch.on_change(self._doubt)
+        self._context.epoch.on_change(self._resync_all)
         self._clock = asyncio.create_task(self._tick_forever(), name="viewers")
 
     async def close(self) -> None:
@@ -98,28 +98,28 @@ class Viewers:
 
     # Topics
 
-    async def job(self, space: str, job: str) -> JobWatch:
+    async def watch_job(self, space: str, job: str) -> JobWatch:
         """The watch of a job, in step with the store. Raises NotFound, Unavailable."""
-        return await self._watch((space, job), lambda: JobWatch(self._around, self._gone, space, job))
+        return await self._settled_watch((space, job), lambda: JobWatch(self._context, self._end_watch, space, job))
 
-    async def space(self, space: str) -> SpaceWatch:
+    async def watch_space(self, space: str) -> SpaceWatch:
         """The watch of a space, in step with the store. Raises NotFound, Unavailable."""
-        return await self._watch((space, ""), lambda: SpaceWatch(self._around, self._gone, space))
+        return await self._settled_watch((space, ""), lambda: SpaceWatch(self._context, self._end_watch, space))
 
-    async def _watch(self, key: tuple[str, str], make: Callable[[], W]) -> W:
+    async def _settled_watch(self, key: tuple[str, str], make: Callable[[], W]) -> W:
         if self.draining:
             raise unavailable("This process is shutting down.")
         if key not in self._watches:
-            self._watches[key] = watch = make()
-            self._opening[key] = asyncio.create_task(self._open(key, watch.open()))
-        found: W = self._watches[key]  # type: ignore[assignment]  # one kind of watch to each kind of key
-        found.idle_since_s = None
+            self._watches[key] = opened = make()
+            self._opening[key] = asyncio.create_task(self._open_watch(key, opened.open()))
+        watch: W = self._watches[key]  # type: ignore[assignment]  # one kind of watch to each kind of key
+        watch.idle_since_s = None
         if key in self._opening:
             await asyncio.shield(self._opening[key])
-        await found.settled()
-        return found
+        await watch.wait_settled()
+        return watch
 
-    async def _open(self, key: tuple[str, str], opening: Awaitable[None]) -> None:
+    async def _open_watch(self, key: tuple[str, str], opening: Awaitable[None]) -> None:
         try:
             await opening
         except BaseException:
@@ -128,7 +128,7 @@ class Viewers:
         finally:
             del self._opening[key]
 
-    def _gone(self, watch: Watch) -> None:
+    def _end_watch(self, watch: Watch) -> None:
         """What was watched has been deleted."""
         for key, known in tuple(self._watches.items()):
             if known is watch:
@@ -137,9 +137,9 @@ class Viewers:
             viewer.connection.close(1008, "It has been deleted.")
         watch.close()
 
-    def _doubt(self) -> None:
+    def _resync_all(self) -> None:
         for watch in self._watches.values():
-            watch.doubt()
+            watch.resync()
 
     # Connections
 
@@ -152,7 +152,7 @@ class Viewers:
                 limit={"anonymousViewers": self._anonymous_most},
             )
 
-    def admit(self, viewer: Viewer, connection: Connection, watch: Watch, identity: Identity | None) -> None:
+    def admit_viewer(self, viewer: Viewer, connection: Connection, watch: Watch, identity: Identity | None) -> None:
         """A connection is there; its first frame has been written."""
         connection.listener = self
         slot = random.randrange(PING_TICKS)
@@ -162,32 +162,32 @@ class Viewers:
             self._by_identity.setdefault(identity, set()).add(connection)
         self._anonymous += identity is None
         catalog.STREAMS.add(1, watch.kind)
-        watch.join(viewer)
+        watch.add_viewer(viewer)
 
     def on_full(self, connection: Connection) -> None:
         catalog.SLOW_READERS.inc()
         viewer, watch, *_ = self._admissions[connection]
-        watch.topic.filled(viewer)
-        self._stall_detector.note_full(connection, asyncio.get_running_loop().time())
+        watch.topic.note_full(viewer)
+        self._stitemsdetector.note_full(connection, asyncio.get_running_loop().time())
 
     def on_drained(self, connection: Connection) -> None:
-        self._stall_detector.forget(connection)
+        self._stitemsdetector.forget(connection)
         viewer, watch, *_ = self._admissions[connection]
         if not connection.closing:
-            watch.feed(viewer)
+            watch.feed_viewer(viewer)
 
     def on_closing(self, connection: Connection) -> None:
         viewer, watch, *_ = self._admissions[connection]
-        watch.topic.leave(viewer)
-        self._ending[connection] = asyncio.get_running_loop().time() + CLOSE_S
+        watch.topic.remove_viewer(viewer)
+        self._ending[connection] = asyncio.get_running_loop().time() + CLOSE_TIMEOUT_S
 
     def on_lost(self, connection: Connection) -> None:
         viewer, watch, identity, ping_slot = self._admissions.pop(connection)
         self._anonymous -= identity is None
         catalog.STREAMS.add(-1, watch.kind)
-        watch.topic.leave(viewer)
+        watch.topic.remove_viewer(viewer)
         self._pings[ping_slot].discard(connection)
-        self._stall_detector.forget(connection)
+        self._stitemsdetector.forget(connection)
         self._ending.pop(connection, None)
         if identity in self._by_identity:
             self._by_identity[identity].discard(connection)
@@ -202,7 +202,7 @@ class Viewers:
     async def _tick_forever(self) -> None:
         tick = 0
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(CLOCK_TICK_S)
             tick += 1
             try:
                 await self._tick(tick)
@@ -215,22 +215,22 @@ class Viewers:
         now_s = asyncio.get_running_loop().time()
         for connection in tuple(self._pings[tick % PING_TICKS]):
             if not connection.closing:
-                self._stall_detector.check(connection, now_s)
+                self._stitemsdetector.check(connection, now_s)
                 if not connection.full:
                     connection.send_ping()
-        self._end_still(now_s)
+        self._end_stalled(now_s)
         self._close_idle(now_s)
         if tick % 2 == 0:
-            await self._look_at_keys()
-        if tick % LOOK_TICKS == 0:
-            await self._look_at_store()
+            await self._close_revoked()
+        if tick % STORE_LOOK_TICKS == 0:
+            await self._find_lost_hints()
 
-    def _end_still(self, now_s: float) -> None:
+    def _end_stalled(self, now_s: float) -> None:
         """Close those who took nothing for a long time; end those who do not answer their close."""
-        for connection in self._stall_detector.pop_stalled(now_s):
+        for connection in self._stitemsdetector.pop_stalled(now_s):
             if not connection.closing:
                 catalog.STILL_READERS.inc()
-                connection.close(1013, f"Nothing was read for {self._stall_detector.timeout_s:g} s.")
+                connection.close(1013, f"Nothing was read for {self._stitemsdetector.timeout_s:g} s.")
         for connection, deadline_s in tuple(self._ending.items()):
             if now_s > deadline_s:
                 connection.abort()
@@ -241,40 +241,40 @@ class Viewers:
                 continue
             if watch.idle_since_s is None:
                 watch.idle_since_s = now_s
-            elif now_s - watch.idle_since_s > LINGER_S:
+            elif now_s - watch.idle_since_s > TOPIC_LINGER_S:
                 del self._watches[key]
                 watch.close()
 
-    async def _look_at_keys(self) -> None:
+    async def _close_revoked(self) -> None:
         identities = tuple(self._by_identity)
-        for some in parts(identities):
+        for some in split_in_parts(identities):
             works = await self._keyring.work(some)
             for identity, still in zip(some, works, strict=True):
                 if not still:
                     for connection in tuple(self._by_identity.get(identity, ())):
                         connection.close(1008, "The key was revoked, or it has expired.")
 
-    async def _look_at_store(self) -> None:
-        history = self._around.history
+    async def _find_lost_hints(self) -> None:
+        history = self._context.history
         open_watches = [watch for watch in self._watches.values() if watch.opened]
-        for jobs in parts([watch for watch in open_watches if isinstance(watch, JobWatch)]):
+        for jobs in split_in_parts([watch for watch in open_watches if isinstance(watch, JobWatch)]):
             before = [watch.standing() for watch in jobs]
-            found = await history.standings([(watch.space, watch.job) for watch in jobs])
+            standings = await history.read_standings([(watch.space, watch.job) for watch in jobs])
             logs = [watch for watch in jobs if watch.topic.logs is not None]
-            newest = dict(zip(logs, await history.log_newest([watch.job for watch in logs]), strict=True))
-            for watch, then, (seq, at_ms) in zip(jobs, before, found, strict=True):
+            newest = dict(zip(logs, await history.read_newest_lines([watch.job for watch in logs]), strict=True))
+            for watch, then, (seq, at_ms) in zip(jobs, before, standings, strict=True):
                 if seq < 0:
-                    self._gone(watch)
+                    self._end_watch(watch)
                 else:
-                    watch.compare_with(Standing(seq, at_ms, newest.get(watch, 0)), then)
-        for spaces in parts([watch for watch in open_watches if isinstance(watch, SpaceWatch)]):
+                    watch.apply_standing(Standing(seq, at_ms, newest.get(watch, 0)), then)
+        for spaces in split_in_parts([watch for watch in open_watches if isinstance(watch, SpaceWatch)]):
             heads = [watch.topic.events.head for watch in spaces]
-            newest_seqs = await history.feed_newest([watch.space for watch in spaces])
+            newest_seqs = await history.read_newest_feed_seqs([watch.space for watch in spaces])
             for space, head, seq in zip(spaces, heads, newest_seqs, strict=True):
                 if seq < 0:
-                    self._gone(space)
+                    self._end_watch(space)
                 else:
-                    space.compare_with(seq, head)
+                    space.apply_newest(seq, head)
 
     # The end
 
@@ -308,6 +308,6 @@ class Viewers:
 T = TypeVar("T")
 
 
-def parts(all_: Sequence[T]) -> list[Sequence[T]]:
+def split_in_parts(items: Sequence[T]) -> list[Sequence[T]]:
     """A sequence in parts that one pipeline carries."""
-    return [all_[i : i + LOOK_AT_ONCE] for i in range(0, len(all_), LOOK_AT_ONCE)]
+    return [items[i : i + PIPELINED_MOST] for i in range(0, len(items), PIPELINED_MOST)]

@@ -1,7 +1,7 @@
 """One topic of this process, kept in step with the store: hints in, reads where they are missing, viewers fed.
 
-Owns: the topic's subscriptions, its reads (one at a time for each page, however many wait for it), and looking the
-store in the face again after a broken link or a new epoch. Never: lets anything leave that may belong to a history
+Owns: the topic's subscriptions, its reads (one at a time for each page, however many wait for it), and the comparison
+with the store after a broken link or a new epoch. Never: lets anything leave that may belong to a history
 which the store has lost.
 """
 
@@ -22,15 +22,15 @@ from app.redis_links.epoch import Epoch
 from app.redis_links.pubsub import Relay
 from app.streams.frames import Stream
 from app.streams.history import History
-from app.streams.topic import Need, Topic, Viewer
+from app.streams.topic import PageNeed, Topic, Viewer
 
 log = logging.getLogger("jobwire.live")
 
-PATIENCE_S = 4.0
+SETTLE_TIMEOUT_S = 4.0
 """How long a new viewer waits for a topic that is being compared with the store."""
 
-RETRY_S = 0.2
-FAILED_S = 2.0
+LOOK_RETRY_S = 0.2
+FAILURE_PAUSE_S = 2.0
 """Pauses before a look is tried again: while Redis is away, and after a failure that nobody expects."""
 
 EARLY_HINTS = 1000
@@ -43,7 +43,7 @@ SHELF_BYTES = 1024 * 1024
 T = TypeVar("T")
 
 
-class Surroundings(NamedTuple):
+class WatchContext(NamedTuple):
     """What a watch works with."""
 
     relay: Relay
@@ -60,42 +60,42 @@ class Watch(ABC):
     kind: str
     """What is watched, in one word."""
 
-    def __init__(self, around: Surroundings, on_gone: Callable[["Watch"], None]) -> None:
-        self.around = around
+    def __init__(self, context: WatchContext, on_gone: Callable[["Watch"], None]) -> None:
+        self.context = context
         self.idle_since_s: float | None = None
         self.opened = False
         self.comparisons = 0
         """How often the topic was compared with the store: positions from before may be wrong."""
-        self._early: list[bytes] = []
+        self._early_hints: list[bytes] = []
         self._on_gone = on_gone
-        self._reads: dict[Need, set[Viewer]] = {}
+        self._reads: dict[PageNeed, set[Viewer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 
-    def _open(self, epoch: str) -> None:
-        """The topic was made, as the store was in this epoch: act on what was heard meanwhile."""
+    def _finish_open(self, epoch: str) -> None:
+        """The topic was made, as the store was in this epoch: act on the hints that came meanwhile."""
         self.opened = True
         self._settled.set()
-        early, self._early = self._early, []
+        early, self._early_hints = self._early_hints, []
         for payload in early:
-            self._hear(payload)
-        if self.around.epoch.name != epoch or len(early) == EARLY_HINTS:
-            self.doubt()
-        self.pump()
+            self._on_hint(payload)
+        if self.context.epoch.name != epoch or len(early) == EARLY_HINTS:
+            self.resync()
+        self.release_and_read()
 
-    def _hear(self, payload: bytes | None) -> None:
+    def _on_hint(self, payload: bytes | None) -> None:
         if payload is None:
-            self.doubt()
+            self.resync()
         elif self.opened:
             try:
-                self._take(payload)
+                self._apply_hint(payload)
             except (ValueError, MsgspecError):
-                log.warning("somebody publishes what is no event on a channel of events")
+                log.warning("a channel of events carries something that is no event")
             else:
-                self.pump()
-        elif len(self._early) < EARLY_HINTS:
-            self._early.append(payload)
+                self.release_and_read()
+        elif len(self._early_hints) < EARLY_HINTS:
+            self._early_hints.append(payload)
 
     def close(self) -> None:
         """Watch no more."""
@@ -103,45 +103,45 @@ class Watch(ABC):
         for task in self._tasks:
             task.cancel()
 
-    async def settled(self) -> None:
+    async def wait_settled(self) -> None:
         """Return when the topic is in step with the store; raises Unavailable when that takes too long."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 await self._settled.wait()
         except TimeoutError:
             raise unavailable("Redis cannot be reached.") from None
 
-    async def steadily(self, look: Callable[[], Awaitable[T]]) -> T:
+    async def read_in_step(self, look: Callable[[], Awaitable[T]]) -> T:
         """The result of a look at the store, during which the topic was in step with it. Raises Unavailable."""
         while True:
-            await self.settled()
+            await self.wait_settled()
             before = self.comparisons
-            found = await look()
+            result = await look()
             if self.comparisons == before and not self.topic.suspended:
-                return found
+                return result
 
-    def join(self, viewer: Viewer) -> None:
+    def add_viewer(self, viewer: Viewer) -> None:
         """Feed a viewer from where it stands."""
         self.idle_since_s = None
-        self._serve(self.topic.join(viewer), viewer)
+        self._read_if_needed(self.topic.add_viewer(viewer), viewer)
 
-    def feed(self, viewer: Viewer) -> None:
+    def feed_viewer(self, viewer: Viewer) -> None:
         """A viewer that is behind takes more again."""
-        self._serve(self.topic.feed(viewer), viewer)
+        self._read_if_needed(self.topic.feed_viewer(viewer), viewer)
 
-    def pump(self) -> None:
-        """Let leave what can leave, and read what is missing."""
-        for need in self.topic.advance():
-            self._read(need, None)
-        self._advanced()
+    def release_and_read(self) -> None:
+        """Send what can be sent, and read what is missing."""
+        for need in self.topic.release_frames():
+            self._begin_read(need, None)
+        self._after_release()
 
     # Reads
 
-    def _serve(self, need: Need | None, viewer: Viewer) -> None:
+    def _read_if_needed(self, need: PageNeed | None, viewer: Viewer) -> None:
         if need is not None:
-            self._read(need, viewer)
+            self._begin_read(need, viewer)
 
-    def _read(self, need: Need, viewer: Viewer | None) -> None:
+    def _begin_read(self, need: PageNeed, viewer: Viewer | None) -> None:
         waiting = self._reads.get(need)
         if waiting is None:
             waiting = self._reads[need] = set()
@@ -151,21 +151,21 @@ class Watch(ABC):
         if viewer is not None:
             waiting.add(viewer)
 
-    async def _fetch(self, need: Need, waiting: set[Viewer]) -> None:
-        await self._insist(lambda: self._page(need))
+    async def _fetch(self, need: PageNeed, waiting: set[Viewer]) -> None:
+        await self._retry_until_done(lambda: self._read_page(need))
         del self._reads[need]
-        for missing in self.topic.advance():
-            self._read(missing, None)
+        for missing in self.topic.release_frames():
+            self._begin_read(missing, None)
         for viewer in waiting:
-            again = self.topic.feed(viewer)
+            again = self.topic.feed_viewer(viewer)
             if again == need:
-                self.doubt()
+                self.resync()
             else:
-                self._serve(again, viewer)
-        self._advanced()
+                self._read_if_needed(again, viewer)
+        self._after_release()
 
-    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work, again and again while Redis is away. What has been deleted ends the watch."""
+    async def _retry_until_done(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work, again while Redis is away. A subject that was deleted ends the watch."""
         while True:
             try:
                 return await work()
@@ -175,11 +175,11 @@ class Watch(ABC):
             except Outage:
                 pass
             except Unreadable:
-                await asyncio.sleep(FAILED_S)  # it has been told
+                await asyncio.sleep(FAILURE_PAUSE_S)  # it has been told
             except Exception:
                 log.exception("a look at the store failed; it is tried again")
-                await asyncio.sleep(FAILED_S)
-            await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(FAILURE_PAUSE_S)
+            await asyncio.sleep(LOOK_RETRY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -192,35 +192,35 @@ class Watch(ABC):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a watch failed", exc_info=error)
 
-    # Doubt
+    # Resynchronization
 
-    def doubt(self) -> None:
-        """Hints may have been lost, or the store may have lost something: nothing leaves until it was looked at."""
+    def resync(self) -> None:
+        """Compare the topic with the store before anything more leaves: hints or stored entries may have been lost."""
         if not self.opened:
             return
         self.topic.suspended = True
         self._settled.clear()
-        self._forget()
+        self._drop_hints()
         if self._reconciling is not None:
             self._reconciling.cancel()
         self._reconciling = self._spawn(self._reconcile())
 
     async def _reconcile(self) -> None:
-        await self._insist(self._compare)
+        await self._retry_until_done(self._compare_with_store)
         self.comparisons += 1
         self.topic.suspended = False
         self._settled.set()
-        self.pump()
+        self.release_and_read()
         for viewer in tuple(self.topic.viewers):
             if not self.topic.is_live(viewer):
-                self.feed(viewer)
+                self.feed_viewer(viewer)
 
-    async def _survived(self, stream: Stream, position: int, epoch: str) -> int:
+    async def _find_survived(self, stream: Stream, position: int, epoch: str) -> int:
         """How much of a position that was given out in an epoch is still what it was. Raises what the link raises."""
-        moment = self.around.epoch.lost_after(epoch)
+        moment = self.context.epoch.lost_after(epoch)
         if moment is None:
             return position
-        return await self.around.history.survived(stream, *self._subject(), position, moment)
+        return await self.context.history.find_survived(stream, *self._subject(), position, moment)
 
     # What a job and a space do differently
 
@@ -229,7 +229,7 @@ class Watch(ABC):
         """Subscribe, and begin the topic. Raises what the link raises."""
 
     @abstractmethod
-    def _take(self, payload: bytes) -> None:
+    def _apply_hint(self, payload: bytes) -> None:
         """Give a hint to the topic."""
 
     @abstractmethod
@@ -237,15 +237,15 @@ class Watch(ABC):
         """The space, and the job or ""."""
 
     @abstractmethod
-    async def _page(self, need: Need) -> None:
+    async def _read_page(self, need: PageNeed) -> None:
         """Read a page, and give it to the topic."""
 
     @abstractmethod
-    async def _compare(self) -> None:
+    async def _compare_with_store(self) -> None:
         """Bring the topic in step with the store. Raises what the link raises."""
 
     @abstractmethod
-    def _forget(self) -> None:
+    def _drop_hints(self) -> None:
         """Drop hints that were not acted upon."""
 
     @abstractmethod
@@ -253,5 +253,5 @@ class Watch(ABC):
         """Hear no more."""
 
     @abstractmethod
-    def _advanced(self) -> None:
+    def _after_release(self) -> None:
         """Frames may have left."""

@@ -42,7 +42,7 @@ class Hasty(Server):
 
     program = (
         "-c",
-        "import app.wire.http_protocol, app.serve, app.wire.stalled_requests; app.serve.LOOK_TICKS = 5; "
+        "import app.wire.http_protocol, app.serve, app.wire.stalled_requests; app.serve.STALL_CHECK_TICKS = 5; "
         f"app.wire.http_protocol.BODY_S = {STALL_S}; app.wire.stalled_requests.ANSWER_S = {STALL_S}; "
         "from jobwire.commands import main; main()",
     )

@@ -28,7 +28,7 @@ class Hasty(Server):
 
     program = (
         "-c",
-        "import app.wire.http_protocol, app.serve; app.serve.LOOK_TICKS = 5; "
+        "import app.wire.http_protocol, app.serve; app.serve.STALL_CHECK_TICKS = 5; "
         f"app.wire.http_protocol.HEAD_S = {HEAD_S}; app.wire.http_protocol.BODY_S = {BODY_S}; "
         "from jobwire.commands import main; main()",
     )

@@ -1,4 +1,4 @@
-"""The hub by its promise: whatever happens to hints, every viewer gets the same gapless stream, once and in order."""
+"""Topics by their promise: whatever happens to hints, every viewer gets the same gapless stream, once and in order."""
 
 import json
 import random
@@ -9,10 +9,19 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.streams.frames import Audience, JobEvent, LogLines, Message, Progress, SpaceEvent, Stream
-from app.streams.job_topic import JobTopic, SpaceTopic
-from app.streams.sequence import Page, Track
-from app.streams.topic import Need, Viewer
+from app.streams.frames import (
+    Audience,
+    JobEventFrame,
+    LogLinesFrame,
+    ProgressFrame,
+    PublishedEvent,
+    SpaceEventFrame,
+    Stream,
+)
+from app.streams.job_topic import JobTopic
+from app.streams.sequence import FramePage, FrameSequence
+from app.streams.space_topic import SpaceTopic
+from app.streams.topic import PageNeed, Viewer
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 EPOCH = "e"
@@ -51,13 +60,13 @@ class FakeSink:
         self.told = status, position
 
 
-def event(seq: int, *, ends: bool = False) -> JobEvent:
-    return JobEvent(JOB, seq, "killed" if ends else "event", at_ms=seq, data=b"null", status="running")
+def event(seq: int, *, ends: bool = False) -> JobEventFrame:
+    return JobEventFrame(JOB, seq, "killed" if ends else "event", at_ms=seq, data=b"null", status="running")
 
 
-def lines(first: int, last: int) -> LogLines:
+def lines(first: int, last: int) -> LogLinesFrame:
     entries = msgspec.json.encode([{"seq": seq} for seq in range(first, last + 1)])
-    return LogLines(JOB, "running", first, last, at_ms=first, entries=entries)
+    return LogLinesFrame(JOB, "running", first, last, at_ms=first, entries=entries)
 
 
 class JobStore:
@@ -84,19 +93,19 @@ class JobStore:
     def newest_line(self) -> int:
         return self.batches[-1][1] if self.batches else 0
 
-    def event(self, seq: int) -> JobEvent:
+    def event(self, seq: int) -> JobEventFrame:
         return event(seq, ends=seq in self.ends)
 
-    def events_after(self, after: int, count: int) -> Page[JobEvent]:
-        return Page([self.event(seq) for seq in range(after + 1, self.events + 1)][:count], 1, self.events)
+    def events_after(self, after: int, count: int) -> FramePage[JobEventFrame]:
+        return FramePage([self.event(seq) for seq in range(after + 1, self.events + 1)][:count], 1, self.events)
 
-    def lines_after(self, after: int, count: int, through: int) -> Page[LogLines]:
+    def lines_after(self, after: int, count: int, through: int) -> FramePage[LogLinesFrame]:
         found = [
             lines(max(first, after + 1), min(last, through))
             for first, last in self.batches
             if last > after and max(first, after + 1) <= through
         ]
-        return Page(found[:count], 1, self.newest_line)
+        return FramePage(found[:count], 1, self.newest_line)
 
 
 class Driver:
@@ -110,39 +119,39 @@ class Driver:
 
     def hear(self, kind: str, first: int, last: int) -> None:
         if kind == "event":
-            self.topic.events.hear(self.store.event(first))
+            self.topic.events.add_hint(self.store.event(first))
         else:
             whole = lines(first, last).entries if self.chance.random() < 0.5 else None
-            self.topic.hear_logs(first, last, first, whole)
+            self.topic.add_log_hint(first, last, first, whole)
 
     def pump(self, *, reads: bool) -> None:
         """Advance; with `reads`, until nothing is missing."""
-        needs = self.topic.advance()
+        needs = self.topic.release_frames()
         while reads and (needs or self.topic.end_waits):
             for need in needs:
                 self.read(need)
             if self.topic.end_waits:
-                self.topic.pass_end(self.topic.end_waits, self.store.newest_line)
-            needs = self.topic.advance()
+                self.topic.allow_end(self.topic.end_waits, self.store.newest_line)
+            needs = self.topic.release_frames()
         if self.chance.random() < 0.3:
-            self.topic.events.trim(500)
+            self.topic.events.trim_shelf(500)
             if self.topic.logs:
-                self.topic.logs.trim(500)
+                self.topic.logs.trim_shelf(500)
 
-    def read(self, need: Need) -> None:
+    def read(self, need: PageNeed) -> None:
         count = self.chance.randint(1, 4)
         if need.stream is Stream.EVENTS:
-            self.topic.take_events(self.store.events_after(need.after, count))
+            self.topic.add_event_page(self.store.events_after(need.after, count))
         else:
             through = self.topic.log_head if need.after < self.topic.log_head else 10**9
-            self.topic.take_lines(self.store.lines_after(need.after, count, through))
+            self.topic.add_line_page(self.store.lines_after(need.after, count, through))
 
-    def feed(self, viewer: Viewer) -> None:
-        need = self.topic.feed(viewer)
+    def feed_viewer(self, viewer: Viewer) -> None:
+        need = self.topic.feed_viewer(viewer)
         while need is not None:
             self.read(need)
             self.pump(reads=False)
-            need = self.topic.feed(viewer)
+            need = self.topic.feed_viewer(viewer)
 
 
 def check(viewer: Viewer, store: JobStore, start: tuple[int, int]) -> None:
@@ -187,17 +196,17 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
             viewer.seq = chance.randint(0, driver.topic.events.head)
             viewer.log_seq = chance.randint(0, driver.topic.log_head)
             viewers.append((viewer, (viewer.seq, viewer.log_seq)))
-            driver.topic.join(viewer)
-            driver.feed(viewer)
+            driver.topic.add_viewer(viewer)
+            driver.feed_viewer(viewer)
             return
         viewer, _ = chance.choice(viewers)
         connection = viewer.connection
         assert isinstance(connection, FakeSink)
         connection.full = not connection.full
         if connection.full:
-            driver.topic.filled(viewer)
+            driver.topic.note_full(viewer)
         else:
-            driver.feed(viewer)
+            driver.feed_viewer(viewer)
 
     for hint in hints:
         driver.hear(*hint)
@@ -206,13 +215,13 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
             act()
     act()
     driver.topic.events.newest = max(driver.topic.events.newest, store.events)
-    driver.topic.hear_logs(driver.topic.log_head + 1, store.newest_line, 0, None)
+    driver.topic.add_log_hint(driver.topic.log_head + 1, store.newest_line, 0, None)
     driver.pump(reads=True)
     for viewer, _ in viewers:
         connection = viewer.connection
         assert isinstance(connection, FakeSink)
         connection.full = False
-        driver.feed(viewer)
+        driver.feed_viewer(viewer)
         assert driver.topic.is_live(viewer)
     for viewer, start in viewers:
         check(viewer, store, start)
@@ -226,19 +235,19 @@ def test_a_rollback_tells_each_viewer_exactly_what_it_had_seen(events: int, kept
     live, behind = Viewer(Audience.FULL), Viewer(Audience.FULL)
     for viewer in (live, behind):
         viewer.connection = FakeSink()
-    driver.topic.join(live)
+    driver.topic.add_viewer(live)
     for hint in store.hints:
         driver.hear(*hint)
     driver.pump(reads=True)
     behind.seq = stood
     behind.connection.full = True
-    driver.topic.join(behind)
+    driver.topic.add_viewer(behind)
     driver.topic.suspended = True
     driver.topic.roll_back(Stream.EVENTS, kept)
-    driver.topic.begin("another", 0)
+    driver.topic.begin_epoch("another", 0)
     driver.topic.suspended = False
     behind.connection.full = False
-    driver.feed(behind)
+    driver.feed_viewer(behind)
     store.events = events + 3
     driver.topic.events.newest = store.events
     driver.pump(reads=True)
@@ -258,13 +267,13 @@ def test_a_narrow_viewer_learns_of_an_end_that_the_store_went_back_to() -> None:
     for viewer in (live, behind):
         viewer.connection = FakeSink()
         viewer.seq = 3
-    topic.join(live)
+    topic.add_viewer(live)
     behind.connection.full = True
-    topic.join(behind)
+    topic.add_viewer(behind)
     topic.suspended = True
     topic.status = "dead"
     topic.roll_back(Stream.EVENTS, 2)
-    topic.begin("another", 0)
+    topic.begin_epoch("another", 0)
     for viewer in (live, behind):
         assert isinstance(viewer.connection, FakeSink)
         assert [(frame["type"], frame["status"]) for frame in viewer.connection.frames] == [("init", "dead")]
@@ -276,13 +285,13 @@ def test_progress_leaves_after_the_event_that_it_follows() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=0, first_kept=1)
     viewer = Viewer(Audience.FULL)
     connection = viewer.connection = FakeSink()
-    topic.join(viewer)
-    topic.hear_progress(Progress(JOB, 2, "running", 5, b'{"percent":1}'))
-    topic.events.hear(event(2))
-    assert topic.advance() == [Need(Stream.EVENTS, 0)]
+    topic.add_viewer(viewer)
+    topic.add_progress(ProgressFrame(JOB, 2, "running", 5, b'{"percent":1}'))
+    topic.events.add_hint(event(2))
+    assert topic.release_frames() == [PageNeed(Stream.EVENTS, 0)]
     assert connection.frames == []
-    topic.events.hear(event(1))
-    topic.advance()
+    topic.events.add_hint(event(1))
+    topic.release_frames()
     assert [(frame["type"], frame["seq"]) for frame in connection.frames] == [
         ("event", 1),
         ("event", 2),
@@ -295,10 +304,10 @@ def test_progress_that_is_older_or_a_twin_is_dropped() -> None:
     viewer = Viewer(Audience.FULL)
     viewer.seq = 1
     connection = viewer.connection = FakeSink()
-    topic.join(viewer)
+    topic.add_viewer(viewer)
     for at_ms, data in ((5, b"1"), (5, b"1"), (4, b"0"), (5, b"2"), (6, b"3")):
-        topic.hear_progress(Progress(JOB, 1, "running", at_ms, data))
-        topic.advance()
+        topic.add_progress(ProgressFrame(JOB, 1, "running", at_ms, data))
+        topic.release_frames()
     assert [frame["data"] for frame in connection.frames] == [1, 2, 3]
 
 
@@ -306,45 +315,45 @@ def test_a_full_viewer_gets_the_newest_progress_when_it_is_live_again() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
     viewer = Viewer(Audience.NARROW)
     connection = viewer.connection = FakeSink()
-    topic.join(viewer)
+    topic.add_viewer(viewer)
     connection.full = True
-    topic.filled(viewer)
+    topic.note_full(viewer)
     for percent in range(1, 5):
-        topic.hear_progress(Progress(JOB, 1, "running", percent, b"%d" % percent))
-        topic.advance()
+        topic.add_progress(ProgressFrame(JOB, 1, "running", percent, b"%d" % percent))
+        topic.release_frames()
     connection.full = False
-    topic.feed(viewer)
+    topic.feed_viewer(viewer)
     assert [frame["data"] for frame in connection.frames] == [4]
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 40), st.randoms(use_true_random=False))
 def test_a_space_viewer_gets_the_feed_without_holes(count: int, chance: random.Random) -> None:
-    def entry(seq: int) -> SpaceEvent:
+    def entry(seq: int) -> SpaceEventFrame:
         null = msgspec.Raw(b"null")
-        return SpaceEvent(Message("event", JOB, msgspec.Raw(b'"n"'), "running", seq, seq, seq, null, null))
+        return SpaceEventFrame(PublishedEvent("event", JOB, msgspec.Raw(b'"n"'), "running", seq, seq, seq, null, null))
 
     topic = SpaceTopic("instance", EPOCH, 0, 1, b"{}")
     viewer = Viewer(Audience.SPACE)
     connection = viewer.connection = FakeSink()
-    topic.join(viewer)
+    topic.add_viewer(viewer)
     hints = [seq for seq in range(1, count + 1) for _ in range(chance.choice([0, 1, 2]))]
     chance.shuffle(hints)
     for seq in [*hints, count]:
         if seq:
-            topic.events.hear(entry(seq))
-        while (needs := topic.advance()) and (chance.random() < 0.3 or seq == count):
+            topic.events.add_hint(entry(seq))
+        while (needs := topic.release_frames()) and (chance.random() < 0.3 or seq == count):
             for need in needs:
                 page = [entry(found) for found in range(need.after + 1, count + 1)][: chance.randint(1, 5)]
-                topic.take_events(Page(page, 1, count))
+                topic.add_event_page(FramePage(page, 1, count))
     assert [frame["seq"] for frame in connection.frames] == list(range(1, count + 1))
 
 
 def test_a_shelf_keeps_what_came_last_and_always_one() -> None:
-    track: Track[JobEvent] = Track(0)
+    track: FrameSequence[JobEventFrame] = FrameSequence(0)
     for seq in range(1, 11):
-        track.leave(event(seq))
-    track.trim(3 * event(10).size_bytes)
-    assert [track.find(seq) is not None for seq in range(1, 11)] == [False] * 7 + [True] * 3
-    track.trim(0)
-    assert track.find(10) is not None
+        track.release_frame(event(seq))
+    track.trim_shelf(3 * event(10).size_bytes)
+    assert [track.find_frame(seq) is not None for seq in range(1, 11)] == [False] * 7 + [True] * 3
+    track.trim_shelf(0)
+    assert track.find_frame(10) is not None
