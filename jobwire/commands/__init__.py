@@ -82,7 +82,7 @@ def cli() -> None:
     jobwire run -- make test            run a command as a job
     jobwire tail JOB -f                 follow its log until it ends
     some-command | jobwire send JOB     add lines to a job's log
-    jobwire status                      is the server well, and how do its jobs stand
+    jobwire status                      is the server ready, and how many jobs have which status
     """
 
 

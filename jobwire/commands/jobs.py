@@ -85,12 +85,12 @@ def show(job: str, as_json: bool) -> None:
 @jobs.command()
 @click.argument("name")
 @click.option("--payload", help="JSON; @FILE reads it from a file, - from standard input.")
-@click.option("--retries", type=click.IntRange(0, 25), help="Tries after a failed one.  [default: 3]")
+@click.option("--retries", type=click.IntRange(0, 25), help="How often a failed attempt is retried.  [default: 3]")
 @click.option("--timeout", type=click.IntRange(1, 86400), help="Lease in seconds.  [default: 300]")
 @click.option(
     "--at", metavar="WHEN", help="Not before this time: RFC 3339 with offset, or from now: 90s, 10m, 12h, 30d."
 )
-@click.option("--callback-url", help="Told when the job ends.")
+@click.option("--callback-url", help="URL that gets a message when the job ends.")
 @click.option("--wait", is_flag=True, help="Wait until the job has ended; exit 0 if it completed, 1 otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it, not the id alone.")
 @click.pass_context
@@ -137,13 +137,13 @@ def create(
 @jobs.command()
 @click.argument("job", nargs=-1, required=True, shell_complete=a_job)
 @click.option(
-    "--timeout", "within_s", type=click.FloatRange(0), metavar="SECONDS", help="Give up after so long: exit 124."
+    "--timeout", "within_s", type=click.FloatRange(0), metavar="SECONDS", help="Give up after this time: exit 124."
 )
 @click.pass_context
 def wait(ctx: click.Context, *, job: tuple[str, ...], within_s: float | None) -> None:
     """Wait until jobs have ended. Exits 0 if all of them completed, 1 if one did not.
 
-    Restarts of the server are waited out.
+    If the server restarts, it waits.
 
     \b
     jobwire jobs wait JOB && deploy
@@ -167,7 +167,7 @@ def wait(ctx: click.Context, *, job: tuple[str, ...], within_s: float | None) ->
 @click.argument("job", nargs=-1, required=True, shell_complete=a_job)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(job: tuple[str, ...], yes: bool) -> None:
-    """Remove ended jobs with their events and logs. Nothing of them comes back. Needs the root key.
+    """Delete ended jobs with their events and logs. This cannot be undone. Needs the root key.
 
     \b
     jobwire jobs delete JOB --yes
@@ -184,7 +184,7 @@ def delete(job: tuple[str, ...], yes: bool) -> None:
 @click.argument("job", nargs=-1, required=True, shell_complete=a_job)
 @click.option("--reason", help="Kept as the job's result.")
 def kill(job: tuple[str, ...], reason: str | None) -> None:
-    """End jobs from outside; their workers learn it and stop.
+    """End jobs from outside. Their workers are told, and stop.
 
     \b
     jobwire jobs kill JOB --reason "not needed any more"
@@ -199,7 +199,7 @@ def kill(job: tuple[str, ...], reason: str | None) -> None:
 @click.option("--status", type=click.Choice(("dead", "killed")), help="All jobs of this status, oldest first.")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--after", metavar="WHEN", help="Only jobs created then or later: RFC 3339, or ago: 15m, 12h, 30d.")
-@click.option("--before", metavar="WHEN", help="Only jobs created before.")
+@click.option("--before", metavar="WHEN", help="Only jobs created before that time.")
 @click.option("--limit", type=click.IntRange(1, 10_000), help="How many at most.  [default: 1000]")
 def retry(
     *,
@@ -217,7 +217,7 @@ def retry(
     jobwire jobs retry --status dead --name resize --after 12h --limit 100
     """
     if bool(job) == bool(status) or (job and (name or after or before or limit)):
-        raise click.UsageError("Name the jobs, or say which with --status and what goes with it.")
+        raise click.UsageError("Name the jobs, or select them with --status and the options for it.")
     api = Jobs.from_env("producer")
     for job_id in job:
         click.echo(f"{job_id} {api.retry(job_id).status}")

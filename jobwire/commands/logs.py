@@ -28,12 +28,12 @@ _GROUP_LINES = 1000
 @click.option("--head", type=click.IntRange(1), metavar="N", help="Only the first N lines that match.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only lines after this seq.")
 @click.option("--since", metavar="WHEN", help="Only lines logged then or later: RFC 3339, or ago: 15m, 12h, 30d.")
-@click.option("--until", metavar="WHEN", help="Only lines logged before.")
+@click.option("--until", metavar="WHEN", help="Only lines logged before that time.")
 @click.option("--source", help="Only lines of this source (stdout, stderr).")
 @click.option("--level", help="Only these levels, comma-separated.")
 @click.option("-q", "--grep", "q", help='Only lines with these words ("a phrase" in quotes), compared without case.')
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line was logged.")
-@click.option("--raw", is_flag=True, help="The very bytes that went in.")
+@click.option("--raw", is_flag=True, help="The exact bytes that were sent.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def logs(
@@ -52,7 +52,7 @@ def logs(
     raw: bool,
     as_json: bool,
 ) -> None:
-    """Print the log of JOB from its first line, whatever standard input is. `jobwire send` adds to it.
+    """Print the log of JOB from its first line. It ignores standard input; `jobwire send` adds lines.
 
     With -f it follows the job and exits 0 if it completed, 1 if it died or was killed.
 
@@ -61,7 +61,7 @@ def logs(
     jobwire logs JOB --raw --source stdout > output.bin
     """
     if follow and head is not None:
-        raise click.UsageError("--head ends the output, and --follow goes on: choose one.")
+        raise click.UsageError("--head ends the output and --follow continues it: choose one.")
     span = _Span(_when(since, "--since"), _when(until, "--until"))
     printer = Printer(timestamps=timestamps, raw=raw)
     show = _show_json if as_json else partial(printer.print, is_live=follow)
@@ -102,7 +102,9 @@ def _when(text: str | None, option: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(moment(text, -1) or "")
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no time: RFC 3339, or ago: 15m, 12h, 30d.", param_hint=option) from None
+        raise click.BadParameter(
+            f"{text!r} is not a time: use RFC 3339, or a time ago: 15m, 12h, 30d.", param_hint=option
+        ) from None
     return found.astimezone()
 
 

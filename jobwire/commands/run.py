@@ -17,14 +17,16 @@ _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", help="Name of the job.  [default: the command's own name]")
-@click.option("--retries", type=click.IntRange(0, 25), default=0, show_default=True, help="Tries after a failed one.")
+@click.option(
+    "--retries", type=click.IntRange(0, 25), default=0, show_default=True, help="How often a failed attempt is retried."
+)
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.IntRange(1, 86400),
     default=300,
     show_default=True,
-    help="Lease in seconds: how long the server waits for a sign of life of this program (not of the command).",
+    help="Lease in seconds: how long the server waits for a sign of life of `run`. No limit for the command.",
 )
 @click.option(
     "--patience",
@@ -71,9 +73,9 @@ def run(
 ) -> None:
     """Run COMMAND as a job: its output becomes the job's log, its end the job's end.
 
-    Exits with the command's own code (128 + N if signal N ended it), 75 if somebody else has the job by now, 143 if the
-    job was killed from outside. A server that is away does not stop the command: what it was not told lies in a file
-    then, for `jobwire send --spool`. Ctrl-C goes to the command; a second one ends it at once.
+    Exits with the command's own code (128 + N if signal N ended it), 75 if another worker has the job, 143 if the job
+    was killed from outside. A server that is away does not stop the command: what could not be sent is written to a
+    file for `jobwire send --spool`. Ctrl-C goes to the command; a second one ends it at once.
 
     \b
     jobwire run -- make test

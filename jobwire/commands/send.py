@@ -29,14 +29,16 @@ _TICK_S = 1.0
 @click.option("--source", help="The lines' source.")
 @click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="The lines' level.")
 @click.option(
-    "--spool", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Deliver what `run` left in a file."
+    "--spool",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Deliver the file that `run` wrote when the server was away.",
 )
 @click.option("--tee", is_flag=True, help="Also copy standard input to standard output.")
 @click.pass_context
 def send(ctx: click.Context, *, job: str | None, source: str | None, level: str, spool: Path | None, tee: bool) -> None:
     """Add the lines of standard input to the log of JOB, and print a link to its page when all of them are stored.
 
-    Ctrl-C ends the input; what was read is still sent. Whoever reads the copy of --tee may leave: all lines are sent.
+    Ctrl-C ends the input; what was read is still sent. With --tee all lines are sent even if nobody reads the copy.
 
     \b
     some-command 2>&1 | jobwire send JOB

@@ -15,7 +15,7 @@ _FARES = ("OVER", "COMPLETED", "DEAD", "KILLED", "P50", "P95", "PENDING", "OLDES
 
 @click.group()
 def spaces() -> None:
-    """Make, look at, rename and remove spaces. Needs the root key, but for `stats`.
+    """Create, show, rename and delete spaces. Needs the root key, except for `stats`.
 
     \b
     jobwire spaces create builds
@@ -28,7 +28,7 @@ def spaces() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Print the id alone.")
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def create(name: str, quiet: bool, as_json: bool) -> None:
-    """Make a space; its public key, which may only read progress, is shown this once.
+    """Create a space; its public key, which may only read progress, is shown this once.
 
     \b
     SPACE=$(jobwire spaces create builds -q)
@@ -84,11 +84,11 @@ def show(space: str | None, as_json: bool) -> None:
 @click.argument("space", required=False, shell_complete=a_space)
 @click.option("--json", "as_json", is_flag=True, help="The JSON object as the server answers it.")
 def stats(space: str | None, as_json: bool) -> None:
-    """How jobs ended lately and how long they took: for each name a line of the last hour, and one of the last day.
+    """How jobs ended and how long they took: for each name a line for the last hour and one for the last day.
 
-    The busiest name is first. P50 and P95 are what half and 95 of 100 of the completed stayed within; OLDEST is how
-    long the oldest pending job waits. A key with jobs:read will do. Without SPACE the one of JOBWIRE_SPACE or of the
-    local server.
+    The busiest name is first. Half of the completed jobs took no longer than P50, 95 of 100 no longer than P95; OLDEST
+    is how long the oldest pending job has waited. A key with jobs:read is enough. Without SPACE the one of
+    JOBWIRE_SPACE or of the local server.
 
     \b
     jobwire spaces stats
@@ -122,7 +122,7 @@ def rename(space: str, name: str) -> None:
 @click.argument("space", shell_complete=a_space)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(space: str, yes: bool) -> None:
-    """Remove a space with its keys, its jobs and their logs. Nothing of it comes back.
+    """Delete a space with its keys, its jobs and their logs. This cannot be undone.
 
     \b
     jobwire spaces delete SPACE --yes

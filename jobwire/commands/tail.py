@@ -25,14 +25,15 @@ from .run import notice
 )
 @click.option("--level", help="Only these levels, comma-separated (trace, debug, info, warn, error, fatal).")
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line was logged.")
-@click.option("--raw", is_flag=True, help="The very bytes, control characters and all.")
+@click.option("--raw", is_flag=True, help="The exact bytes, with control characters.")
 @click.pass_context
 def tail(
     ctx: click.Context, *, job: str, follow: bool, lines: int, level: str | None, timestamps: bool, raw: bool
 ) -> None:
     """Print the newest log lines of JOB.
 
-    With -f it follows the job and exits 0 if it completed, 1 if it died or was killed. Server restarts are waited out.
+    With -f it follows the job, also while the server restarts. It exits 0 if the job completed, 1 if it died or was
+    killed.
 
     \b
     jobwire tail JOB -f

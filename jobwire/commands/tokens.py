@@ -18,7 +18,7 @@ in_space = click.option(
 
 @click.group()
 def tokens() -> None:
-    """Make, list and revoke the keys of a space. Needs the root key.
+    """Create, list and revoke the keys of a space. Needs the root key.
 
     \b
     jobwire tokens create ci --scope jobs:create --scope jobs:read --expires 30d
@@ -43,7 +43,7 @@ def tokens() -> None:
 def create(
     *, name: str, scopes: tuple[str, ...], expires: str | None, space: str | None, quiet: bool, as_json: bool
 ) -> None:
-    """Make a key. It is shown this once, and can be revoked by its id.
+    """Create a key. It is shown this once, and can be revoked by its id.
 
     \b
     export JOBWIRE_KEY=$(jobwire tokens create builder --scope jobs:worker -q)
@@ -62,7 +62,7 @@ def create(
 @in_space
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
 def list_(space: str | None, as_json: bool) -> None:
-    """The keys of a space that work, oldest first; not the keys themselves.
+    """The valid keys of a space, oldest first, but not the keys themselves.
 
     \b
     jobwire tokens list --space SPACE
@@ -82,7 +82,7 @@ def list_(space: str | None, as_json: bool) -> None:
 @click.argument("token", nargs=-1, required=True)
 @in_space
 def revoke(token: tuple[str, ...], space: str | None) -> None:
-    """Let keys work no more, by their ids; on every process within one second.
+    """Revoke keys by their ids. They stop working within one second.
 
     \b
     jobwire tokens revoke TOKEN
