@@ -51,7 +51,7 @@ def settings_or_exit() -> Settings:
     except BadSetting as error:
         fail(error, EX_CONFIG)
     except ValueError as error:
-        fail(f"REDIS_URL is no url of a Redis: {error}", EX_CONFIG)
+        fail(f"REDIS_URL is not the address of a Redis: {error}", EX_CONFIG)
     configure(settings.log)
     return settings
 
@@ -92,7 +92,7 @@ def check_metrics_folder(settings: Settings) -> None:
 def needs_redis(settings: Settings) -> None:
     """End the program unless a Redis is named."""
     if not settings.redis_url:
-        fail("REDIS_URL says which Redis to use; `jobwire up` brings one of its own.", EX_CONFIG)
+        fail("REDIS_URL is not set; `jobwire up` starts a Valkey of its own.", EX_CONFIG)
 
 
 @click.command("up")
@@ -254,7 +254,9 @@ def callback_retry(job: str) -> None:
 
 @callbacks_command.command("secret")
 @click.argument("space")
-@click.option("--drop-old", is_flag=True, help="Make no secret; let the one before the newest sign no more.")
+@click.option(
+    "--drop-old", is_flag=True, help="Make no secret; drop the one before the newest, so that it signs no more."
+)
 def callback_secret(space: str, drop_old: bool) -> None:
     """Print a new secret that signs what is sent for SPACE; it is shown this once.
 

@@ -83,7 +83,7 @@ class Worker:
             async with asyncio.timeout(LEAVE_S):
                 await self._gone.wait()
         except TimeoutError:
-            log.warning("%s was told to leave %d s ago: it is ended", self, LEAVE_S)
+            log.warning("%s got SIGTERM %d s ago and still runs: it is killed", self, LEAVE_S)
             self.kill()
             await self._gone.wait()
 
@@ -174,10 +174,10 @@ class Workers:
             for place, worker in enumerate(self._places):
                 worker.patience_beats -= 1
                 if worker.is_to_be_replaced:
-                    log.error("%s has ended: another takes its place", worker)
+                    log.error("%s has ended: another one is started in its place", worker)
                     self._places[place] = self._hire()
                 elif worker.patience_beats < 0:
-                    log.error("%s says nothing any more: it is ended", worker)
+                    log.error("%s does not answer: it is killed", worker)
                     worker.kill()
 
     async def _renew_forever(self) -> None:
@@ -191,7 +191,7 @@ class Workers:
         for place in range(self._count):
             new = self._hire()
             if not await new.serves():
-                log.error("%s does not serve: the others stay", new)
+                log.error("%s cannot serve: the others stay", new)
                 new.kill()
                 return
             old, self._places[place] = self._places[place], new

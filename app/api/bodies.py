@@ -304,7 +304,7 @@ def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
     check_nesting(payload, "payload", **place)
     scheduled = request.scheduled_for
     if request.claim and scheduled is not None:
-        raise invalid("A job is either claimed at once or scheduled for later.", **place)
+        raise invalid("A job cannot have both claim and scheduledFor.", **place)
     return NewJob(
         request.name,
         payload,

@@ -111,7 +111,7 @@ class Health:
         return "The process is shutting down." if self._backend.viewers.draining else ""
 
     def _relay(self) -> str:
-        return "" if self._backend.relay.live else "Live delivery does not work: no message comes back from Redis."
+        return "" if self._backend.relay.live else "Pub/sub does not work: no message comes back from Redis."
 
     async def _policy(self) -> str:
         try:

@@ -426,7 +426,7 @@ def hold_answer(call: Call, result: Answer | Streamed) -> None:
         call.hold(0)
         if call.scope["method"] in ("GET", "HEAD"):
             raise
-        raise outcome_unknown("It was done, and there is no room for the answer.") from None
+        raise outcome_unknown("It was done, but there is no room for the answer.") from None
 
 
 def not_found() -> Answer:
@@ -445,4 +445,4 @@ def bug(scope: Scope) -> Answer:
     known: bytes = scope.get(REQUEST_ID) or secrets.token_hex(8).encode()
     request_id = known.decode()
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
-    return refused(ApiError("internal", "This is a bug in jobwire; it has been logged.", requestId=request_id))
+    return refused(ApiError("internal", "This is a bug in jobwire. It has been logged.", requestId=request_id))

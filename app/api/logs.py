@@ -67,7 +67,7 @@ class LogHandlers:
         page = page_query(query, wanted)
         if NDJSON in call.header(b"accept").lower():
             if page.mode == "before":
-                raise invalid("A download goes from `after` to the end.")
+                raise invalid("A download takes `after` only, not `before`.")
             return await self._download(call, page)
         found = await self._logs.page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
         at = found.cursor

@@ -84,22 +84,25 @@ class Operation(NamedTuple):
 
 
 TOKEN = Parameter(
-    "x-lease-token", str, "The lease that the caller holds; another than the job's latest is 409.", "header"
+    "x-lease-token", str, "The lease token of the caller; if it is not the job's latest, the answer is 409.", "header"
 )
 KEY = Parameter(
     "idempotency-key",
     Annotated[str, Meta(min_length=1, max_length=128, pattern="^[ -~]+$")],
-    "The same request with the same key is done once and answered like the first.",
+    "The same request with the same Idempotency-Key is done once and answered like the first.",
     "header",
 )
 TRACE = Parameter(
-    "traceparent", str, "The trace that the jobs belong to, as W3C Trace Context; kept and shown.", "header"
+    "traceparent",
+    str,
+    "The trace that the jobs belong to, as W3C Trace Context; kept and shown with the jobs.",
+    "header",
 )
 LIST = (
     Parameter("status", STATUSES, "Only jobs of this status, or of several, comma-separated."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=100)], "How many; 50."),
     Parameter("offset", SEQ, "How many of the newest to skip; 0."),
-    Parameter("cursor", str, "Go on where a page ended: what its x-next-cursor said; not together with offset."),
+    Parameter("cursor", str, "Where the page begins: the x-next-cursor of the page before; not together with offset."),
 )
 EVENTS = (
     Parameter("after", SEQ, "Only events after this seq; 0."),
@@ -110,7 +113,7 @@ LOGS = (
     Parameter("before", Annotated[int, Meta(ge=1, le=SEQ_MOST)], "Only lines before this seq."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=LIMIT_MOST)], f"How many; {LIMIT}."),
     Parameter("level", str, "Only these levels, comma-separated or repeated."),
-    Parameter("q", str, 'Up to 16 words that must all occur, without regard to case; "a phrase" in quotes.'),
+    Parameter("q", str, 'Up to 16 words that must all occur, in any case; "a phrase" in quotes.'),
 )
 
 Jobs = Annotated[list[JobRequest], Meta(min_length=1, max_length=BATCH_JOBS)]
@@ -143,12 +146,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=("invalid_request",),
         parameters=LIST,
         headers=(
-            ("x-total-count", "How many jobs there are in all."),
-            ("x-next-cursor", "Only when there are more behind the page: send it back as cursor."),
+            ("x-total-count", "How many jobs match in all."),
+            ("x-next-cursor", "Only when there are more jobs: send it back as cursor to get the next page."),
         ),
     ),
     ("POST", "/spaces/{space_id}/jobs/poll"): Operation(
-        "Take the oldest pending jobs, of some names or of any; with waitSeconds, as soon as there is one.",
+        "Take the oldest pending jobs, of some names or of any. With waitSeconds, wait until there is one.",
         "worker",
         Polled,
         PollRequest,
@@ -168,7 +171,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "One job with its newest events.", "reader", JobDetails, errors=("job_not_found",)
     ),
     ("DELETE", "/jobs/{job_id}"): Operation(
-        "Remove an ended job and all that is its own.",
+        "Delete an ended job and all its data.",
         "operator",
         status=204,
         errors=("job_not_found", "invalid_state"),
@@ -192,7 +195,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         also=(NDJSON,),
     ),
     ("POST", "/jobs/{job_id}/logs"): Operation(
-        "Append lines to the log, in one piece.",
+        "Append lines to the log, as one batch.",
         "worker",
         LogsAppended,
         Entries | EntriesObject,
@@ -203,31 +206,33 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("POST", "/jobs/{job_id}/claim"): worker("Take this pending job.", None, DeliveredAnswer),
     ("POST", "/jobs/{job_id}/ack"): worker("Begin."),
-    ("POST", "/jobs/{job_id}/keepalive"): worker("The worker lives: the lease anew."),
+    ("POST", "/jobs/{job_id}/keepalive"): worker("Renew the lease."),
     ("POST", "/jobs/{job_id}/progress"): worker(
-        "Say how far it is.", ProgressRequest, Renewed, "invalid_request", needed=True, example=PROGRESS
+        "Report progress.", ProgressRequest, Renewed, "invalid_request", needed=True, example=PROGRESS
     ),
     ("POST", "/jobs/{job_id}/checkpoint"): worker(
-        "Keep what the next attempt shall know.",
+        "Store what the next attempt needs.",
         AnyObject,
         Renewed,
         "invalid_request",
         needed=True,
         example={"page": 7},
     ),
-    ("POST", "/jobs/{job_id}/event"): worker("Add an event of one's own.", Any, Renewed, *NEW, example={"found": 3}),
-    ("POST", "/jobs/{job_id}/complete"): worker("Done; the body is the result.", Any, Ended, example={"width": 640}),
+    ("POST", "/jobs/{job_id}/event"): worker("Add an event of your own.", Any, Renewed, *NEW, example={"found": 3}),
+    ("POST", "/jobs/{job_id}/complete"): worker(
+        "The job is done; the body is the result.", Any, Ended, example={"width": 640}
+    ),
     ("POST", "/jobs/{job_id}/fail"): worker(
         "This attempt failed.", FailRequest, Failed, "invalid_request", example={"error": "out of memory"}
     ),
     ("POST", "/jobs/{job_id}/kill"): worker(
-        "End it from outside.", KillRequest, Ended, "invalid_request", example={"reason": "not needed any more"}
+        "End the job from outside.", KillRequest, Ended, "invalid_request", example={"reason": "not needed any more"}
     )._replace(tag="producer"),
     ("POST", "/jobs/{job_id}/retry"): worker("Let a dead or killed job run again.", None, Ended)._replace(
         tag="producer"
     ),
     ("POST", "/jobs/{job_id}/callback/retry"): Operation(
-        "Send the callback of an ended job once more.",
+        "Send the callback of an ended job again.",
         "producer",
         Ended,
         errors=(*CHECKED, "job_not_found", "invalid_state"),
@@ -238,7 +243,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/spaces"): Operation("All spaces, oldest first.", "operator", list[SpaceAnswer]),
     ("GET", "/spaces/{space_id}"): Operation("One space with its jobs by status.", "operator", SpaceAnswer),
     ("PATCH", "/spaces/{space_id}"): Operation(
-        "Change its name, its secrets, where pushes and Slack messages go.",
+        "Change a space's name, secrets, push or Slack webhook.",
         "operator",
         SpaceAnswer,
         SpacePatch,
@@ -246,14 +251,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body_needed=False,
         example={"name": "builds of the night"},
     ),
-    ("DELETE", "/spaces/{space_id}"): Operation("Remove a space and everything in it.", "operator", status=204),
+    ("DELETE", "/spaces/{space_id}"): Operation("Delete a space and everything in it.", "operator", status=204),
     ("GET", "/spaces/{space_id}/stats"): Operation(
-        "How its jobs ended in the last hour and day, how long they took, and what is pending, by name.",
+        "By name: how many jobs ended how in the last hour and day, how long they took, how many are pending.",
         "reader",
         StatsShown,
     ),
     ("POST", "/spaces/{space_id}/tokens"): Operation(
-        "Make a key; it is shown this once.",
+        "Create a key; it is shown this once.",
         "operator",
         TokenAnswer,
         TokenRequest,
@@ -261,10 +266,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         CHECKED,
         example={"name": "builder", "scopes": ["jobs:worker"]},
     ),
-    ("GET", "/spaces/{space_id}/tokens"): Operation("The keys of a space that work.", "operator", list[TokenAnswer]),
+    ("GET", "/spaces/{space_id}/tokens"): Operation("The valid keys of a space.", "operator", list[TokenAnswer]),
     ("DELETE", "/spaces/{space_id}/tokens/{token_id}"): Operation(
         "Revoke a key.", "operator", status=204, errors=("token_not_found",)
     ),
-    ("GET", "/whoami"): Operation("What this key may do.", "reader", WhoAmI),
+    ("GET", "/whoami"): Operation("The key's space and scopes.", "reader", WhoAmI),
 }
 """By method and path below the base."""

@@ -334,7 +334,7 @@ def asked_of_job(query: Query, last_event_id: str) -> Asked:
     if positions == ["", END]:
         return Asked(None, None, epoch, again=True, knows_end=True)
     if len(positions) != 2 or not all(is_seq(text) or not text for text in positions):
-        raise invalid("Last-Event-ID is not one of ours.")
+        raise invalid("Last-Event-ID is not an id of this stream.")
     seq, log_seq = (int(text) if text else None for text in positions)
     return Asked(seq, log_seq, epoch, again=True)
 
@@ -346,7 +346,7 @@ def asked_of_space(query: Query, last_event_id: str) -> tuple[int | None, str | 
         return since, instance_id
     instance_id, _, seq = last_event_id.rpartition(".")
     if not is_seq(seq):
-        raise invalid("Last-Event-ID is not one of ours.")
+        raise invalid("Last-Event-ID is not an id of this stream.")
     return int(seq), instance_id
 
 

@@ -86,4 +86,4 @@ def decoded(text: str) -> bytes:
 
 def forged() -> Refusal:
     """A cursor that none of ours gave out for this list."""
-    return invalid("The cursor is not one of this list: send back what x-next-cursor said, with the same filters.")
+    return invalid("The cursor is not valid for this list: send the value of x-next-cursor, with the same filters.")

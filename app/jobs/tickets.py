@@ -33,7 +33,9 @@ class Tickets:
         """The key; the ticket is used by it. Refusal `unauthorized` for one that is used, too old, or none."""
         found = await self._control.call("GETDEL", self._name(ticket))
         if found is None:
-            raise Refusal("unauthorized", "This link was used, or is older than five minutes: sign in with a key.")
+            raise Refusal(
+                "unauthorized", "This link was already used, or is older than five minutes: sign in with a key."
+            )
         return str(_mixed(found, ticket).decode())
 
     def _name(self, ticket: str) -> str:

@@ -202,7 +202,7 @@ class EmbeddedServer:
                 _bound_log(self._log)
                 await asyncio.sleep(WATCH_S)
                 continue
-            log.warning("The embedded Valkey on %s ended by itself; it is started again.", self.data)
+            log.warning("The embedded Valkey on %s has ended; it is started again.", self.data)
             await asyncio.sleep(pause_s)
             pause_s = min(max(2 * pause_s, 0.1), LONGEST_PAUSE_S)
             await asyncio.to_thread(self._revive)

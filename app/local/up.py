@@ -68,7 +68,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
 def tell(task: "asyncio.Task[None]") -> None:
     """Let no part of the program end in silence."""
     if not task.cancelled() and (error := task.exception()):
-        log.error("a part of jobwire has ended: start it again", exc_info=error)
+        log.error("a part of jobwire has ended: start jobwire again", exc_info=error)
 
 
 async def forever() -> None:

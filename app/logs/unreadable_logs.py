@@ -33,7 +33,7 @@ TOLD_MOST = 10_000
 
 
 class Unreadable(ApiError):
-    """The log of a job cannot be read, ever again: what is stored of it is damaged."""
+    """The log of a job cannot be read, ever again: its stored data is damaged."""
 
     def __init__(self, job: str) -> None:
         text = f"The log of job {job} cannot be read: what is stored of it is damaged."

@@ -92,7 +92,9 @@ def unavailable(why: str, *, retry_after_s: int = 1, **more: Any) -> Unavailable
 
 def space_full(most_bytes: int) -> Refusal:
     """What the space's jobs and events may take is taken; room comes when jobs are removed."""
-    text = f"The jobs and events of this space take the {most_bytes} bytes that they may: remove some, or wait."
+    text = (
+        f"The jobs and events of this space have reached the space's limit of {most_bytes} bytes: delete jobs, or wait."
+    )
     return Refusal("space_full", text, headers={"retry-after": "10"}, limit={"spaceBytes": most_bytes})
 
 

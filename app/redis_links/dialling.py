@@ -77,7 +77,7 @@ class BySentinel(Connector):
         service, _, db = path.partition("/")
         if not service or not hosts:
             raise ValueError(
-                "it names the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
+                "it needs the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
             )
         user, _, password = map(unquote, credentials.partition(":"))
         options = parsed(f"{'rediss' if scheme.lower() == SENTINEL_SCHEMES[1] else 'redis'}://x/{db}?{query}")
@@ -189,7 +189,7 @@ def port_of(parts: SplitResult) -> int | None:
         port: int | None = parts.port
     except ValueError:
         raise ValueError(
-            "its port is no number from 0 to 65535 (a password with /, ?, # or @ in it has to be percent-encoded)."
+            "its port is not a number from 0 to 65535 (in a password, percent-encode /, ?, # and @)."
         ) from None
     return port
 
@@ -199,11 +199,11 @@ def parsed(url: str) -> dict[str, Any]:
     parts = split(url)
     if parts.scheme == "unix":
         if parts.hostname or len(parts.path) < 2:
-            raise ValueError("behind unix:// it has the whole path of a socket, as in unix:///run/redis.sock.")
+            raise ValueError("after unix:// it needs the whole path of a socket, as in unix:///run/redis.sock.")
     else:
         port_of(parts)
         if not (db := unquote(parts.path).strip("/")).isdigit() and db:
-            raise ValueError("behind the host it has the number of a database, or nothing.")
+            raise ValueError("after the host it has the number of a database, or nothing.")
     options: dict[str, Any] = dict(parse_url(url))
     return {name: value for name, value in options.items() if name not in OURS}
 

@@ -274,7 +274,7 @@ class Link(asyncio.Protocol):
             except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
                 self._notice.away(error)
             except Exception:
-                log.exception("the %s link to Redis failed; it is made anew", self.name)
+                log.exception("the %s link to Redis failed; connecting again", self.name)
             self._drop()
             await asyncio.sleep(pause_s)
             pause_s = min(RECONNECT_MOST_S, pause_s * 2)

@@ -37,7 +37,7 @@ class Headroom:
                     await self._ask()
         self._left_bytes -= size_bytes * COST
         if self._left_bytes < 0:
-            raise unavailable("Redis is almost out of memory: what is new is refused, so that what runs can end.")
+            raise unavailable("Redis is almost out of memory: only jobs that exist can go on and end.")
 
     def _knows(self, size_bytes: int) -> bool:
         fresh = asyncio.get_running_loop().time() - self._asked_s < FRESH_S

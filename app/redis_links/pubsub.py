@@ -163,7 +163,7 @@ class Relay:
         while True:
             await asyncio.sleep(PROBE_S)
             if self._link.up and self._missed >= MISSES:
-                log.warning("the pub/sub link is deaf; connecting anew")
+                log.warning("the pub/sub link receives nothing; connecting again")
                 self._link.reconnect()
             self._missed += 1
             try:

@@ -67,14 +67,14 @@ WORDS: dict[str, Callable[[Sequence[Any]], ApiError]] = {
     "no_space": lambda rest: space_not_found(),
     "state": lambda rest: invalid_state(word(rest[0])),
     "lease_lost": lambda rest: Refusal(
-        "lease_lost", "The job has been handed to another worker since.", status=word(rest[0])
+        "lease_lost", "The lease token is not the job's latest: the job was delivered again.", status=word(rest[0])
     ),
     "late": lambda rest: unavailable("Redis was too slow; nothing was done."),
     "mismatch": lambda rest: Refusal(
         "idempotency_mismatch", "This Idempotency-Key was used before, with another body."
     ),
     "space_full": lambda rest: space_full(int(rest[0])),
-    "delayed": lambda rest: invalid("A retry that waits cannot be claimed; retryAfterSeconds 0 lets it wait no time."),
+    "delayed": lambda rest: invalid("claim cannot be used with a retry delay; send retryAfterSeconds 0."),
     "no_callback": lambda rest: invalid("The job has no callbackUrl."),
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }

@@ -147,7 +147,7 @@ class Viewers:
         """Raises Unavailable when as many viewers without a key are here as this process takes."""
         if self._anonymous >= self._anonymous_most:
             raise unavailable(
-                f"{self._anonymous_most} viewers without a key are here, and no more are taken.",
+                f"{self._anonymous_most} viewers without a key are connected, which is the limit.",
                 retry_after_s=ANONYMOUS_RETRY_S,
                 limit={"anonymousViewers": self._anonymous_most},
             )

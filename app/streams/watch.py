@@ -177,7 +177,7 @@ class Watch(ABC):
             except Unreadable:
                 await asyncio.sleep(FAILURE_PAUSE_S)  # it has been told
             except Exception:
-                log.exception("a look at the store failed; it is tried again")
+                log.exception("reading from Redis failed; it is tried again")
                 await asyncio.sleep(FAILURE_PAUSE_S)
             await asyncio.sleep(LOOK_RETRY_S)
 

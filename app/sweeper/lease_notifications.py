@@ -79,5 +79,7 @@ class LeaseExpiry:
                 await self._control.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
         except (Outage, RedisFault) as error:
             if not self._told:
-                log.warning("Redis does not tell of expired leases (%s); deadlines are looked up instead", error)
+                log.warning(
+                    "Redis sends no notifications of expired leases (%s); the sweeper uses the deadlines instead", error
+                )
             self._told = True

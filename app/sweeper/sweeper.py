@@ -225,7 +225,7 @@ class Sweeper:
         except Outage:
             raise
         except Exception:
-            log.exception("space %s is put off for %g s: the sweeper failed there", space, PUT_OFF_S)
+            log.exception("space %s waits %g s: the sweeper failed there", space, PUT_OFF_S)
             await self._agenda.put_off(space, PUT_OFF_S)
 
     async def _calmly(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:

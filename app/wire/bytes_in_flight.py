@@ -56,5 +56,5 @@ class BytesInFlight:
 
 
 def _full(whose: str, limit: str, most: int) -> Unavailable:
-    text = f"Bodies that still come and answers that nobody took are as many bytes as are held for {whose}."
+    text = f"Too many bytes of unfinished bodies and unread answers for {whose}."
     return unavailable(text, retry_after_s=ROOM_RETRY_S, limit={limit: most})

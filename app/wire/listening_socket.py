@@ -68,7 +68,7 @@ class ListeningSocket:
         if self._server is None and (self._warned_s is None or now_s - self._warned_s >= WARN_S):
             self._warned_s = now_s
             log.warning(
-                "new connections wait: of %d files that this process may have open %d are left; raise its limit",
+                "new connections wait: of the %d files that this process may open, %d are left; raise its limit",
                 *(resource.getrlimit(resource.RLIMIT_NOFILE)[0], SPARED_FILES),
             )
 
