@@ -1,9 +1,9 @@
 """For the operator: spaces and keys. Only the root key gets here, but for the question what a key may do."""
 
-from app.api.answers import space_answer, token_answer
+from app.api.answers import WhoAmI, space_answer, token_answer
 from app.api.bodies import SPACE, TOKEN, TokenRequest, time_ms
-from app.api.http import NO_CONTENT, Answer, Call, answer, decode
-from app.api.shapes import WhoAmI
+from app.api.call import Call, decode
+from app.api.http import NO_CONTENT, Answer, answer
 from app.jobs.auth import ROOT
 from app.jobs.spaces import Spaces
 from app.model.limits import KIB

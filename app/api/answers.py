@@ -1,4 +1,7 @@
-"""What clients get: the typed structs that encode answers, made from the hashes and lists of the store."""
+"""What clients get: the typed structs that encode answers, and how they are made from what the stores return.
+
+Owns: every answer but those of logs (app/api/log_answers.py). /openapi.json is made of these structs.
+"""
 
 import hashlib
 from typing import Any
@@ -210,3 +213,108 @@ def token_answer(token: Token) -> TokenAnswer:
         UNSET if token.key else when(token.used_ms),
         token.key or UNSET,
     )
+
+
+class Ended(Struct):
+    """A call that changed a job's status went through."""
+
+    status: str
+    success: bool = True
+
+
+class Renewed(Struct, rename="camel"):
+    """A worker's call went through: where the job stands, and when its lease ends (null without one)."""
+
+    status: str
+    timeout_at: str | None
+    success: bool = True
+
+
+class Failed(Struct, rename="camel"):
+    """A failed attempt: where the job stands, whether another follows, and the lease of one that was claimed."""
+
+    status: str
+    will_retry: bool
+    attempt_number: int
+    success: bool = True
+    lease_token: str | UnsetType = UNSET
+
+
+class BulkRetried(Struct):
+    """How many jobs run again after a bulk retry, and whether some are left for a further call."""
+
+    retried: int
+    more: bool
+    success: bool = True
+
+
+class Polled(Struct):
+    """What a worker got."""
+
+    jobs: list[DeliveredAnswer]
+
+
+class ProgressShown(Struct, rename="camel"):
+    """The latest progress of a job; nulls before the first one."""
+
+    job_id: str
+    progress: Raw
+    timestamp: str | None
+
+
+class EventCursor(Struct, rename="camel"):
+    """The oldest event kept, the last one of this page, and whether there are more after it."""
+
+    first_seq: int
+    newest_seq: int
+    has_more: bool
+
+
+class EventPage(Struct):
+    """Events of a job, oldest first."""
+
+    events: list[EventAnswer]
+    cursor: EventCursor
+
+
+class WhoAmI(Struct, rename="camel"):
+    """What a key may do, and in which space (null: the root key, in all of them)."""
+
+    space: str | None
+    space_name: str | None
+    scopes: list[str]
+    root: bool
+
+
+class Problem(Struct):
+    """Every error: a sentence for a person, a stable word for a program, and further members where they help."""
+
+    error: str
+    code: str
+
+
+class EndsShown(Struct, rename="camel"):
+    """How jobs ended, and how long half and 95 of 100 of the completed took at most (null where none completed)."""
+
+    completed: int
+    dead: int
+    killed: int
+    p50_ms: int | None
+    p95_ms: int | None
+
+
+class NameShown(Struct, rename="camel"):
+    """One name (null: all those beyond the thousand that an hour counts by name), and its pending jobs."""
+
+    name: str | None
+    last_hour: EndsShown
+    last_day: EndsShown
+    pending: int
+    oldest_pending_at: str | None
+
+
+class StatsShown(Struct, rename="camel"):
+    """A space's names, the busiest first, and since when its oldest pending job waits."""
+
+    names: list[NameShown]
+    oldest_pending_at: str | None

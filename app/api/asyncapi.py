@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from app.api.shapes import LogLine
+from app.api.log_answers import LogLine
 from app.model.job import Status
 from jobwire.version import __version__
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from app.api.http import check_nesting, decode
+from app.api.call import check_nesting, decode
 from app.jobs.auth import SCOPES, SHORTHANDS
 from app.jobs.bulk_retry import Selection
 from app.jobs.store import NewJob
+from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS
 from app.model.errors import Refusal, invalid, too_large
 from app.model.json_items import elements
 from app.model.limits import (
@@ -375,3 +376,22 @@ def _retry_delay(delay: float | RetryDelay | None) -> str:
 
 def _numbers(values: Sequence[int | float]) -> str:
     return " ".join(f"{value:.6f}" for value in values)
+
+
+class Entry(Struct):
+    """One log line. `timestamp` is RFC 3339; levels are read in any case, warning, err, critical and notice too."""
+
+    message: str
+    level: str | None = "info"
+    timestamp: str | None = None
+    source: Annotated[str, Meta(max_length=SOURCE_CHARS)] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+Entries = Annotated[list[str | Entry], Meta(max_length=ENTRIES_MOST)]
+
+
+class EntriesObject(Struct):
+    """A batch of log lines as an object."""
+
+    logs: Entries

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http import JSON, Resource, bug
+from app.api.http import JSON, bug
 from app.api.request_log import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
+from app.api.resource import Resource
 
 
 class Lane(NamedTuple):

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 from starlette.types import Send
 
-from app.api.http import JSON, NDJSON, Answer, Call, Streamed, answer
+from app.api.call import Call
+from app.api.http import JSON, NDJSON, Answer, Streamed, answer
+from app.api.log_answers import LogCursor, LogsAppended, RowPage
 from app.api.query import Query
-from app.api.shapes import LogCursor, LogsAppended, RowPage
-from app.logs.intake import Batch, decode
+from app.logs.intake import decode_batch
 from app.logs.log_store import Key, Logs, key_of
 from app.logs.paging import PageQuery
 from app.logs.search import Filter, parse_levels, parse_q
@@ -54,7 +55,7 @@ class LogHandlers:
 
     async def _append(self, call: Call, sent: bytes) -> Answer:
         body = await call.inflated(sent, BODY_BYTES)
-        batch = await decoded(body, ndjson=NDJSON in call.header(b"content-type").lower())
+        batch = await in_turns(decode_batch(body, ndjson=NDJSON in call.header(b"content-type").lower()))
         done = await self._logs.append(call.space, call.job, batch, await key(call.idempotency_key(), body))
         headers = ((b"idempotency-replayed", b"true"),) if done.replayed else ()
         shown = LogsAppended(done.inserted, done.first, done.last, done.truncated, done.status)
@@ -102,11 +103,6 @@ def page_query(query: Query, wanted: Filter) -> PageQuery:
     if before >= 0:
         return PageQuery("before", before, limit, wanted)
     return PageQuery("tail", 0, limit, wanted)
-
-
-async def decoded(body: bytes, *, ndjson: bool) -> Batch:
-    """The batch in a body; others have their turn between its slices."""
-    return await in_turns(decode(body, ndjson))
 
 
 async def key(text: str, body: bytes) -> Key | None:

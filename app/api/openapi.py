@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from app.api.http import JSON, Action
+from app.api.answers import Problem
+from app.api.http import JSON
 from app.api.operations import OPERATIONS, Operation, Parameter
-from app.api.shapes import Problem
+from app.api.resource import Action
 from app.jobs.auth import ANY, ROOT
 from app.model.errors import KINDS
 from jobwire.version import __version__

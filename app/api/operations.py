@@ -9,9 +9,26 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
-from app.api.answers import DeliveredAnswer, JobAnswer, JobDetails, SpaceAnswer, TokenAnswer
+from app.api.answers import (
+    BulkRetried,
+    DeliveredAnswer,
+    Ended,
+    EventPage,
+    Failed,
+    JobAnswer,
+    JobDetails,
+    Polled,
+    ProgressShown,
+    Renewed,
+    SpaceAnswer,
+    StatsShown,
+    TokenAnswer,
+    WhoAmI,
+)
 from app.api.bodies import (
     BulkRetryRequest,
+    Entries,
+    EntriesObject,
     FailRequest,
     JobRequest,
     KillRequest,
@@ -20,23 +37,9 @@ from app.api.bodies import (
     SpaceRequest,
     TokenRequest,
 )
-from app.api.callbacks import SpacePatch
+from app.api.log_answers import LogPage, LogsAppended
 from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
-from app.api.shapes import (
-    BulkRetried,
-    Ended,
-    Entries,
-    EntriesObject,
-    EventPage,
-    Failed,
-    LogPage,
-    LogsAppended,
-    Polled,
-    ProgressShown,
-    Renewed,
-    StatsShown,
-    WhoAmI,
-)
+from app.api.space_settings import SpacePatch
 from app.model.job import Status
 from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED
 

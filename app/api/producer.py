@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from app.api.answers import created_answer
+from app.api.answers import BulkRetried, Ended, created_answer
 from app.api.bodies import (
     BULK_RETRY,
     KILL,
@@ -15,9 +15,9 @@ from app.api.bodies import (
     decode_or_default,
     whole,
 )
-from app.api.http import NO_CONTENT, Answer, Call, answer, decode
+from app.api.call import Call, decode
+from app.api.http import NO_CONTENT, Answer, answer
 from app.api.request_log import trace_of
-from app.api.shapes import BulkRetried, Ended
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
 from app.jobs.store import Store

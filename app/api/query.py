@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from urllib.parse import parse_qs
 
-from app.api.http import Call
+from app.api.call import Call
 from app.model.errors import invalid
 
 FIELDS_MOST = 100

@@ -5,10 +5,20 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw
 
-from app.api.answers import NULL, JobAnswer, JobDetails, event_answer, job_fields, when
-from app.api.http import Answer, Call, answer
+from app.api.answers import (
+    NULL,
+    EventCursor,
+    EventPage,
+    JobAnswer,
+    JobDetails,
+    ProgressShown,
+    event_answer,
+    job_fields,
+    when,
+)
+from app.api.call import Call
+from app.api.http import Answer, answer
 from app.api.query import Query
-from app.api.shapes import EventCursor, EventPage, ProgressShown
 from app.jobs.list_cursors import Cursors
 from app.jobs.store import Fields, Listed, Store, slices
 from app.model.errors import invalid

@@ -10,16 +10,20 @@ from app.api.admin import Admin
 from app.api.asyncapi import document as streams
 from app.api.callbacks import CallbackHandlers
 from app.api.fast_path import Application, lanes
-from app.api.health import Document, Exchange, Health
-from app.api.http import Action, Gate, Resource, not_found
+from app.api.gate import Gate
+from app.api.health import Document, Health
+from app.api.http import not_found
 from app.api.logs import LogHandlers
 from app.api.metrics import Metrics
 from app.api.openapi import document
 from app.api.producer import Producer
 from app.api.reader import Reader
+from app.api.resource import Action, Resource
+from app.api.space_settings import SpaceSettings
 from app.api.static_files import static_files
 from app.api.stats import Stats
 from app.api.streams import Streams, denying
+from app.api.tickets import TicketExchange
 from app.api.worker import Worker
 from app.jobs.auth import ANY, ROOT, Keyring
 from app.jobs.rate_limit import Rate
@@ -43,7 +47,8 @@ class Handlers:
         self.reader = Reader(backend.store, backend.cursors, backend.settings)
         self.admin = Admin(backend.spaces)
         self.stats = Stats(backend.ends)
-        self.callbacks = CallbackHandlers(backend.store, backend.spaces, backend.settings)
+        self.callbacks = CallbackHandlers(backend.store)
+        self.space_settings = SpaceSettings(backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
         self.tickets = Tickets(backend.control, backend.keys)
@@ -90,7 +95,7 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
         "/jobs/{job_id}/callback/retry": {"POST": Action("jobs:retry", handlers.callbacks.retry)},
         "/spaces/{space_id}": {
             "GET": Action(ROOT, admin.get_space),
-            "PATCH": Action(ROOT, handlers.callbacks.patch_space),
+            "PATCH": Action(ROOT, handlers.space_settings.patch),
             "DELETE": Action(ROOT, admin.delete_space),
         },
         "/spaces/{space_id}/stats": {"GET": Action("jobs:read", handlers.stats.of_space)},
@@ -114,7 +119,7 @@ def add_routes(app: Application, handlers: Handlers) -> None:
         app.router.routes += [Route(BASE + path, stream), WebSocketRoute(BASE + path, stream)]
     for path, endpoint in handlers.health.paths().items():
         app.router.routes.append(Route(path, endpoint))
-    app.router.routes.append(Route("/tickets/exchange", Exchange(handlers.tickets)))
+    app.router.routes.append(Route("/tickets/exchange", TicketExchange(handlers.tickets)))
     app.router.routes.append(Route("/metrics", handlers.metrics))
     app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), handlers.public_url + BASE))))
     app.router.routes.append(Route("/asyncapi.json", Document(streams(urlsplit(handlers.public_url).path + BASE))))

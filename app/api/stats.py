@@ -1,8 +1,8 @@
 """How a space fares: how its jobs ended lately, name by name."""
 
-from app.api.answers import when
-from app.api.http import Answer, Call, answer
-from app.api.shapes import EndsShown, NameShown, StatsShown
+from app.api.answers import EndsShown, NameShown, StatsShown, when
+from app.api.call import Call
+from app.api.http import Answer, answer
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, NameStats
 
 

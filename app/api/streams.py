@@ -3,17 +3,20 @@
 Owns: the order of refusals (as everywhere, and before the upgrade), what the query and `Last-Event-ID` ask for.
 """
 
-import base64
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
+from app.api.call import Call, ClientGone
 from app.api.cors import origin_of
-from app.api.http import Action, Answer, Call, ClientGone, Gate, Streamed, bug, refused
+from app.api.gate import Gate
+from app.api.http import Answer, Streamed, bug, refused
 from app.api.query import Query, fields_of
+from app.jobs.auth import Identity
 from app.metrics import catalog
+from app.model.base64url import decode_base64url
 from app.model.errors import ApiError, Refusal, invalid, job_not_found
 from app.model.job import ENDED, NO_SPACE
 from app.redis_links.clock import RedisClock
@@ -111,7 +114,8 @@ class Streams:
     async def job(self, call: StreamCall, hand_over: "HandOver") -> Answer | None:
         """GET /realtime/:jobId"""
         self._check_origin(call)
-        full = await self._admit_to_job(call)
+        identity = await self._admit_to_job(call)
+        full = identity is not None and "jobs:read" in identity.scopes
         query = Query(call)
         lines = query.word("logs", ("true", "false")) == "true"
         audience = (Audience.LINES if lines else Audience.FULL) if full else Audience.NARROW
@@ -123,7 +127,7 @@ class Streams:
         if not full:
             if asked.knows_end and watch.topic.status in ENDED:
                 return Answer(204, b"")
-            return await self._begin(call, hand_over, viewer, watch, [])
+            return await self._begin(identity, hand_over, viewer, watch, [])
         await watch.open_logs()
         seq, log_seq = await watch.read_in_step(lambda: find_resume_points(watch, asked))
         topic = watch.topic
@@ -140,23 +144,22 @@ class Streams:
         nothing_left = viewer.seq == topic.events.head and viewer.log_seq == topic.log_head and not lost
         if asked.again and topic.status in ENDED and nothing_left:
             return Answer(204, b"")
-        return await self._begin(call, hand_over, viewer, watch, lost)
+        return await self._begin(identity, hand_over, viewer, watch, lost)
 
-    async def _admit_to_job(self, call: StreamCall) -> bool:
-        """Whether the caller sees everything. Refusals as of the gate."""
+    async def _admit_to_job(self, call: StreamCall) -> Identity | None:
+        """Who calls; None for somebody without a key, who sees progress. Refusals as of the gate."""
         if not call.key and self._settings.anonymous_progress:
             self._viewers.require_room_for_anonymous()
             call.space = await self._gate.space_of(call.job) or NO_SPACE
-            return False
-        await self._gate.admit(call, Action("jobs:read:progress", nothing))
-        return "jobs:read" in call.identity.scopes
+            return None
+        return await self._gate.admit(call, "jobs:read:progress")
 
     async def _begin(
-        self, call: StreamCall, hand_over: "HandOver", viewer: Viewer, watch: JobWatch, lost: list[GapFrame]
+        self, identity: Identity | None, hand_over: "HandOver", viewer: Viewer, watch: JobWatch, lost: list[GapFrame]
     ) -> Answer | None:
         """The first frames. The last of them has an id: who breaks off before it is told again what was lost."""
         topic, full = watch.topic, viewer.audience is not Audience.NARROW
-        if not call.key:
+        if identity is None:
             self._viewers.require_room_for_anonymous()
         connection = await hand_over_in_step(hand_over, watch)
         if connection is None:
@@ -170,7 +173,7 @@ class Streams:
         for text in texts:
             connection.write(connection.wrap(text, ""))
         connection.write(connection.wrap(last, topic.viewer_position(viewer)))
-        self._admit_viewer(call, viewer, connection, watch)
+        self._viewers.admit_viewer(viewer, connection, watch, identity)
         if not full and topic.status in ENDED:
             topic.end_narrow_viewer(viewer, topic.status)
         return None
@@ -180,7 +183,7 @@ class Streams:
     async def space(self, call: StreamCall, hand_over: "HandOver") -> Answer | None:
         """GET /realtime/spaces/:spaceId"""
         self._check_origin(call)
-        await self._gate.admit(call, Action("jobs:read", nothing))
+        identity = await self._gate.admit(call, "jobs:read")
         query = Query(call)
         since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
         watch = await self._viewers.watch_space(call.space)
@@ -194,11 +197,8 @@ class Streams:
         viewer.seq = topic.events.head if seq is None else seq
         first = connected_text(viewer.seq, topic.instance_id, topic.counts, missed=missed)
         connection.write(connection.wrap(first, topic.viewer_position(viewer)))
-        self._admit_viewer(call, viewer, connection, watch)
+        self._viewers.admit_viewer(viewer, connection, watch, identity)
         return None
-
-    def _admit_viewer(self, call: StreamCall, viewer: Viewer, connection: Connection, watch: Watch) -> None:
-        self._viewers.admit_viewer(viewer, connection, watch, call.identity if hasattr(call, "identity") else None)
 
 
 HandOver = Callable[[], Awaitable[Connection]]
@@ -294,14 +294,14 @@ def key_of(subprotocols: Iterable[str]) -> str:
     """The key that a WebSocket's subprotocols name, "" without one. What is no base64url is no key of ours."""
     for name in subprotocols:
         if name.startswith(KEY_SUBPROTOCOL):
-            return unpadded(name.removeprefix(KEY_SUBPROTOCOL))
+            return text_of_base64url(name.removeprefix(KEY_SUBPROTOCOL))
     return ""
 
 
-def unpadded(text: str) -> str:
+def text_of_base64url(text: str) -> str:
     """What base64url without its padding stands for; the text itself where it stands for none."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+        return decode_base64url(text).decode()
     except ValueError:
         return text
 
@@ -318,11 +318,6 @@ def denying(send: Send) -> Send:
         await send({**message, "type": f"websocket.{message['type']}"})
 
     return deny
-
-
-async def nothing(call: Call) -> Answer:
-    """The handler of an action that is only asked for its scope."""
-    return Answer(204, b"")
 
 
 def asked_of_job(query: Query, last_event_id: str) -> Asked:

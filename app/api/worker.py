@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from app.api.answers import delivered_answer
+from app.api.answers import Ended, Failed, Polled, delivered_answer
 from app.api.bodies import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default, whole
-from app.api.http import Answer, Call, ClientGone, answer, check_json, decode
-from app.api.shapes import Ended, Failed, Polled
+from app.api.call import Call, ClientGone, check_json, decode
+from app.api.http import Answer, answer
 from app.jobs.long_polls import WaitingRooms
 from app.jobs.store import Delivered, Renewed, Store
 from app.model.errors import Outage, invalid, unavailable

@@ -8,8 +8,6 @@ came from, and whoever brings it back names the filters again.
     and position
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import secrets
@@ -17,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from app.model.base64url import decode_base64url, encode_base64url
 from app.model.errors import Refusal, invalid
 from app.model.redis_keys import Keys
 from app.redis_links.epoch import Epoch
@@ -44,11 +43,11 @@ class Cursors:
         """The cursor of a position in a list. `kind` tells lists of different routes apart."""
         head = VERSION + position.to_bytes(8)
         mac = sign(await self._shared(), named(kind, space, filters), head)
-        return base64.urlsafe_b64encode(head + mac).rstrip(b"=").decode()
+        return encode_base64url(head + mac)
 
     async def position(self, text: str, kind: str, space: str, filters: Filters) -> int:
         """The position of a cursor of this very list. Refusal `invalid_request` for any other text."""
-        found = decoded(text)
+        found = decode_cursor(text)
         if len(found) == SIZE_BYTES and found[:1] == VERSION:
             head, mac = found[:-MAC_BYTES], found[-MAC_BYTES:]
             if hmac.compare_digest(sign(await self._shared(), named(kind, space, filters), head), mac):
@@ -75,13 +74,13 @@ def sign(secret: bytes, listed: bytes, head: bytes) -> bytes:
     return hmac.digest(secret, hashlib.sha256(listed).digest() + head, "sha256")[:MAC_BYTES]
 
 
-def decoded(text: str) -> bytes:
+def decode_cursor(text: str) -> bytes:
     """The bytes that a text stands for; none for a text that is not the one spelling of any."""
     try:
-        found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        data = decode_base64url(text)
+    except ValueError:
         return b""
-    return found if base64.urlsafe_b64encode(found).rstrip(b"=").decode() == text else b""
+    return data if encode_base64url(data) == text else b""
 
 
 def forged() -> Refusal:

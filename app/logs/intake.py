@@ -9,7 +9,7 @@ is stored is what was sent, metadata byte by byte (only line breaks between its 
 """
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -21,6 +21,7 @@ from app.model.errors import Refusal, TooLarge, invalid, too_large
 from app.model.json_items import TooLong, elements, elements_of_member
 from app.model.limits import KIB, NESTING_MOST
 from app.model.nesting import nested_deeper
+from app.model.steps import Steps
 from app.model.times import parse_ms, rfc3339
 
 ENTRIES_MOST = 10_000
@@ -105,8 +106,8 @@ _BLANKS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
 
 
-def decode(body: bytes, ndjson: bool) -> Generator[None, None, Batch]:
-    """The batch in a body of NDJSON or JSON, as the generator's value; it yields between slices.
+def decode_batch(body: bytes, *, ndjson: bool) -> Steps[Batch]:
+    """The batch in a body of NDJSON or JSON, a slice in a step.
 
     The body is valid UTF-8, which was checked before: the decoder does not look at what it skips or keeps raw.
 

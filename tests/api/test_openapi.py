@@ -14,10 +14,10 @@ import schemathesis
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from app.api.log_answers import LogLine
 from app.api.openapi import document
 from app.api.operations import OPERATIONS
 from app.api.routes import BASE, table
-from app.api.shapes import LogLine
 from app.jobs.auth import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS

@@ -17,9 +17,8 @@ import httpx
 import msgspec
 import pytest
 
-from app.api.logs import decoded
 from app.backend import Backend
-from app.logs.intake import Batch
+from app.logs.intake import Batch, decode_batch
 from app.logs.lines import Row
 from app.logs.log_store import Appended, Key, Logs
 from app.logs.paging import Page, PageQuery
@@ -28,6 +27,7 @@ from app.main import web
 from app.model.errors import ApiError
 from app.model.ids import new_job_ids
 from app.model.redis_keys import Keys
+from app.model.steps import exhaust
 from app.settings import Settings
 from tests.valkey import Valkey
 
@@ -96,7 +96,7 @@ class Room:
 
 async def batch_of(*messages: str) -> Batch:
     """The batch of plain messages."""
-    return await decoded(msgspec.json.encode(messages), ndjson=False)
+    return exhaust(decode_batch(msgspec.json.encode(messages), ndjson=False))
 
 
 def with_room(work: Callable[[Room], Awaitable[T]], server: Valkey | None = None, **settings: Any) -> T:

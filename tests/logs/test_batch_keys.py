@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from app.api.logs import decoded
+from app.logs.intake import decode_batch
 from app.logs.log_store import Appended, key_of
+from app.model.steps import exhaust
 from app.redis_links.scripts import SCRIPTS
 from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 
@@ -76,7 +77,7 @@ def test_a_replay_after_the_log_was_cut_is_answered_like_the_first() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
         body = json.dumps(["x" * 70_000]).encode()
-        batch = await decoded(body, ndjson=False)
+        batch = exhaust(decode_batch(body, ndjson=False))
         first = await room.logs.append(room.space, job, batch, key_of("key", body))
         assert first.truncated == 1
         assert await room.logs.append(room.space, job, batch, key_of("key", body)) == first._replace(replayed=True)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.api.logs import decoded
+from app.logs.intake import decode_batch
 from app.logs.lines import array
 from app.logs.log_store import Appended
 from app.logs.search import Filter, parse_q
 from app.model.ids import is_ulid
 from app.model.limits import PAGE_BYTES
+from app.model.steps import exhaust
 from tests.logs.log_room import Room, messages, with_room
 from tests.valkey import Valkey
 
@@ -170,7 +171,7 @@ def test_logged_at_is_the_entrys_own_time_or_that_of_acceptance() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
         body = json.dumps([{"message": "m", "timestamp": "2026-03-01T09:21:01+01:00"}, "n"]).encode()
-        await room.logs.append(room.space, job, await decoded(body, ndjson=False))
+        await room.logs.append(room.space, job, exhaust(decode_batch(body, ndjson=False)))
         own, none = (await room.page(job)).rows
         assert own.loggedAt == "2026-03-01T08:21:01.000Z"
         assert none.loggedAt == none.createdAt == own.createdAt
@@ -283,7 +284,7 @@ def test_levels_are_filtered_in_both_directions() -> None:
         job = await room.new_job()
         levels = ["info", "error", "debug", "fatal"] * 25
         body = json.dumps([{"message": str(i), "level": level} for i, level in enumerate(levels)]).encode()
-        await room.logs.append(room.space, job, await decoded(body, ndjson=False))
+        await room.logs.append(room.space, job, exhaust(decode_batch(body, ndjson=False)))
         wanted = Filter(levels=frozenset({"error", "fatal"}))
         expected = [str(i) for i, level in enumerate(levels) if level in wanted.levels]
         assert messages((await room.page(job, "after", 0, 500, wanted)).rows) == expected

@@ -1,0 +1,247 @@
+"""One request: its caller, its headers and its body.
+
+Owns: what a request spends of its key's rate, and reading a body without ever holding more than its limit: media type,
+size, inflating, UTF-8, JSON, in this order.
+"""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from app.api.http import JSON
+from app.api.inflate import ENCODINGS, inflate_aside
+from app.api.request_log import HEADERS
+from app.jobs.auth import Identity
+from app.jobs.rate_limit import Rate
+from app.loop.turns import in_turns
+from app.model.errors import ApiError, Refusal, invalid, too_large
+from app.model.limits import NESTING_MOST, UNIT_BYTES
+from app.model.nesting import nested_deeper
+from app.model.utf8 import is_plain, text_of
+from app.wire.bytes_in_flight import BytesInFlight
+
+IGNORED_BYTES = 65_536
+
+SMALL_BYTES = 4096
+"""Bodies that come whole and are no larger are not counted: their connection's own objects are."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Call:
+    """One request: its path parameters, headers, caller, and body."""
+
+    __slots__ = (
+        "_rate",
+        "_spent",
+        "bytes_in_flight",
+        "headers",
+        "held_bytes",
+        "identity",
+        "params",
+        "receive",
+        "scope",
+        "space",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.params: Mapping[str, str] = scope.get("path_params", {})
+        self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
+        self.identity: Identity
+        self.bytes_in_flight: BytesInFlight
+        self.held_bytes = 0
+        self.space = ""
+        self._rate: Rate | None = None
+        self._spent = 0
+
+    async def spend_from(self, rate: Rate) -> None:
+        """Spend the first unit of work; more is spent from there, too. Refusal `rate_limited`."""
+        self._rate = rate
+        self._spent = await rate.spend(self.identity)
+
+    async def spend(self, units: int) -> None:
+        """Work beside the first unit, known only now; to be asked before anything is stored. Refusal `rate_limited`."""
+        if units and self._rate is not None:
+            self._spent = await self._rate.spend(self.identity, units, self._spent)
+
+    def header(self, name: bytes) -> str:
+        """A header's text, "" without it."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def job(self) -> str:
+        """The job's id, as the path has it."""
+        return self.params["job_id"]
+
+    @property
+    def lease_token(self) -> str:
+        """The lease that the caller says it holds, or ""."""
+        return self.header(b"x-lease-token")
+
+    @property
+    def key(self) -> str:
+        """The key that was sent, or ""."""
+        if b"x-api-key" in self.headers:
+            return self.header(b"x-api-key").strip()
+        scheme, _, rest = self.header(b"authorization").partition(" ")
+        if scheme.lower() == "basic":
+            return password_of(rest.strip())
+        return rest.strip() if scheme.lower() == "bearer" else ""
+
+    def idempotency_key(self) -> str:
+        """The Idempotency-Key, or "". Refusal `invalid_request` for one that is empty, too long or unprintable."""
+        if b"idempotency-key" not in self.headers:
+            return ""
+        sent = self.headers[b"idempotency-key"]
+        if not 1 <= len(sent) <= 128 or not all(32 <= byte < 127 for byte in sent):
+            raise invalid("An Idempotency-Key has 1 to 128 printable ASCII characters.")
+        return sent.decode()
+
+    def media_type(self, *supported: str) -> str:
+        """The body's media type, one of `supported`; JSON without one. Refusal `unsupported_media_type`."""
+        sent = self.header(b"content-type")
+        if sent in supported:
+            return sent
+        if not sent or self.headers.get(b"content-length") == b"0":
+            return JSON
+        kind, _, parameters = sent.partition(";")
+        charsets = re.findall(r"(?:^|;)\s*charset\s*=([^;]*)", parameters.lower())
+        if kind.strip().lower() not in supported or any(c.strip(' "') not in ("utf-8", "utf8") for c in charsets):
+            raise Refusal("unsupported_media_type", f"Send {' or '.join(supported)} in UTF-8, not {sent[:100]!r}.")
+        return kind.strip().lower()
+
+    async def body(self, limit_bytes: int, wire_bytes: int = 0, supported: Sequence[str] = (JSON,)) -> bytes:
+        """The inflated body, valid UTF-8, of at most `limit_bytes` (`wire_bytes` before inflating, if given).
+
+        Refusals: unsupported_media_type, too_large, rate_limited, invalid_json. Raises ClientGone.
+        """
+        return await self.inflated(await self.sent(wire_bytes or limit_bytes, supported), limit_bytes)
+
+    async def sent(self, limit_bytes: int, supported: Sequence[str] = (JSON,)) -> bytes:
+        """The body as it was sent. Refusals: unsupported_media_type, too_large. Raises ClientGone."""
+        self.media_type(*supported)
+        encoding = self.header(b"content-encoding")
+        if encoding.strip().lower() not in ENCODINGS:
+            raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
+        return await self._read(limit_bytes)
+
+    async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
+        """The text that the body stands for, as app/model/utf8.py reads it; it is spent.
+
+        Refusals: too_large, rate_limited, invalid_json.
+        """
+        encoding = self.header(b"content-encoding")
+        whole = sent
+        if encoding:
+            whole = await self._unpacked(sent, encoding, limit_bytes)
+        else:
+            await self.spend(len(whole) // UNIT_BYTES)
+        return whole if is_plain(whole) else await in_turns(text_of(whole))
+
+    async def _unpacked(self, sent: bytes, encoding: str, limit_bytes: int) -> bytes:
+        """A packed body, inflated and spent. What is refused because of what it inflates to was work as well."""
+        size = limit_bytes
+        try:
+            whole = await inflate_aside(sent, encoding, limit_bytes)
+            size = len(whole)
+            self.hold(self.held_bytes + size)
+            await self.spend(size // UNIT_BYTES)
+        except ApiError:
+            if self._rate is not None:
+                await self._rate.charge(self.identity, size // UNIT_BYTES)
+            raise
+        return whole
+
+    async def ignored_body(self) -> None:
+        """Read a body that has nothing to say: empty, or any JSON of up to 64 KiB."""
+        body = await self.body(IGNORED_BYTES)
+        if body.strip():
+            check_json(body)
+
+    def hold(self, size_bytes: int) -> None:
+        """What is held for this call now: its body, then its answer. Raises Unavailable for want of room."""
+        self.bytes_in_flight.resize(self.identity.digest, self.held_bytes, size_bytes)
+        self.held_bytes = size_bytes
+
+    def require_room(self, size_bytes: int) -> None:
+        """Refusal `unavailable`, before anything is done, unless there is room for so large an answer."""
+        self.bytes_in_flight.require_room(self.identity.digest, size_bytes)
+
+    async def gone(self) -> None:
+        """Return when the caller has gone; to be asked after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _read(self, limit_bytes: int) -> bytes:
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+        whole, more = bytearray(), True  # not a list: a byte that comes alone would take fifty in it
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            size = len(whole) + len(piece)
+            if size > limit_bytes:
+                raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+            more = message.get("more_body", False)
+            if more or size > SMALL_BYTES:
+                self.hold(size)
+            if not more and not whole:
+                return piece
+            whole += piece
+        return bytes(whole)
+
+
+def password_of(credentials: str) -> str:
+    """The password of HTTP Basic, "" for what is none. https://www.rfc-editor.org/rfc/rfc7617"""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def check_json(body: bytes, what: str = "The body") -> None:
+    """Refusal `invalid_json` unless `body` is one JSON value, nested at most 64 deep."""
+    decode(_RAW, body)
+    check_nesting(body, what)
+
+
+def check_nesting(text: bytes, what: str, most: int = NESTING_MOST, **more: Any) -> None:
+    """Refusal `invalid_json` if a valid JSON text is nested deeper than `most`."""
+    if nested_deeper(text, most):
+        raise Refusal("invalid_json", f"{what} is nested deeper than {NESTING_MOST}.", **more)
+
+
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_INDEX = "$["
+
+
+def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: bool = True) -> Any:
+    """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array).
+
+    What no type of ours looks at is not nested deeper than 64 either, unless the caller sees to it (not `nesting`).
+    """
+    try:
+        found = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        place = text.rpartition(" - at `")[2]
+        more = {"index": int(place[2 : place.index("]")])} if place.startswith(_INDEX) and place[2].isdigit() else {}
+        raise invalid(f"{text.replace(' - at `$', ' - at `body')}.", **more) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
+    if nesting:
+        check_nesting(body, "The body", NESTING_MOST + 1)
+    return found

@@ -1,0 +1,33 @@
+"""For who signs in by a link: a ticket for the key that it stands for."""
+
+from starlette.types import Receive, Scope, Send
+
+from app.api.http import Answer, answer, bug, refuse_method, refused
+from app.jobs.tickets import Tickets
+from app.model.errors import ApiError
+
+
+class TicketExchange:
+    """POST /tickets/exchange, a ticket in the header `x-ticket`: the key that it stands for, once.
+
+    The ticket is neither in the path nor in a body, so that no log of anybody has it.
+    """
+
+    allow = "POST"
+
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self._result(scope)).send(send)
+
+    async def _result(self, scope: Scope) -> Answer:
+        if scope["method"] != "POST":
+            return refuse_method(self.allow)
+        try:
+            key = await self._tickets.exchange(dict(scope["headers"]).get(b"x-ticket", b"").decode("latin-1"))
+            return answer({"key": key})
+        except ApiError as error:
+            return refused(error)
+        except Exception:
+            return bug(scope)
