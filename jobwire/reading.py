@@ -14,8 +14,8 @@ from typing import TypeVar
 from .backoff import Backoff
 from .errors import AccessDenied, NotDone, Outage, Refused
 from .jobs import Jobs
-from .record import Job, LogLine, LogPage
-from .stream import END, ENDS, NoStream, frames
+from .record import ENDED, Job, LogLine, LogPage
+from .stream import END, NoStream, frames
 
 _Answered = TypeVar("_Answered")
 
@@ -146,7 +146,7 @@ class Follow:
                 self._epoch = frame.epoch
                 if frame.log_seq is not None:
                     self._after = min(self._after, frame.log_seq)
-                    if frame.status in ENDS:
+                    if frame.status in ENDED:
                         raise NoStream
             elif frame.type == "logs":
                 said = frame.lines()

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import msgspec
 
 from .http import Http, Query
-from .record import LogLine
+from .record import ENDED, LogLine
 
 CONTENT_TYPE = "text/event-stream"
 LONGEST_EVENT_BYTES = 64 * 1024 * 1024
-ENDS = ("completed", "dead", "killed")
 END = "end"
 
 
@@ -50,7 +49,7 @@ class Frame(msgspec.Struct):
     @property
     def is_end(self) -> bool:
         """Whether the job has ended with this event. A narrow key, which is told no seq, waits for `end`."""
-        return self.type in ENDS and self.seq is not None
+        return self.type in ENDED and self.seq is not None
 
     def lines(self) -> LogsData:
         """The lines of a `logs` frame."""

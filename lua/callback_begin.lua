@@ -10,16 +10,17 @@
 --          secrets or false} | {'lost'} when it is not the caller's any more
 -- Events: callback_failed for a try that nobody noted
 -- Cost: 6 commands, 12 more after a crash
+-- include: space
 -- include: clock
 -- include: job
 -- include: emit
 -- include: callback
 local space_key = KEYS[1]
 local id, lease_end, token, wait_ms, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
+local job = read_job(space, id)
 local score = redis.call('ZSCORE', space .. 'callbacks', id)
 if not job or not score or tonumber(score) ~= lease_end then return { 'lost' } end
 

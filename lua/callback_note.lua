@@ -9,16 +9,16 @@
 -- Replies: {'ok', moment of the next try or false} | {'stale'} when this try was noted already, or the job is gone
 -- Events: callback_sent | callback_failed
 -- Cost: 14 commands
+-- include: space
 -- include: clock
 -- include: job
 -- include: emit
 -- include: callback
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token, kind, data, delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
+local job = read_job(space, id)
 local try = job and try_of(job.key)
 if not try or try.token ~= token then return { 'stale' } end
 

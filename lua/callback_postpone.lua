@@ -5,9 +5,9 @@
 -- Replies: {'ok', earliest of the moments in ms, or false}
 -- Events: none
 -- Cost: 2 commands a callback
+-- include: space
 -- include: clock
-local space_key = KEYS[1]
-local space = string.sub(space_key, 1, -6)
+local space = space_of(KEYS[1])
 local now = now_ms()
 
 local earliest = false

@@ -5,17 +5,18 @@
 -- Replies: {'ok', status, moment of the try} | {'no_job'} | {'state', status} | {'no_callback'} without a callbackUrl
 -- Events: none
 -- Cost: 6 commands
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: callback
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id = ARGV[1]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
+local job = read_job(space, id)
 if not job then return { 'no_job' } end
-if job.status ~= 'completed' and job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
+if not has_ended(job.status) then return { 'state', job.status } end
 local due = arm(space, id, job.key, now)
 if not due then return { 'no_callback' } end
 return { 'ok', job.status, due }

@@ -6,11 +6,11 @@
 -- Replies: {'ok', end of the lease in ms, next due moment in ms or false, {id, url}, ...}
 -- Events: none
 -- Cost: 3 commands, and 3 a callback
+-- include: space
 -- include: clock
 -- include: callback
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local most, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 local lease_end = now + lease_ms

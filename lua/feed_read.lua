@@ -7,10 +7,11 @@
 --          {'no_space'}
 -- Events: none
 -- Cost: 10 commands
+-- include: space
 -- include: job_counts
 local space_key = KEYS[1]
 local after, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 
 local field = redis.call('HMGET', space_key, 'instance', 'seq')
 if not field[1] then return { 'no_space' } end

@@ -6,18 +6,17 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: started
 -- Cost: about 20 commands
+-- include: space
 -- include: clock
 -- include: job
 -- include: job_counts
 -- include: emit
 -- include: lease
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
 if job.status == 'running' and token ~= '' then
   return { 'ok', 'running', tonumber(redis.call('ZSCORE', space .. 'deadlines', id)) }

@@ -11,6 +11,7 @@
 -- Replies: {'ok', jobs that run again, the creation counter to go on from or false at the end} | {'no_space'}
 -- Events: requeued
 -- Cost: 2 commands a job looked at, about 25 a job that runs again; works at maxmemory
+-- include: space
 -- include: clock
 -- include: job
 -- include: retry
@@ -18,7 +19,7 @@ local space_key = KEYS[1]
 local status, position = ARGV[1], ARGV[2]
 local looks, most = tonumber(ARGV[3]), tonumber(ARGV[4])
 local name, from, till = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
 if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
@@ -34,7 +35,7 @@ local found = redis.call('ZRANGEBYSCORE', space .. 'jobs:' .. status, '(' .. pos
   looks)
 for i = 1, #found, 2 do
   local id = found[i]
-  local job = read_job(space .. 'job:' .. id)
+  local job = read_job(space, id)
   last = found[i + 1]
   if wanted(job) then
     retry(space, id, job, now)

@@ -7,20 +7,20 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: checkpoint
 -- Cost: about 15 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: space_bytes
 -- include: emit
 -- include: lease
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token, checkpoint = ARGV[1], ARGV[2], ARGV[3]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
-if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+if not is_leased(job.status) then return { 'state', job.status } end
 
 local lease_end = renew(space, id, job, now)
 hold_bytes(space, job, #checkpoint - redis.call('HSTRLEN', job.key, 'checkpoint'))

@@ -8,16 +8,15 @@
 -- Replies: {'ok', job} as deliver makes it | {'late'} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: delivered
 -- Cost: about 20 commands
+-- include: space
 -- include: clock
 -- include: job
 -- include: deliver
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, deadline, fresh, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
 if now > deadline then return { 'late' } end
 if job.status ~= 'pending' then return { 'state', job.status } end

@@ -8,21 +8,21 @@
 -- Replies: {'ok', 'completed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: completed, its data is the result
 -- Cost: about 27 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: finish
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token, result, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
 if job.status == 'completed' and redis.call('HGET', job.key, 'result') == result then
   return { 'ok', 'completed', false }
 end
-if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+if not is_leased(job.status) then return { 'state', job.status } end
 
 local unstarted = job.status == 'delivered'
 local callback_due = finish(space, id, job, 'completed', result, result, now, keep_ms)

@@ -13,6 +13,7 @@
 --          {'space_full', bytes}
 -- Events: created; delivered for a claimed job
 -- Cost: 5 commands a job, 7 more for a claimed one, and about 20 in all
+-- include: space
 -- include: clock
 -- include: job_counts
 -- include: space_bytes
@@ -22,7 +23,7 @@ local JUST_NOW_MS = 60000
 local space_key, idem_key = KEYS[1], KEYS[2]
 local n, digest, idem_ms, most_bytes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local trace = ARGV[5 + n * 10]
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
 local known = redis.call('HMGET', space_key, 'createdAt', 'bytes')

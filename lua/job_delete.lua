@@ -5,17 +5,18 @@
 -- Replies: {'ok'} | {'no_job'} | {'state', status}
 -- Events: none
 -- Cost: about 25 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: remove
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id = ARGV[1]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
+local job = read_job(space, id)
 if not job then return { 'no_job' } end
-if job.status ~= 'completed' and job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
+if not has_ended(job.status) then return { 'state', job.status } end
 
 remove(space, id, job, now)
 settle(space)

@@ -15,7 +15,9 @@
 --          jobs that got a retry, jobs that are dead now}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
 -- Cost: about 25 commands a job and 3 in all; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: lease
 -- include: make_pending
@@ -23,10 +25,9 @@
 -- include: server
 local DELIVERIES_MOST = 100
 local GRACE_MS = 10000
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local believed_till, run, began, ended = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 -- Returns when the callback of a job that died of it is due, or false.
@@ -57,12 +58,12 @@ math.randomseed(seed)
 for i = 1, #due, 2 do
   local id, deadline = due[i], tonumber(due[i + 1])
   local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
-  local job = read_job(space .. 'job:' .. id)
+  local job = read_job(space, id)
   if left_ms > 0 then
     -- A write that needs no memory, so that the next one passes at maxmemory, too.
     redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
-  elseif job and (job.status == 'running' or job.status == 'delivered') then
+  elseif job and is_leased(job.status) then
     local was_running, till = job.status == 'running', graced_till(job, deadline)
     if till > now then
       -- Again a write that needs no memory comes first.

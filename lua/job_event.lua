@@ -9,24 +9,25 @@
 --          {'space_full', bytes}
 -- Events: event
 -- Cost: about 12 commands
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: emit
 -- include: lease
 local space_key = KEYS[1]
 local id, token, data, most_bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
-if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
+if has_ended(job.status) then return { 'state', job.status } end
 if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + #data > most_bytes then
   return { 'space_full', most_bytes }
 end
 
 emit(space, id, job, 'event', data, next_feed(space), now, 'null')
 redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
-local leased = job.status == 'delivered' or job.status == 'running'
+local leased = is_leased(job.status)
 return { 'ok', job.status, leased and renew(space, id, job, now) }

@@ -9,10 +9,10 @@
 --          {'no_job'}
 -- Events: none
 -- Cost: 2 commands, and one for each 4 to 16 events
+-- include: space
 -- include: newest_events
-local space_key = KEYS[1]
 local id, after, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local key = string.sub(space_key, 1, -6) .. 'job:' .. id
+local key = space_of(KEYS[1]) .. 'job:' .. id
 
 local last = tonumber(redis.call('HGET', key, 'eventSeq'))
 if not last then return { 'no_job' } end

@@ -16,25 +16,25 @@
 --          {'lease_lost', status} | {'state', status}
 -- Events: retried | dead | delivered
 -- Cost: about 40 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: deliver
 -- include: attempt
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token, problem, may_retry = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local chance, keep_ms, wait_ms, fresh = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local leased = job and (job.status == 'delivered' or job.status == 'running')
+local job, refusal = fenced_job(space, id, token)
+local leased = job and is_leased(job.status)
 if leased and fresh ~= '' and token ~= '' then
   local failed, claimed = string.match(redis.call('HGET', job.key, 'claimedRetry') or '', '^(%S+) (%S+)$')
   if failed == token and claimed == job.token then
     return { 'ok', job.status, 1, job.attempt, false, false, claimed, job.timeout_ms }
   end
 end
-local refusal = fence(job, token)
 if refusal then return refusal end
 if not leased then return { 'state', job.status } end
 if fresh ~= '' and (wait_ms or most_delay_ms(job)) > 0 then return { 'delayed' } end

@@ -6,16 +6,16 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: none
 -- Cost: 4 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: lease
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]
-local space = string.sub(space_key, 1, -6)
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
-if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+if not is_leased(job.status) then return { 'state', job.status } end
 
 return { 'ok', job.status, renew(space, id, job, now_ms()) }

@@ -8,18 +8,18 @@
 -- Replies: {'ok', 'killed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: killed, with data {reason}
 -- Cost: about 27 commands; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: finish
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token, reason, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
-if job.status == 'completed' or job.status == 'dead' or job.status == 'killed' then return { 'state', job.status } end
+if has_ended(job.status) then return { 'state', job.status } end
 
 local result = '{"reason":' .. reason .. '}'
 return { 'ok', 'killed', finish(space, id, job, 'killed', result, result, now, keep_ms) }

@@ -8,9 +8,9 @@
 -- Replies: {'ok', jobs of these statuses in all, {id, creation counter, bytes of its large fields, ...}}
 -- Events: none
 -- Cost: 3 commands for each status and 3 for each job; to pass jobs over, up to 53 more for each status
-local space_key = KEYS[1]
+-- include: space
+local space = space_of(KEYS[1])
 local below, skipped, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local space = string.sub(space_key, 1, -6)
 
 local indexes, total, top = {}, 0, 0
 for i = 4, #ARGV do indexes[#indexes + 1] = space .. 'jobs:' .. ARGV[i] end

@@ -9,12 +9,13 @@
 -- Replies: {'ok', job, ...} each as deliver makes it | {'late'} | {'no_space'}
 -- Events: delivered
 -- Cost: about 22 commands a job, and one for each name
+-- include: space
 -- include: clock
 -- include: job
 -- include: deliver
 local space_key = KEYS[1]
 local deadline, most_bytes, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
 if now > deadline then return { 'late' } end
@@ -35,7 +36,7 @@ local reply, bytes = { 'ok' }, 0
 for i = 1, #oldest do
   if #reply > n then break end
   local id = oldest[i].id
-  local job = read_job(space .. 'job:' .. id)
+  local job = read_job(space, id)
   if job and job.status == 'pending' then
     bytes = bytes + redis.call('HSTRLEN', job.key, 'payload') + redis.call('HSTRLEN', job.key, 'checkpoint')
     if bytes > most_bytes and #reply > 1 then break end

@@ -7,20 +7,21 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: none; a message of type progress on both channels, with the seqs of the events before it
 -- Cost: 8 commands, up to 4 more for a long progress; works at maxmemory
+-- include: space
 -- include: clock
+-- include: statuses
 -- include: job
 -- include: space_bytes
 -- include: message
 -- include: lease
 local space_key = KEYS[1]
 local id, token, progress = ARGV[1], ARGV[2], ARGV[3]
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
-if job.status ~= 'delivered' and job.status ~= 'running' then return { 'state', job.status } end
+if not is_leased(job.status) then return { 'state', job.status } end
 
 local lease_end = renew(space, id, job, now)
 redis.call('HSET', job.key, 'progress', progress, 'progressAt', now, 'updatedAt', now)

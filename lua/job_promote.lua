@@ -5,18 +5,18 @@
 -- Replies: {'ok', jobs looked at}
 -- Events: pending
 -- Cost: about 20 commands a job
+-- include: space
 -- include: clock
 -- include: job
 -- include: make_pending
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local most = tonumber(ARGV[1])
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 local due = redis.call('ZRANGEBYSCORE', space .. 'scheduled', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   redis.call('ZREM', space .. 'scheduled', id)
-  local job = read_job(space .. 'job:' .. id)
+  local job = read_job(space, id)
   if job and job.status == 'scheduled' then
     make_pending(space, id, job, 'pending', 'null', now, { 'deliveries', 0 })
     if job.attempt > 0 then redis.call('HDEL', job.key, 'scheduledFor') end

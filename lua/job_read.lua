@@ -7,10 +7,10 @@
 -- Replies: {'ok', {field, value, ...}, seq of the first event in the reply, {event, ...}, events kept} | {'no_job'}
 -- Events: none
 -- Cost: 3 commands, and one for each 4 to 16 events
+-- include: space
 -- include: newest_events
-local space_key = KEYS[1]
 local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local key = string.sub(space_key, 1, -6) .. 'job:' .. id
+local key = space_of(KEYS[1]) .. 'job:' .. id
 
 local fields = redis.call('HGETALL', key)
 if #fields == 0 then return { 'no_job' } end

@@ -7,12 +7,12 @@
 -- Replies: {'ok', id, ...}
 -- Events: none
 -- Cost: about 25 commands a job; works at maxmemory
+-- include: space
 -- include: clock
 -- include: job
 -- include: remove
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local most, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
 local ids
@@ -21,6 +21,6 @@ if keep_ms then
 else
   ids = redis.call('ZRANGE', space .. 'jobs', 0, most - 1)
 end
-for _, id in ipairs(ids) do remove(space, id, read_job(space .. 'job:' .. id), now) end
+for _, id in ipairs(ids) do remove(space, id, read_job(space, id), now) end
 settle(space)
 return { 'ok', unpack(ids) }

@@ -6,16 +6,15 @@
 -- Replies: {'ok', 'pending'} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: requeued
 -- Cost: about 25 commands
+-- include: space
 -- include: clock
 -- include: job
 -- include: retry
-local space_key = KEYS[1]
+local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]
-local space = string.sub(space_key, 1, -6)
 local now = now_ms()
 
-local job = read_job(space .. 'job:' .. id)
-local refusal = fence(job, token)
+local job, refusal = fenced_job(space, id, token)
 if refusal then return refusal end
 if job.status ~= 'dead' and job.status ~= 'killed' then return { 'state', job.status } end
 

@@ -8,10 +8,10 @@
 --          {event, ...}} | {'no_job'}
 -- Events: none
 -- Cost: 2 commands, and one for each 4 to 16 events
+-- include: space
 -- include: newest_events
-local space_key = KEYS[1]
 local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local key = string.sub(space_key, 1, -6) .. 'job:' .. id
+local key = space_of(KEYS[1]) .. 'job:' .. id
 
 local field = redis.call('HMGET', key, 'status', 'progress', 'progressAt', 'eventSeq')
 if not field[1] then return { 'no_job' } end

@@ -5,9 +5,9 @@
 -- Replies: {'ok', moment in ms of the next lease or schedule, of the next log or retention}, either false for never
 -- Events: none
 -- Cost: 4 commands
-local space_key = KEYS[1]
+-- include: space
+local space = space_of(KEYS[1])
 local keep_ms = tonumber(ARGV[1])
-local space = string.sub(space_key, 1, -6)
 
 local function head(index)
   local first = redis.call('ZRANGE', space .. index, 0, 0, 'WITHSCORES')

@@ -4,9 +4,10 @@
 -- Replies: {'ok', {field, value, ...}, counts (a JSON object)} | {'no_space'}
 -- Events: none
 -- Cost: 8 commands
+-- include: space
 -- include: job_counts
 local space_key = KEYS[1]
-local space = string.sub(space_key, 1, -6)
+local space = space_of(space_key)
 
 if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
 return { 'ok', redis.call('HGETALL', space_key), job_counts(space) }

@@ -5,11 +5,12 @@
 --          false, callbacks that are still to be sent}
 -- Events: none
 -- Cost: 10 commands
-local space_key = KEYS[1]
-local space = string.sub(space_key, 1, -6)
+-- include: space
+-- include: statuses
+local space = space_of(KEYS[1])
 
 local counts = {}
-for i, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+for i, status in ipairs(STATUSES) do
   counts[i] = redis.call('ZCARD', space .. 'jobs:' .. status)
 end
 local oldest = redis.call('ZRANGE', space .. 'pending', 0, 0)[1]

@@ -1,5 +1,6 @@
--- read_job(key): what every transition asks of a job's hash, or nil without one.
-local function read_job(key)
+-- read_job(space, id): what every transition asks of a job's hash, or nil without one.
+local function read_job(space, id)
+  local key = space .. 'job:' .. id
   local field = redis.call('HMGET', key, 'status', 'name', 'attemptNumber', 'maxRetries', 'timeoutSeconds',
     'leaseToken', 'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes', 'startedAt')
   if not field[1] then return nil end
@@ -20,9 +21,11 @@ local function read_job(key)
   }
 end
 
--- fence(job, token): the refusal of a call that holds another lease than the job's latest, or nil.
-local function fence(job, token)
-  if not job then return { 'no_job' } end
-  if token ~= '' and token ~= job.token then return { 'lease_lost', job.status } end
-  return nil
+-- fenced_job(space, id, token): the job, and the refusal of a call that holds another lease than its latest, or nil. A
+-- call without a token holds none, and is let through.
+local function fenced_job(space, id, token)
+  local job = read_job(space, id)
+  if not job then return nil, { 'no_job' } end
+  if token ~= '' and token ~= job.token then return job, { 'lease_lost', job.status } end
+  return job, nil
 end

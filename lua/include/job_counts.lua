@@ -1,9 +1,10 @@
+-- include: statuses
 -- How many jobs of a space have each status: the indexes, and the JSON object that events carry.
 
 -- count_jobs(space): how many jobs each status has.
 local function count_jobs(space)
   local n = {}
-  for _, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+  for _, status in ipairs(STATUSES) do
     n[status] = redis.call('ZCARD', space .. 'jobs:' .. status)
   end
   return n
@@ -11,9 +12,9 @@ end
 
 -- counts_json(n): what count_jobs answers, as a JSON object.
 local function counts_json(n)
-  return string.format(
-    '{"scheduled":%d,"pending":%d,"delivered":%d,"running":%d,"completed":%d,"dead":%d,"killed":%d}',
-    n.scheduled, n.pending, n.delivered, n.running, n.completed, n.dead, n.killed)
+  local numbers = {}
+  for i, status in ipairs(STATUSES) do numbers[i] = n[status] end
+  return string.format('{"' .. table.concat(STATUSES, '":%d,"') .. '":%d}', unpack(numbers))
 end
 
 -- job_counts(space): jobs by status, as a JSON object. Counted once in a script, which handles one space; move keeps it so.

@@ -1,3 +1,4 @@
+-- include: statuses
 -- include: lease
 -- include: queue
 -- forget(...): the Idempotency-Key under which a job was made, unless jobs that were made with it are left.
@@ -21,7 +22,7 @@ local function remove(space, id, job, now)
   for _, index in ipairs({ 'jobs', 'scheduled', 'ended', 'callbacks', 'pending' }) do
     redis.call('ZREM', space .. index, id)
   end
-  for _, status in ipairs({ 'scheduled', 'pending', 'delivered', 'running', 'completed', 'dead', 'killed' }) do
+  for _, status in ipairs(STATUSES) do
     redis.call('ZREM', space .. 'jobs:' .. status, id)
   end
   redis.call('ZADD', space .. 'log_work', now, id)
