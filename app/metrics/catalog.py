@@ -149,7 +149,7 @@ SCRIPT = Histogram(
     "script_seconds", "Time of a call of a Lua script, with the way to Redis and back.", "script", bounds_s=SHORT_S
 )
 TRANSITIONS = Counter("transitions", "Changes of jobs, by their event.", "event")
-EXPIRIES = Counter("lease_expiries", "Leases that expired, by what became of the job.", "outcome")
+EXPIRIES = Counter("lease_expiries", "Leases that ended without a call, by what became of the job.", "outcome")
 LOG_LINES = Counter("log_lines", "Log lines stored.")
 LOG_BYTES = Counter("log_bytes", "Bytes of log lines stored, before compression.")
 SEALED_LINES = Counter("sealed_lines", "Log lines that were sealed into blocks.")
