@@ -6,12 +6,12 @@ from app.jobs.auth import Keyring
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
 from app.jobs.list_cursors import Cursors
-from app.jobs.long_polls import WaitingRooms
-from app.jobs.service_gauges import Overview
+from app.jobs.long_polls import LongPolls
+from app.jobs.service_gauges import ServiceGauges
 from app.jobs.space_stats import EndsReader
 from app.jobs.spaces import Spaces
-from app.jobs.store import Store
-from app.logs.log_store import Logs
+from app.jobs.store import JobStore
+from app.logs.log_store import LogStore
 from app.loop.lag import LoopLag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -47,36 +47,36 @@ class Backend:
             self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, on_connect=self.epoch.identify
         )
         headroom = Headroom(self.control)
-        self.store = Store(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
-        self.logs = Logs(self.control, self.bulk, self.keys, settings, headroom=headroom)
+        self.store = JobStore(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
+        self.logs = LogStore(self.control, self.bulk, self.keys, settings, headroom=headroom)
         self.cursors = Cursors(self.control, self.keys, self.epoch)
         self.deletion = Deletion(self.control, self.keys, self.clock, settings, store=self.store, logs=self.logs)
-        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear)
+        self.spaces = Spaces(self.control, self.keys, self.clock, self.store, self.deletion.clear_space)
         self.keyring = Keyring(self.control, self.keys, self.clock, settings)
         history = History(self.bulk, self.keys, self.store, self.logs)
         context = WatchContext(self.relay, history, self.keys, self.epoch, self.clock)
         self.viewers = Viewers(context, self.keyring, settings.viewer_timeout_s, settings.anonymous_viewers)
         self.bulk_retries = BulkRetries(self.control, self.keys)
-        self.rooms = WaitingRooms(self.relay, self.control, self.keys)
+        self.long_polls = LongPolls(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)
-        self.overview = Overview(self.bulk, self.keys, self.clock, self.ends)
+        self.service_gauges = ServiceGauges(self.bulk, self.keys, self.clock, self.ends)
         self.lag = LoopLag()
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
-        for part in (self.control, self.bulk, self.clock, self.relay, self.rooms, self.viewers, self.lag):
+        for part in (self.control, self.bulk, self.clock, self.relay, self.long_polls, self.viewers, self.lag):
             part.start()
 
     async def drain(self) -> None:
         """Send everybody away who waits or watches, and return when they have gone, or were given time enough."""
-        self.rooms.release()
+        self.long_polls.release()
         await self.viewers.drain()
 
     async def close(self) -> None:
         """Disconnect."""
         await self.viewers.close()
         await self.logs.close()
-        for part in (self.lag, self.overview, self.rooms, self.relay, self.clock, self.bulk, self.control):
+        for part in (self.lag, self.service_gauges, self.long_polls, self.relay, self.clock, self.bulk, self.control):
             await part.close()
 
     def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:

@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from app.api.cors import Origins
-from app.api.fast_path import Application, failed
-from app.api.request_log import RequestLines
+from app.api.fast_path import Application, answer_bug
+from app.api.request_log import RequestLog
 from app.api.routes import Handlers, add_routes
 from app.backend import Backend
 from app.jobs.rate_limit import Rate
@@ -48,8 +48,8 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await backend.close()
-            if app.request_lines is not None:
-                app.request_lines.flush()
+            if app.request_log is not None:
+                app.request_log.flush()
 
     cors = Middleware(
         Origins,
@@ -58,8 +58,8 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
         allow_headers=["*"],
         expose_headers=["x-total-count", "x-next-cursor", "idempotency-replayed", "retry-after", "x-request-id"],
     )
-    app = Application(middleware=[cors], lifespan=lifespan, exception_handlers={Exception: failed})
-    app.request_lines = RequestLines() if settings.log == "json" else None
+    app = Application(middleware=[cors], lifespan=lifespan, exception_handlers={Exception: answer_bug})
+    app.request_log = RequestLog() if settings.log == "json" else None
     rate = Rate(backend.control, backend.keys, settings)
     add_routes(app, Handlers(backend, backend.keyring, rate))
     return app

@@ -159,7 +159,7 @@ async def _rest(redis_url: str, jobs: Sequence[str]) -> None:
     backend = Backend(Settings(redis_url=redis_url))
     await backend.start()
     try:
-        await asyncio.gather(*(backend.logs.rest(job, 86_400_000) for job in jobs))
+        await asyncio.gather(*(backend.logs.settle(job, 86_400_000) for job in jobs))
     finally:
         await backend.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.routes import BASE, Handlers, table
+from app.api.routes import BASE, Handlers, route_table
 from app.model.errors import KINDS
 from app.model.redis_keys import Keys, moving
 from app.redis_links.lua_sources import INCLUDE, folder
@@ -283,7 +283,7 @@ def test_every_route_stands_in_the_docs_and_none_besides() -> None:
         re.findall(r"^\| `([A-Z]+) (/(?:jobs|spaces|whoami)\S*)`", (DOCS / "api.md").read_text(), re.MULTILINE)
     )
     stand_in: Handlers = _NoHandlers()  # type: ignore[assignment]  # only names are read
-    real = {(method, path) for path, actions in table(stand_in).items() for method in actions}
+    real = {(method, path) for path, actions in route_table(stand_in).items() for method in actions}
     assert real == documented
     assert BASE in (DOCS / "api.md").read_text()
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.jobs.spaces import Space, Token
-from app.jobs.store import Delivered, Event, Fields, NewJob
+from app.jobs.store import Delivered, Event, HashFields, NewJob
 from app.model.ids import encode_ulid
 from app.model.times import rfc3339
 from app.webhooks.space_hooks import HooksShown, shown
@@ -107,7 +107,7 @@ def when(at_ms: bytes | int | None) -> str | None:
     return None if at_ms is None else rfc3339(int(at_ms))
 
 
-def job_fields(space: str, job: str, fields: Fields) -> dict[str, Any]:
+def job_fields(space: str, job: str, fields: HashFields) -> dict[str, Any]:
     """The members of a job object, from its hash."""
     return {
         "id": job,

@@ -135,21 +135,23 @@ SPACE_QUERY = {
     "streamInstanceId": "The instance in which it was given out.",
 }
 
-HEADERS = {
+SOCKET_HEADERS = {
     "Sec-WebSocket-Protocol": "jobwire, jobwire.key.<the key in base64url, without padding>: where no header is set."
 }
 
 Json = dict[str, Any]
 
 
-def document(base: str) -> Json:
+def asyncapi_document(base: str) -> Json:
     """The whole document."""
     frames = (*JOB_FRAMES, *SPACE_FRAMES)
     found, schemas = msgspec.json.schema_components(frames, ref_template=REFERENCE)
     payloads = {kind.__name__: schema for kind, schema in zip(frames, found, strict=True)}
     messages = {name: {"name": name, "contentType": "application/json", "payload": p} for name, p in payloads.items()}
-    job = channel(f"{base}/realtime/{{jobId}}", "One job: its events, progress and log.", JOB_FRAMES, JOB_QUERY)
-    space = channel(f"{base}/realtime/spaces/{{spaceId}}", "All jobs of a space.", SPACE_FRAMES, SPACE_QUERY)
+    job = describe_channel(
+        f"{base}/realtime/{{jobId}}", "One job: its events, progress and log.", JOB_FRAMES, JOB_QUERY
+    )
+    space = describe_channel(f"{base}/realtime/spaces/{{spaceId}}", "All jobs of a space.", SPACE_FRAMES, SPACE_QUERY)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -168,7 +170,7 @@ def document(base: str) -> Json:
     }
 
 
-def channel(address: str, meaning: str, frames: tuple[type[Struct], ...], query: dict[str, str]) -> Json:
+def describe_channel(address: str, meaning: str, frames: tuple[type[Struct], ...], query: dict[str, str]) -> Json:
     """One stream."""
     name = address[address.index("{") + 1 : address.index("}")]
     asked, sent = (
@@ -176,7 +178,7 @@ def channel(address: str, meaning: str, frames: tuple[type[Struct], ...], query:
             "type": "object",
             "properties": {word: {"type": "string", "description": text} for word, text in words.items()},
         }
-        for words in (query, HEADERS)
+        for words in (query, SOCKET_HEADERS)
     )
     return {
         "address": address,

@@ -13,18 +13,19 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from app.api.call import check_nesting, decode
+from app.api.call import check_nesting, decode_body
 from app.jobs.auth import SCOPES, SHORTHANDS
 from app.jobs.bulk_retry import Selection
 from app.jobs.store import NewJob
 from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS
 from app.model.errors import Refusal, invalid, too_large
-from app.model.json_items import elements
+from app.model.json_items import array_elements
 from app.model.limits import (
     BATCH_CLAIMS,
     BATCH_JOBS,
-    HEADERS_BYTES,
-    HEADERS_MOST,
+    CALLBACK_HEADERS_BYTES,
+    CALLBACK_HEADERS_MOST,
+    ERROR_BYTES,
     KIB,
     NAME_CHARS,
     NESTING_MOST,
@@ -34,12 +35,11 @@ from app.model.limits import (
     RETRIES_MOST,
     RETRY_JOBS,
     STAGES_MOST,
-    TEXT_BYTES,
     TIMEOUT_S_MOST,
     URL_CHARS,
     WAIT_S_MOST,
 )
-from app.model.nesting import nesting
+from app.model.nesting import nesting_steps
 from app.model.steps import Steps
 from app.model.times import MOST_MS, parse_ms
 from app.webhooks.address_rules import Forbidden, Network, check_literal
@@ -56,14 +56,14 @@ DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, 
 AT_ONCE_BYTES = 131_072
 """A body up to this size is decoded in one step."""
 
-HEADERS_SPELLED = 8
+CALLBACK_HEADERS_SPELLED = 8
 """How many times their bytes headers may have as JSON: escapes and blanks."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NULL = Raw(b"null")
 
-HEAD_BYTES = 16 * KIB
+ERROR_HEAD_BYTES = 16 * KIB
 """What stays of the beginning of an error that is cut to 64 KiB."""
 
 
@@ -179,25 +179,25 @@ class TokenRequest(Struct, rename="camel"):
                 raise invalid(f"There is no scope {scope[:50]!r}; scopes are {', '.join([*SCOPES, *SHORTHANDS])}.")
 
 
-JOB = msgspec.json.Decoder(JobRequest)
+JOB_BODY = msgspec.json.Decoder(JobRequest)
 _SIZES = msgspec.json.Decoder(Sizes)
-JOBS = msgspec.json.Decoder(list[JobRequest])
-POLL = msgspec.json.Decoder(PollRequest)
-FAIL = msgspec.json.Decoder(FailRequest)
-KILL = msgspec.json.Decoder(KillRequest)
-BULK_RETRY = msgspec.json.Decoder(BulkRetryRequest)
-PROGRESS = msgspec.json.Decoder(ProgressRequest)
-SPACE = msgspec.json.Decoder(SpaceRequest)
-TOKEN = msgspec.json.Decoder(TokenRequest)
+JOBS_BODY = msgspec.json.Decoder(list[JobRequest])
+POLL_BODY = msgspec.json.Decoder(PollRequest)
+FAIL_BODY = msgspec.json.Decoder(FailRequest)
+KILL_BODY = msgspec.json.Decoder(KillRequest)
+BULK_RETRY_BODY = msgspec.json.Decoder(BulkRetryRequest)
+PROGRESS_BODY = msgspec.json.Decoder(ProgressRequest)
+SPACE_BODY = msgspec.json.Decoder(SpaceRequest)
+TOKEN_BODY = msgspec.json.Decoder(TokenRequest)
 
 
-def decode_jobs(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
+def decode_jobs_steps(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
     """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
     many = body.lstrip()[:1] == b"["
     if len(body) > AT_ONCE_BYTES:
         requests = yield from _large_requests(body, many=many)
     else:
-        found = decode(JOBS if many else JOB, body, nesting=not many)
+        found = decode_body(JOBS_BODY if many else JOB_BODY, body, nesting=not many)
         requests = found if many else [found]
     if not requests:
         raise invalid("An array of jobs holds at least one.")
@@ -217,7 +217,7 @@ def _large_requests(body: bytes, *, many: bool) -> Steps[list[JobRequest]]:
     """The jobs of a body of up to 8 MiB, one in a step."""
     requests: list[JobRequest] = []
     try:
-        for text in elements(body, len(body)) if many else (body,):
+        for text in array_elements(body, len(body)) if many else (body,):
             if len(requests) == BATCH_JOBS:
                 raise _too_many_jobs()
             place = {"index": len(requests)} if many else {}
@@ -229,14 +229,14 @@ def _large_requests(body: bytes, *, many: bool) -> Steps[list[JobRequest]]:
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
     except msgspec.DecodeError as error:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
-    if not many and (yield from nesting(body, NESTING_MOST + 1)):
+    if not many and (yield from nesting_steps(body, NESTING_MOST + 1)):
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.")
     return requests
 
 
 def _large_request(text: bytes, place: dict[str, Any]) -> JobRequest:
     try:
-        request: JobRequest = decode(JOB, text, nesting=False)
+        request: JobRequest = decode_body(JOB_BODY, text, nesting=False)
     except Refusal as refusal:
         if not place:
             raise
@@ -250,7 +250,7 @@ def _check_sizes(text: bytes, place: dict[str, int]) -> None:
     with contextlib.suppress(msgspec.DecodeError, RecursionError):
         sizes = _SIZES.decode(text)
         _check_payload(sizes.payload, place)
-        if len(memoryview(sizes.callback_headers)) > HEADERS_SPELLED * HEADERS_BYTES:
+        if len(memoryview(sizes.callback_headers)) > CALLBACK_HEADERS_SPELLED * CALLBACK_HEADERS_BYTES:
             raise _too_large_headers("callbackHeaders", place)
 
 
@@ -260,10 +260,10 @@ def _too_many_jobs() -> Refusal:
 
 def decode_or_default(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
     """What the body says; an empty one says what an empty object says."""
-    return decode(decoder, body if body.strip() else b"{}")
+    return decode_body(decoder, body if body.strip() else b"{}")
 
 
-def whole(value: float | None, default: int) -> int:
+def whole_number(value: float | None, default: int) -> int:
     """A whole number, which may have been sent as 1.0; null means the default."""
     return default if value is None else int(value)
 
@@ -278,20 +278,23 @@ def time_ms(text: str, what: str, **more: Any) -> int:
 
 def check_text(text: str | None, what: str) -> None:
     """Refusal `too_large` for an error or reason over 64 KiB."""
-    if text is not None and len(text) * 4 > TEXT_BYTES and len(text.encode()) > TEXT_BYTES:
-        raise too_large(f"{what} is larger than {TEXT_BYTES} bytes.", f"{what}Bytes", TEXT_BYTES)
+    if text is not None and len(text) * 4 > ERROR_BYTES and len(text.encode()) > ERROR_BYTES:
+        raise too_large(f"{what} is larger than {ERROR_BYTES} bytes.", f"{what}Bytes", ERROR_BYTES)
 
 
 def cut_text(text: str) -> str:
     """An error of at most 64 KiB of UTF-8 as it is; of a longer one the first 16 KiB and the last 48 KiB, with a mark
     between. A traceback says at its end what happened."""
-    if len(text) * 4 <= TEXT_BYTES:
+    if len(text) * 4 <= ERROR_BYTES:
         return text
     raw = text.encode()
-    if len(raw) <= TEXT_BYTES:
+    if len(raw) <= ERROR_BYTES:
         return text
-    head, tail = raw[:HEAD_BYTES].decode(errors="ignore"), raw[HEAD_BYTES - TEXT_BYTES :].decode(errors="ignore")
-    return f"{head}\n... {len(raw) - TEXT_BYTES} bytes left out ...\n{tail}"
+    head, tail = (
+        raw[:ERROR_HEAD_BYTES].decode(errors="ignore"),
+        raw[ERROR_HEAD_BYTES - ERROR_BYTES :].decode(errors="ignore"),
+    )
+    return f"{head}\n... {len(raw) - ERROR_BYTES} bytes left out ...\n{tail}"
 
 
 def _check_payload(payload: bytes | Raw, place: dict[str, int]) -> None:
@@ -309,8 +312,8 @@ def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
     return NewJob(
         request.name,
         payload,
-        whole(request.max_retries, 3),
-        whole(request.timeout_seconds, 300),
+        whole_number(request.max_retries, 3),
+        whole_number(request.timeout_seconds, 300),
         None if scheduled is None else time_ms(scheduled, "scheduledFor", **place),
         "" if request.callback_url is None else _callback_url(request.callback_url, place),
         b"" if request.callback_headers is None else _callback_headers(request.callback_headers, place),
@@ -331,7 +334,7 @@ def _callback_url(url: str, place: dict[str, int]) -> str:
     return url
 
 
-def check_callbacks(jobs: Sequence[NewJob], allowed: Sequence[Network], *, many: bool) -> Steps[None]:
+def check_callbacks_steps(jobs: Sequence[NewJob], allowed: Sequence[Network], *, many: bool) -> Steps[None]:
     """Refusal `invalid_request` for a callbackUrl that will never be called. One in a step: a name may take a ms."""
     for index, job in enumerate(jobs):
         if job.callback_url:
@@ -349,17 +352,19 @@ def check_address(url: str, what: str, allowed: Sequence[Network], place: dict[s
 
 def check_headers(headers: dict[str, str], what: str, place: dict[str, int]) -> None:
     """Refusals invalid_request, too_large for headers that cannot be sent, or not all of them."""
-    if len(headers) > HEADERS_MOST:
-        raise invalid(f"{what} has at most {HEADERS_MOST} entries.", **place)
+    if len(headers) > CALLBACK_HEADERS_MOST:
+        raise invalid(f"{what} has at most {CALLBACK_HEADERS_MOST} entries.", **place)
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
             raise invalid(f"{what} has a name or value with characters that no header has.", **place)
-    if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > HEADERS_BYTES:
+    if sum(len(name.encode()) + len(value.encode()) for name, value in headers.items()) > CALLBACK_HEADERS_BYTES:
         raise _too_large_headers(what, place)
 
 
 def _too_large_headers(what: str, place: dict[str, int]) -> Refusal:
-    return too_large(f"{what} is larger than {HEADERS_BYTES} bytes.", f"{what}Bytes", HEADERS_BYTES, **place)
+    return too_large(
+        f"{what} is larger than {CALLBACK_HEADERS_BYTES} bytes.", f"{what}Bytes", CALLBACK_HEADERS_BYTES, **place
+    )
 
 
 def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:

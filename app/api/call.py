@@ -14,19 +14,19 @@ from starlette.types import Receive, Scope
 
 from app.api.http import JSON
 from app.api.inflate import ENCODINGS, inflate_aside
-from app.api.request_log import HEADERS
+from app.api.request_log import SCOPE_HEADERS
 from app.jobs.auth import Identity
 from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
 from app.model.errors import ApiError, Refusal, invalid, too_large
 from app.model.limits import NESTING_MOST, UNIT_BYTES
 from app.model.nesting import nested_deeper
-from app.model.utf8 import is_plain, text_of
+from app.model.utf8 import is_plain, text_steps
 from app.wire.bytes_in_flight import BytesInFlight
 
 IGNORED_BYTES = 65_536
 
-SMALL_BYTES = 4096
+UNCOUNTED_BYTES = 4096
 """Bodies that come whole and are no larger are not counted: their connection's own objects are."""
 
 
@@ -54,7 +54,7 @@ class Call:
         self.scope = scope
         self.receive = receive
         self.params: Mapping[str, str] = scope.get("path_params", {})
-        self.headers: dict[bytes, bytes] = scope.get(HEADERS) or dict(scope["headers"])
+        self.headers: dict[bytes, bytes] = scope.get(SCOPE_HEADERS) or dict(scope["headers"])
         self.identity: Identity
         self.bytes_in_flight: BytesInFlight
         self.held_bytes = 0
@@ -72,7 +72,7 @@ class Call:
         if units and self._rate is not None:
             self._spent = await self._rate.spend(self.identity, units, self._spent)
 
-    def header(self, name: bytes) -> str:
+    def get_header(self, name: bytes) -> str:
         """A header's text, "" without it."""
         return self.headers.get(name, b"").decode("latin-1")
 
@@ -84,14 +84,14 @@ class Call:
     @property
     def lease_token(self) -> str:
         """The lease that the caller says it holds, or ""."""
-        return self.header(b"x-lease-token")
+        return self.get_header(b"x-lease-token")
 
     @property
     def key(self) -> str:
         """The key that was sent, or ""."""
         if b"x-api-key" in self.headers:
-            return self.header(b"x-api-key").strip()
-        scheme, _, rest = self.header(b"authorization").partition(" ")
+            return self.get_header(b"x-api-key").strip()
+        scheme, _, rest = self.get_header(b"authorization").partition(" ")
         if scheme.lower() == "basic":
             return password_of(rest.strip())
         return rest.strip() if scheme.lower() == "bearer" else ""
@@ -107,7 +107,7 @@ class Call:
 
     def media_type(self, *supported: str) -> str:
         """The body's media type, one of `supported`; JSON without one. Refusal `unsupported_media_type`."""
-        sent = self.header(b"content-type")
+        sent = self.get_header(b"content-type")
         if sent in supported:
             return sent
         if not sent or self.headers.get(b"content-length") == b"0":
@@ -118,33 +118,33 @@ class Call:
             raise Refusal("unsupported_media_type", f"Send {' or '.join(supported)} in UTF-8, not {sent[:100]!r}.")
         return kind.strip().lower()
 
-    async def body(self, limit_bytes: int, wire_bytes: int = 0, supported: Sequence[str] = (JSON,)) -> bytes:
+    async def read_body(self, limit_bytes: int, wire_bytes: int = 0, supported: Sequence[str] = (JSON,)) -> bytes:
         """The inflated body, valid UTF-8, of at most `limit_bytes` (`wire_bytes` before inflating, if given).
 
         Refusals: unsupported_media_type, too_large, rate_limited, invalid_json. Raises ClientGone.
         """
-        return await self.inflated(await self.sent(wire_bytes or limit_bytes, supported), limit_bytes)
+        return await self.inflate(await self.read_sent(wire_bytes or limit_bytes, supported), limit_bytes)
 
-    async def sent(self, limit_bytes: int, supported: Sequence[str] = (JSON,)) -> bytes:
+    async def read_sent(self, limit_bytes: int, supported: Sequence[str] = (JSON,)) -> bytes:
         """The body as it was sent. Refusals: unsupported_media_type, too_large. Raises ClientGone."""
         self.media_type(*supported)
-        encoding = self.header(b"content-encoding")
+        encoding = self.get_header(b"content-encoding")
         if encoding.strip().lower() not in ENCODINGS:
             raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
         return await self._read(limit_bytes)
 
-    async def inflated(self, sent: bytes, limit_bytes: int) -> bytes:
+    async def inflate(self, sent: bytes, limit_bytes: int) -> bytes:
         """The text that the body stands for, as app/model/utf8.py reads it; it is spent.
 
         Refusals: too_large, rate_limited, invalid_json.
         """
-        encoding = self.header(b"content-encoding")
+        encoding = self.get_header(b"content-encoding")
         whole = sent
         if encoding:
             whole = await self._unpacked(sent, encoding, limit_bytes)
         else:
             await self.spend(len(whole) // UNIT_BYTES)
-        return whole if is_plain(whole) else await in_turns(text_of(whole))
+        return whole if is_plain(whole) else await in_turns(text_steps(whole))
 
     async def _unpacked(self, sent: bytes, encoding: str, limit_bytes: int) -> bytes:
         """A packed body, inflated and spent. What is refused because of what it inflates to was work as well."""
@@ -160,9 +160,9 @@ class Call:
             raise
         return whole
 
-    async def ignored_body(self) -> None:
+    async def skip_body(self) -> None:
         """Read a body that has nothing to say: empty, or any JSON of up to 64 KiB."""
-        body = await self.body(IGNORED_BYTES)
+        body = await self.read_body(IGNORED_BYTES)
         if body.strip():
             check_json(body)
 
@@ -175,7 +175,7 @@ class Call:
         """Refusal `unavailable`, before anything is done, unless there is room for so large an answer."""
         self.bytes_in_flight.require_room(self.identity.digest, size_bytes)
 
-    async def gone(self) -> None:
+    async def wait_until_gone(self) -> None:
         """Return when the caller has gone; to be asked after the body was read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
@@ -194,7 +194,7 @@ class Call:
             if size > limit_bytes:
                 raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
             more = message.get("more_body", False)
-            if more or size > SMALL_BYTES:
+            if more or size > UNCOUNTED_BYTES:
                 self.hold(size)
             if not more and not whole:
                 return piece
@@ -212,7 +212,7 @@ def password_of(credentials: str) -> str:
 
 def check_json(body: bytes, what: str = "The body") -> None:
     """Refusal `invalid_json` unless `body` is one JSON value, nested at most 64 deep."""
-    decode(_RAW, body)
+    decode_body(_RAW, body)
     check_nesting(body, what)
 
 
@@ -226,7 +226,7 @@ _RAW = msgspec.json.Decoder(msgspec.Raw)
 _INDEX = "$["
 
 
-def decode(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: bool = True) -> Any:
+def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: bool = True) -> Any:
     """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array).
 
     What no type of ours looks at is not nested deeper than 64 either, unless the caller sees to it (not `nesting`).

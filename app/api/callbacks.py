@@ -2,17 +2,17 @@
 
 from app.api.answers import Ended
 from app.api.call import Call
-from app.api.http import Answer, answer
-from app.jobs.store import Store
+from app.api.http import Answer, json_answer
+from app.jobs.store import JobStore
 
 
 class CallbackHandlers:
     """The handler of another try."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JobStore) -> None:
         self._store = store
 
     async def retry(self, call: Call) -> Answer:
         """POST /jobs/:jobId/callback/retry"""
-        await call.ignored_body()
-        return answer(Ended(await self._store.retry_callback(call.space, call.job)))
+        await call.skip_body()
+        return json_answer(Ended(await self._store.retry_callback(call.space, call.job)))

@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from app.api.http import JSON, refused
+from app.api.http import JSON, error_answer
 from app.model.errors import invalid
 
 
@@ -18,7 +18,7 @@ class Origins(CORSMiddleware):
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
         if response.status_code == 200:
             return Response(status_code=204, headers=headers)
-        body = refused(invalid(f"{bytes(response.body).decode()}.")).body
+        body = error_answer(invalid(f"{bytes(response.body).decode()}.")).body
         return Response(body, response.status_code, headers, JSON)
 
 

@@ -1,4 +1,4 @@
-"""The fast lane: what programs send by the thousand is found by one look-up, and answered outside of all middleware.
+"""The fast path: what programs send by the thousand is found by one look-up, and answered outside of all middleware.
 
 It takes POSTs to paths with one parameter in second place (/jobs/:jobId/VERB, /spaces/:spaceId/jobs), which change
 nothing by being cached. Whatever it does not know, and every call of a browser (they come with an Origin), goes through
@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http import JSON, bug
-from app.api.request_log import HEADERS, REQUEST_ID, RequestLines, Trail, id_of
+from app.api.http import JSON, bug_answer
+from app.api.request_log import SCOPE_HEADERS, SCOPE_REQUEST_ID, LoggedSend, RequestLog, request_id_of
 from app.api.resource import Resource
 
 
-class Lane(NamedTuple):
+class FastPath(NamedTuple):
     """A resource, and the name of its path's parameter."""
 
     resource: Resource
@@ -27,75 +27,75 @@ class Lane(NamedTuple):
 
 
 class Application(Starlette):
-    """A Starlette with a fast lane."""
+    """A Starlette with a fast fast_path."""
 
     base = ""
-    lanes: Mapping[tuple[str, str], Lane] = {}
-    request_lines: RequestLines | None = None
+    fast_paths: Mapping[tuple[str, str], FastPath] = {}
+    request_log: RequestLog | None = None
     """Where each request is logged, if it is."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "lifespan" and b"%" in scope["raw_path"] and is_trick(scope):
+        if scope["type"] != "lifespan" and b"%" in scope["raw_path"] and is_path_trick(scope):
             await self._long_way(self.router.default, scope, receive, send)
             return
-        lane = self._lane(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if lane is None:
+        fast_path = self._find_fast_path(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if fast_path is None:
             await self._long_way(super().__call__, scope, receive, send)
             return
         begun_s = perf_counter()
-        status = await lane.resource.answer(scope, receive, send, (b"x-request-id", scope[REQUEST_ID]))
-        if self.request_lines is not None:
-            self.request_lines.add(scope, status, perf_counter() - begun_s)
+        status = await fast_path.resource.respond(scope, receive, send, (b"x-request-id", scope[SCOPE_REQUEST_ID]))
+        if self.request_log is not None:
+            self.request_log.add(scope, status, perf_counter() - begun_s)
 
     async def _long_way(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        scope[HEADERS] = headers = dict(scope["headers"])
-        scope[REQUEST_ID] = id_of(headers)
-        begun_s, trail = perf_counter(), Trail(scope, send)
+        scope[SCOPE_HEADERS] = headers = dict(scope["headers"])
+        scope[SCOPE_REQUEST_ID] = request_id_of(headers)
+        begun_s, logged_send = perf_counter(), LoggedSend(scope, send)
         try:
-            await app(scope, receive, trail)
+            await app(scope, receive, logged_send)
         finally:
-            if self.request_lines is not None:
-                self.request_lines.add(scope, trail.status, perf_counter() - begun_s)
+            if self.request_log is not None:
+                self.request_log.add(scope, logged_send.status, perf_counter() - begun_s)
 
-    def _lane(self, scope: Scope) -> Lane | None:
-        """The lane of this path, with its parameter put into the scope; None for the long way."""
+    def _find_fast_path(self, scope: Scope) -> FastPath | None:
+        """The fast_path of this path, with its parameter put into the scope; None for the long way."""
         path: str = scope["path"]
         if not path.startswith(self.base) or path.endswith("/"):
             return None
         stem, _, rest = path[len(self.base) :].partition("/")
         parameter, _, tail = rest.partition("/")
-        lane = self.lanes.get((stem, tail))
-        if lane is None or not parameter:
+        fast_path = self.fast_paths.get((stem, tail))
+        if fast_path is None or not parameter:
             return None
         headers = dict(scope["headers"])
         if b"origin" in headers:
             return None
-        scope["path_params"] = {lane.parameter: parameter}
-        scope[HEADERS] = headers
-        scope[REQUEST_ID] = id_of(headers)
-        return lane
+        scope["path_params"] = {fast_path.parameter: parameter}
+        scope[SCOPE_HEADERS] = headers
+        scope[SCOPE_REQUEST_ID] = request_id_of(headers)
+        return fast_path
 
 
-async def failed(request: Request, _: Exception) -> Response:
+async def answer_bug(request: Request, _: Exception) -> Response:
     """What a bug is answered outside of all resources, as they answer theirs."""
-    told = bug(request.scope)
+    told = bug_answer(request.scope)
     return Response(told.body, told.status, media_type=JSON)
 
 
-def is_trick(scope: Scope) -> bool:
+def is_path_trick(scope: Scope) -> bool:
     """Whether a path reads otherwise once decoded: %2F as a separator, a last %0A as the end that `$` matches."""
     return b"%2f" in scope["raw_path"].lower() or "\n" in scope["path"]
 
 
-def lanes(resources: Mapping[str, Resource]) -> dict[tuple[str, str], Lane]:
+def find_fast_paths(resources: Mapping[str, Resource]) -> dict[tuple[str, str], FastPath]:
     """The lanes of those paths that have the form, by stem and tail."""
     made = {}
     for path, resource in resources.items():
         _, stem, *rest = path.split("/", 3)
         if rest and rest[0].startswith("{") and not any("{" in part for part in rest[1:]):
-            made[stem, rest[1] if rest[1:] else ""] = Lane(resource, rest[0].strip("{}"))
+            made[stem, rest[1] if rest[1:] else ""] = FastPath(resource, rest[0].strip("{}"))
     return made

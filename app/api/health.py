@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import Answer, answer, bug, refuse_method, refused
+from app.api.http import Answer, bug_answer, error_answer, json_answer, method_refused_answer
 from app.model.errors import Outage, unavailable
 from app.redis_links.info import parse_info
 from app.redis_links.link import RedisFault
@@ -27,12 +27,12 @@ class Probe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            result = refuse_method(self.allow)
+            result = method_refused_answer(self.allow)
         else:
             try:
                 result = await self._ask()
             except Exception:
-                result = bug(scope)
+                result = bug_answer(scope)
         await result.send(send)
 
 
@@ -41,7 +41,7 @@ class Document(Probe):
 
     def __init__(self, content: Any) -> None:
         super().__init__(self._same)
-        self._answer = answer(content)
+        self._answer = json_answer(content)
 
     async def _same(self) -> Answer:
         return self._answer
@@ -60,7 +60,7 @@ class Health:
 
     async def alive(self) -> Answer:
         """The process answers."""
-        return answer({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def ready(self) -> Answer:
         """Ready, or 503 with every problem that there is."""
@@ -70,8 +70,8 @@ class Health:
             if problem
         ]
         if not problems:
-            return answer({"status": "ready"})
-        return refused(unavailable(" ".join(problems), problems=problems))
+            return json_answer({"status": "ready"})
+        return error_answer(unavailable(" ".join(problems), problems=problems))
 
     async def _script(self) -> str:
         try:

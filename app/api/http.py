@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.types import Message, Scope, Send
 
-from app.api.request_log import REQUEST_ID
+from app.api.request_log import SCOPE_REQUEST_ID
 from app.metrics import catalog
 from app.model.errors import ApiError, Refusal
 
@@ -69,31 +69,31 @@ class Streamed(NamedTuple):
 NO_CONTENT = Answer(204, b"")
 
 
-def answer(body: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+def json_answer(body: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """An answer of anything that msgspec encodes as JSON."""
     return Answer(status, msgspec.json.encode(body), headers)
 
 
-def refused(error: ApiError) -> Answer:
+def error_answer(error: ApiError) -> Answer:
     """The answer that a refusal or an outage stands for."""
     headers = [(name.encode(), value.encode("latin-1")) for name, value in error.headers.items()]
     return Answer(error.kind.status, msgspec.json.encode(error.body()), headers)
 
 
-def not_found() -> Answer:
+def not_found_answer() -> Answer:
     """The answer for a path that does not exist."""
-    return refused(Refusal("not_found", "No such path."))
+    return error_answer(Refusal("not_found", "No such path."))
 
 
-def refuse_method(allow: str) -> Answer:
+def method_refused_answer(allow: str) -> Answer:
     """The answer for a path that has other methods."""
-    return refused(Refusal("method_not_allowed", f"This path allows {allow}.", headers={"allow": allow}))
+    return error_answer(Refusal("method_not_allowed", f"This path allows {allow}.", headers={"allow": allow}))
 
 
-def bug(scope: Scope) -> Answer:
+def bug_answer(scope: Scope) -> Answer:
     """The answer when our own code failed: told to the log, with an id that the client is told, too."""
     catalog.BUGS.inc()
-    known: bytes = scope.get(REQUEST_ID) or secrets.token_hex(8).encode()
+    known: bytes = scope.get(SCOPE_REQUEST_ID) or secrets.token_hex(8).encode()
     request_id = known.decode()
     log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
-    return refused(ApiError("internal", "This is a bug in jobwire. It has been logged.", requestId=request_id))
+    return error_answer(ApiError("internal", "This is a bug in jobwire. It has been logged.", requestId=request_id))

@@ -22,10 +22,10 @@ STEP_OUT_BYTES = 1_048_576
 ZSTD_STEP_IN_BYTES = 256
 """zstd has no limit on what one call may return, but 4 bytes of it hold at most 128 KiB: 256 bytes at most 8 MiB."""
 
-PARTS = 4096
+PARTS_MOST = 4096
 """Members or frames in one body. Each costs a decoder, so a body of a million empty ones would be work for nothing."""
 
-WINDOW_BYTES = 33_554_432
+ZSTD_WINDOW_BYTES = 33_554_432
 """The largest zstd window we make room for; RFC 9659 asks for 8 MiB, one-shot encoders take the size of the content."""
 
 INLINE_BYTES = 4096
@@ -33,11 +33,11 @@ INLINE_BYTES = 4096
 
 
 def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """As `inflating`, at once."""
-    return exhaust(inflating(body, encoding, limit_bytes))
+    """As `inflate_steps`, at once."""
+    return exhaust(inflate_steps(body, encoding, limit_bytes))
 
 
-def inflating(body: bytes, encoding: str, limit_bytes: int) -> Steps[bytes]:
+def inflate_steps(body: bytes, encoding: str, limit_bytes: int) -> Steps[bytes]:
     """The bytes that `body` stands for under the content encoding `encoding` ("" or identity: as it is).
 
     An empty body is empty in every encoding. Raises Refusal: `unsupported_media_type` for another encoding,
@@ -60,19 +60,19 @@ def inflating(body: bytes, encoding: str, limit_bytes: int) -> Steps[bytes]:
 async def inflate_aside(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """As `inflate`, in a thread when the body is long enough to be felt by others (both libraries free the GIL)."""
     if len(body) <= INLINE_BYTES or encoding.strip().lower() in ("", "identity"):
-        return await in_turns(inflating(body, encoding, limit_bytes))
+        return await in_turns(inflate_steps(body, encoding, limit_bytes))
     return await asyncio.to_thread(inflate, body, encoding, limit_bytes)
 
 
-def damaged(kind: str) -> Refusal:
+def damaged_stream(kind: str) -> Refusal:
     return Refusal("invalid_json", f"The body is not a whole {kind} stream.")
 
 
-def plain(body: bytes) -> Iterator[bytes]:
+def pass_through(body: bytes) -> Iterator[bytes]:
     yield body
 
 
-def gzip(body: bytes) -> Iterator[bytes]:
+def inflate_gzip(body: bytes) -> Iterator[bytes]:
     """The content of all members, in pieces of at most STEP_OUT_BYTES."""
     view, member, members = memoryview(body), zlib.decompressobj(wbits=31), 1
     try:
@@ -87,15 +87,15 @@ def gzip(body: bytes) -> Iterator[bytes]:
         while body and not member.eof:
             last = member.decompress(b"", STEP_OUT_BYTES)
             if not last and not member.eof:
-                raise damaged("gzip")
+                raise damaged_stream("gzip")
             yield last
     except zlib.error:
-        raise damaged("gzip") from None
+        raise damaged_stream("gzip") from None
 
 
-def zstd(body: bytes) -> Iterator[bytes]:
+def inflate_zstd(body: bytes) -> Iterator[bytes]:
     """The content of all frames, in pieces of at most 8 MiB."""
-    decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+    decoder = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
     view, frame, frames = memoryview(body), decoder.decompressobj(), 1
     try:
         for start in range(0, len(body), ZSTD_STEP_IN_BYTES):
@@ -107,21 +107,21 @@ def zstd(body: bytes) -> Iterator[bytes]:
                 yield frame.decompress(rest)
                 rest = frame.unused_data if frame.eof else b""
     except zstandard.ZstdError:
-        raise damaged("zstd") from None
+        raise damaged_stream("zstd") from None
     if body and not frame.eof:
-        raise damaged("zstd")
+        raise damaged_stream("zstd")
 
 
 def check_parts(parts: int) -> None:
     """Refuse a body of more than PARTS members or frames."""
-    if parts > PARTS:
-        raise too_large(f"The body has more than {PARTS} compressed parts.", "bodyParts", PARTS)
+    if parts > PARTS_MOST:
+        raise too_large(f"The body has more than {PARTS_MOST} compressed parts.", "bodyParts", PARTS_MOST)
 
 
 ENCODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
-    "": plain,
-    "identity": plain,
-    "gzip": gzip,
-    "x-gzip": gzip,
-    "zstd": zstd,
+    "": pass_through,
+    "identity": pass_through,
+    "gzip": inflate_gzip,
+    "x-gzip": inflate_gzip,
+    "zstd": inflate_zstd,
 }

@@ -8,25 +8,25 @@ from collections.abc import AsyncIterator
 from starlette.types import Send
 
 from app.api.call import Call
-from app.api.http import JSON, NDJSON, Answer, Streamed, answer
+from app.api.http import JSON, NDJSON, Answer, Streamed, json_answer
 from app.api.log_answers import LogCursor, LogsAppended, RowPage
 from app.api.query import Query
 from app.logs.intake import decode_batch
-from app.logs.log_store import Key, Logs, key_of
+from app.logs.log_store import BatchKey, LogStore, batch_key
 from app.logs.paging import PageQuery
-from app.logs.search import Filter, parse_levels, parse_q
+from app.logs.search import LineFilter, parse_levels, parse_q
 from app.logs.unreadable_logs import Unreadable
 from app.loop.turns import in_turns
 from app.model.errors import invalid
 from app.model.limits import KIB, MIB
 
-WIRE_BYTES = 5 * MIB
-BODY_BYTES = 32 * MIB
+APPEND_WIRE_BYTES = 5 * MIB
+APPEND_BODY_BYTES = 32 * MIB
 SEQ_MOST = 2**53
-LIMIT = 200
-LIMIT_MOST = 500
+LINES_DEFAULT = 200
+LINES_MOST = 500
 
-LARGE_BYTES = MIB
+LARGE_BODY_BYTES = MIB
 LARGE_PACKED_BYTES = 32 * KIB
 LARGE_AT_ONCE = 4
 """Bodies that are large, or may inflate to be, and are worked on at once: each may take a hundred MiB for a moment."""
@@ -43,59 +43,59 @@ DOWNLOAD_BYTES = 2 * MIB
 class LogHandlers:
     """The handlers of /jobs/:jobId/logs."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: LogStore) -> None:
         self._logs = logs
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def append(self, call: Call) -> Answer:
         """POST /jobs/:jobId/logs"""
-        sent = await call.sent(WIRE_BYTES, (JSON, NDJSON))
+        sent = await call.read_sent(APPEND_WIRE_BYTES, (JSON, NDJSON))
         async with self._turn(len(sent), packed=b"content-encoding" in call.headers):
             return await self._append(call, sent)
 
     async def _append(self, call: Call, sent: bytes) -> Answer:
-        body = await call.inflated(sent, BODY_BYTES)
-        batch = await in_turns(decode_batch(body, ndjson=NDJSON in call.header(b"content-type").lower()))
-        done = await self._logs.append(call.space, call.job, batch, await key(call.idempotency_key(), body))
+        body = await call.inflate(sent, APPEND_BODY_BYTES)
+        batch = await in_turns(decode_batch(body, ndjson=NDJSON in call.get_header(b"content-type").lower()))
+        done = await self._logs.append(call.space, call.job, batch, await batch_key_of(call.idempotency_key(), body))
         headers = ((b"idempotency-replayed", b"true"),) if done.replayed else ()
         shown = LogsAppended(done.inserted, done.first, done.last, done.truncated, done.status)
-        return answer(shown, headers=headers)
+        return json_answer(shown, headers=headers)
 
     async def read(self, call: Call) -> Answer | Streamed:
         """GET /jobs/:jobId/logs"""
         query = Query(call)
-        wanted = Filter(parse_levels(query.texts("level")), parse_q(query.text("q") or ""))
+        wanted = LineFilter(parse_levels(query.get_texts("level")), parse_q(query.get_text("q") or ""))
         page = page_query(query, wanted)
-        if NDJSON in call.header(b"accept").lower():
+        if NDJSON in call.get_header(b"accept").lower():
             if page.mode == "before":
                 raise invalid("A download takes `after` only, not `before`.")
             return await self._download(call, page)
-        found = await self._logs.page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
+        found = await self._logs.read_page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
         at = found.cursor
         cursor = LogCursor(at.mode, at.oldest, at.newest, at.more, at.first_kept)
-        return answer(RowPage(found.rows, cursor))
+        return json_answer(RowPage(found.rows, cursor))
 
     async def _download(self, call: Call, page: PageQuery) -> Streamed:
         pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)
-        packed = "gzip" in call.header(b"accept-encoding").lower()
-        sent = gzipped(pieces) if packed else pieces
+        packed = "gzip" in call.get_header(b"accept-encoding").lower()
+        sent = compress_pieces(pieces) if packed else pieces
         return Streamed(lambda send: send_pieces(call, send, sent, packed), held_bytes=DOWNLOAD_BYTES)
 
     @contextlib.asynccontextmanager
     async def _turn(self, size_bytes: int, *, packed: bool) -> AsyncIterator[None]:
         """Wait for one's turn if the body is large."""
-        if size_bytes <= (LARGE_PACKED_BYTES if packed else LARGE_BYTES):
+        if size_bytes <= (LARGE_PACKED_BYTES if packed else LARGE_BODY_BYTES):
             yield
             return
         async with self._large:
             yield
 
 
-def page_query(query: Query, wanted: Filter) -> PageQuery:
+def page_query(query: Query, wanted: LineFilter) -> PageQuery:
     """What the parameters ask for. Refusal `invalid_request`."""
-    limit = query.integer("limit", LIMIT, 1, LIMIT_MOST)
-    after = query.integer("after", -1, 0, SEQ_MOST)
-    before = query.integer("before", -1, 1, SEQ_MOST)
+    limit = query.get_integer("limit", LINES_DEFAULT, 1, LINES_MOST)
+    after = query.get_integer("after", -1, 0, SEQ_MOST)
+    before = query.get_integer("before", -1, 1, SEQ_MOST)
     if after >= 0 and before >= 0:
         raise invalid("Give after or before, not both.")
     if after >= 0:
@@ -105,14 +105,14 @@ def page_query(query: Query, wanted: Filter) -> PageQuery:
     return PageQuery("tail", 0, limit, wanted)
 
 
-async def key(text: str, body: bytes) -> Key | None:
+async def batch_key_of(text: str, body: bytes) -> BatchKey | None:
     """The Idempotency-Key of a request, if it has one."""
     if not text:
         return None
-    return key_of(text, body) if len(body) < LARGE_BYTES else await asyncio.to_thread(key_of, text, body)
+    return batch_key(text, body) if len(body) < LARGE_BODY_BYTES else await asyncio.to_thread(batch_key, text, body)
 
 
-async def gzipped(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def compress_pieces(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The pieces as one gzip stream, packed in a thread."""
     packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
     async for piece in pieces:
@@ -130,7 +130,7 @@ async def send_pieces(call: Call, send: Send, pieces: AsyncIterator[bytes], pack
     if packed:
         headers.append((b"content-encoding", b"gzip"))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    gone = asyncio.create_task(call.gone())
+    gone = asyncio.create_task(call.wait_until_gone())
     try:
         async for piece in pieces:
             if gone.done():

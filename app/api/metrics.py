@@ -3,8 +3,8 @@
 from prometheus_client.exposition import choose_encoder
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import refuse_method
-from app.jobs.service_gauges import Overview
+from app.api.http import method_refused_answer
+from app.jobs.service_gauges import ServiceGauges
 from app.metrics.exposition import Everything
 
 ALLOW = "GET, HEAD"
@@ -13,15 +13,15 @@ ALLOW = "GET, HEAD"
 class Metrics:
     """The application behind /metrics."""
 
-    def __init__(self, overview: Overview) -> None:
-        self._overview = overview
+    def __init__(self, service_gauges: ServiceGauges) -> None:
+        self._service_gauges = service_gauges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await refuse_method(ALLOW).send(send)
+            await method_refused_answer(ALLOW).send(send)
             return
         encode, kind = choose_encoder(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
-        body = encode(Everything(await self._overview.readings()))
+        body = encode(Everything(await self._service_gauges.collect()))
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

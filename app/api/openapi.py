@@ -13,7 +13,7 @@ from app.api.answers import Problem
 from app.api.http import JSON
 from app.api.operations import OPERATIONS, Operation, Parameter
 from app.api.resource import Action
-from app.jobs.auth import ANY, ROOT
+from app.jobs.auth import ANY_KEY, ROOT
 from app.model.errors import KINDS
 from jobwire.version import __version__
 
@@ -22,7 +22,7 @@ ALWAYS = ("unauthorized", "unavailable", "outcome_unknown", "internal")
 LOCATED = {"space_id": ("wrong_space", "space_not_found"), "job_id": ("wrong_space",), "token_id": ()}
 MEANINGS = {"space_id": "A space.", "job_id": "A job.", "token_id": "A key's id, not the key."}
 RETRY_AFTER = {"schema": {"type": "string"}, "description": "Seconds to wait."}
-HEADERS = {
+ANSWER_HEADERS = {
     429: {"Retry-After": RETRY_AFTER},
     503: {"Retry-After": RETRY_AFTER},
     401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "How to send a key."}},
@@ -37,7 +37,7 @@ TAGS = {
 Json = dict[str, Any]
 
 
-def document(table: Mapping[str, Mapping[str, Action]], base: str) -> Json:
+def openapi_document(table: Mapping[str, Mapping[str, Action]], base: str) -> Json:
     """The whole document for a table of routes."""
     types = [
         kind for operation in OPERATIONS.values() for kind in (operation.answer, operation.body) if kind is not None
@@ -57,7 +57,7 @@ def document(table: Mapping[str, Mapping[str, Action]], base: str) -> Json:
         "servers": [{"url": base}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{"key": []}, {"bearer": []}, {"basic": []}],
-        "paths": {path: item(path, actions, schemas) for path, actions in table.items()},
+        "paths": {path: describe_path(path, actions, schemas) for path, actions in table.items()},
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -83,10 +83,10 @@ class Schemas:
         raise KeyError(kind)
 
 
-def item(path: str, actions: Mapping[str, Action], schemas: Schemas) -> Json:
+def describe_path(path: str, actions: Mapping[str, Action], schemas: Schemas) -> Json:
     """One path: its methods, and the parameters that stand in it."""
     names = re.findall(r"\{(\w+)\}", path)
-    made: Json = {method.lower(): method_of(path, method, action, schemas) for method, action in actions.items()}
+    made: Json = {method.lower(): describe_method(path, method, action, schemas) for method, action in actions.items()}
     if names:
         made["parameters"] = [
             {"name": name, "in": "path", "required": True, "description": MEANINGS[name], "schema": {"type": "string"}}
@@ -95,35 +95,35 @@ def item(path: str, actions: Mapping[str, Action], schemas: Schemas) -> Json:
     return made
 
 
-def method_of(path: str, method: str, action: Action, schemas: Schemas) -> Json:
+def describe_method(path: str, method: str, action: Action, schemas: Schemas) -> Json:
     """One method of one path."""
     operation = OPERATIONS[method, path]
     made: Json = {
         "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
         "summary": operation.summary,
         "tags": [operation.tag],
-        "description": scope_text(action.scope),
-        "parameters": [parameter(each, schemas) for each in operation.parameters],
-        "responses": responses(path, action, operation, schemas),
+        "description": describe_scope(action.scope),
+        "parameters": [describe_parameter(each, schemas) for each in operation.parameters],
+        "responses": describe_responses(path, action, operation, schemas),
     }
     if operation.body is not None:
-        made["requestBody"] = body(operation, schemas)
+        made["requestBody"] = describe_body(operation, schemas)
     return made
 
 
-def scope_text(scope: str) -> str:
+def describe_scope(scope: str) -> str:
     """Which key may call."""
     if scope == ROOT:
         return "Needs the root key."
-    return "Any key will do." if scope == ANY else f"Needs the scope `{scope}`."
+    return "Any key will do." if scope == ANY_KEY else f"Needs the scope `{scope}`."
 
 
-def parameter(each: Parameter, schemas: Schemas) -> Json:
+def describe_parameter(each: Parameter, schemas: Schemas) -> Json:
     """A member of the query, or a header."""
     return {"name": each.name, "in": each.place, "description": each.meaning, "schema": schemas.of(each.kind)}
 
 
-def body(operation: Operation, schemas: Schemas) -> Json:
+def describe_body(operation: Operation, schemas: Schemas) -> Json:
     """What is sent."""
     content: Json = {JSON: {"schema": schemas.of(operation.body)}}
     if operation.example is not None:
@@ -133,7 +133,7 @@ def body(operation: Operation, schemas: Schemas) -> Json:
     return {"required": operation.body_needed, "content": content}
 
 
-def responses(path: str, action: Action, operation: Operation, schemas: Schemas) -> Json:
+def describe_responses(path: str, action: Action, operation: Operation, schemas: Schemas) -> Json:
     """The answer, and every error by its status."""
     good: Json = {"description": operation.summary}
     if operation.answer is not None:
@@ -144,27 +144,27 @@ def responses(path: str, action: Action, operation: Operation, schemas: Schemas)
         described = {name: {"schema": {"type": "string"}, "description": text} for name, text in operation.headers}
         good["headers"] = described
     by_status: dict[int, list[str]] = {}
-    for code in codes(path, action, operation):
+    for code in error_codes(path, action, operation):
         by_status.setdefault(KINDS[code].status, []).append(code)
-    errors = {str(status): refusal(status, codes_, schemas) for status, codes_ in sorted(by_status.items())}
+    errors = {str(status): describe_errors(status, codes_, schemas) for status, codes_ in sorted(by_status.items())}
     return {str(operation.status): good} | errors
 
 
-def codes(path: str, action: Action, operation: Operation) -> list[str]:
+def error_codes(path: str, action: Action, operation: Operation) -> list[str]:
     """Every code that the operation may be refused with."""
     located = [code for name in re.findall(r"\{(\w+)\}", path) for code in LOCATED[name]]
     if action.scope == ROOT:
         located = [code for code in located if code != "wrong_space"]
     limited = () if action.scope == ROOT else ("rate_limited",)
-    scoped = () if action.scope == ANY else ("missing_scope",)
+    scoped = () if action.scope == ANY_KEY else ("missing_scope",)
     return list(dict.fromkeys((*ALWAYS, *scoped, *limited, *located, *operation.errors)))
 
 
-def refusal(status: int, codes_: list[str], schemas: Schemas) -> Json:
+def describe_errors(status: int, codes_: list[str], schemas: Schemas) -> Json:
     """One status of errors."""
     example = {"error": "A sentence for a person.", "code": codes_[0]}
     made: Json = {
         "description": f"Refused: {', '.join(f'`{code}`' for code in codes_)}.",
         "content": {JSON: {"schema": schemas.of(Problem), "example": example}},
     }
-    return made | ({"headers": HEADERS[status]} if status in HEADERS else {})
+    return made | ({"headers": ANSWER_HEADERS[status]} if status in ANSWER_HEADERS else {})

@@ -38,7 +38,7 @@ from app.api.bodies import (
     TokenRequest,
 )
 from app.api.log_answers import LogPage, LogsAppended
-from app.api.logs import LIMIT, LIMIT_MOST, SEQ_MOST
+from app.api.logs import LINES_DEFAULT, LINES_MOST, SEQ_MOST
 from app.api.space_settings import SpacePatch
 from app.model.job import Status
 from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED
@@ -48,15 +48,15 @@ _ANY_STATUS = f"({'|'.join(Status)})"
 STATUSES = Annotated[str, Meta(pattern=f"^{_ANY_STATUS}(,{_ANY_STATUS})*$")]
 SEQ = Annotated[int, Meta(ge=0, le=SEQ_MOST)]
 
-BODY = ("unsupported_media_type", "too_large", "invalid_json")
-CHECKED = (*BODY, "invalid_request")
-LEASED = ("job_not_found", "lease_lost", "invalid_state")
-IDEMPOTENT = ("idempotency_mismatch",)
-NEW = ("space_full",)
+BODY_ERRORS = ("unsupported_media_type", "too_large", "invalid_json")
+CHECKED_ERRORS = (*BODY_ERRORS, "invalid_request")
+LEASE_ERRORS = ("job_not_found", "lease_lost", "invalid_state")
+IDEMPOTENCY_ERRORS = ("idempotency_mismatch",)
+FULL_ERRORS = ("space_full",)
 
-RESIZE = {"name": "resize", "payload": {"image": 7}, "maxRetries": 2}
-PROGRESS = {"percent": 40, "message": "scaling", "subProgress": {"upload": {"percent": 10}}}
-LINES = ["opened image 7", {"message": "no alpha channel", "level": "warn", "metadata": {"image": 7}}]
+RESIZE_EXAMPLE = {"name": "resize", "payload": {"image": 7}, "maxRetries": 2}
+PROGRESS_EXAMPLE = {"percent": 40, "message": "scaling", "subProgress": {"upload": {"percent": 10}}}
+LINES_EXAMPLE = ["opened image 7", {"message": "no alpha channel", "level": "warn", "metadata": {"image": 7}}]
 
 
 class Parameter(NamedTuple):
@@ -86,35 +86,35 @@ class Operation(NamedTuple):
     """Headers of the answer, and what they mean."""
 
 
-TOKEN = Parameter(
+LEASE_TOKEN = Parameter(
     "x-lease-token", str, "The lease token of the caller; if it is not the job's latest, the answer is 409.", "header"
 )
-KEY = Parameter(
+IDEMPOTENCY_KEY = Parameter(
     "idempotency-key",
     Annotated[str, Meta(min_length=1, max_length=128, pattern="^[ -~]+$")],
     "The same request with the same Idempotency-Key is done once and answered like the first.",
     "header",
 )
-TRACE = Parameter(
+TRACEPARENT = Parameter(
     "traceparent",
     str,
     "The trace that the jobs belong to, as W3C Trace Context; kept and shown with the jobs.",
     "header",
 )
-LIST = (
+LIST_QUERY = (
     Parameter("status", STATUSES, "Only jobs of this status, or of several, comma-separated."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=100)], "How many; 50."),
     Parameter("offset", SEQ, "How many of the newest to skip; 0."),
     Parameter("cursor", str, "Where the page begins: the x-next-cursor of the page before; not together with offset."),
 )
-EVENTS = (
+EVENTS_QUERY = (
     Parameter("after", SEQ, "Only events after this seq; 0."),
     Parameter("limit", Annotated[int, Meta(ge=1, le=EVENTS_ANSWERED)], "How many; 200."),
 )
-LOGS = (
+LOGS_QUERY = (
     Parameter("after", SEQ, "Only lines after this seq; not together with before."),
     Parameter("before", Annotated[int, Meta(ge=1, le=SEQ_MOST)], "Only lines before this seq."),
-    Parameter("limit", Annotated[int, Meta(ge=1, le=LIMIT_MOST)], f"How many; {LIMIT}."),
+    Parameter("limit", Annotated[int, Meta(ge=1, le=LINES_MOST)], f"How many; {LINES_DEFAULT}."),
     Parameter("level", str, "Only these levels, comma-separated or repeated."),
     Parameter("q", str, 'Up to 16 words that must all occur, in any case; "a phrase" in quotes.'),
 )
@@ -123,12 +123,12 @@ Jobs = Annotated[list[JobRequest], Meta(min_length=1, max_length=BATCH_JOBS)]
 AnyObject = dict[str, Any]
 
 
-def worker(
+def describe_lease_call(
     summary: str, body: Any = None, answer: Any = Renewed, *errors: str, needed: bool = False, example: Any = None
 ) -> Operation:
     """A call about one job, with its lease token."""
-    found = (*BODY, *errors, *LEASED)
-    return Operation(summary, "worker", answer, body, 200, found, (TOKEN,), needed, example)
+    found = (*BODY_ERRORS, *errors, *LEASE_ERRORS)
+    return Operation(summary, "worker", answer, body, 200, found, (LEASE_TOKEN,), needed, example)
 
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -138,16 +138,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         JobAnswer | list[JobAnswer],
         JobRequest | Jobs,
         201,
-        (*CHECKED, *IDEMPOTENT, *NEW),
-        (KEY, TRACE),
-        example=RESIZE,
+        (*CHECKED_ERRORS, *IDEMPOTENCY_ERRORS, *FULL_ERRORS),
+        (IDEMPOTENCY_KEY, TRACEPARENT),
+        example=RESIZE_EXAMPLE,
     ),
     ("GET", "/spaces/{space_id}/jobs"): Operation(
         "Jobs, newest created first. A page ends after `limit` jobs or 8 MiB; x-next-cursor leads to the next.",
         "reader",
         list[JobAnswer],
         errors=("invalid_request",),
-        parameters=LIST,
+        parameters=LIST_QUERY,
         headers=(
             ("x-total-count", "How many jobs match in all."),
             ("x-next-cursor", "Only when there are more jobs: send it back as cursor to get the next page."),
@@ -158,7 +158,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "worker",
         Polled,
         PollRequest,
-        errors=CHECKED,
+        errors=CHECKED_ERRORS,
         body_needed=False,
         example={"count": 1, "names": ["resize"], "waitSeconds": 0},
     ),
@@ -167,7 +167,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "producer",
         BulkRetried,
         BulkRetryRequest,
-        errors=CHECKED,
+        errors=CHECKED_ERRORS,
         example={"status": "dead", "name": "resize", "limit": 100},
     ),
     ("GET", "/jobs/{job_id}"): Operation(
@@ -184,7 +184,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "reader",
         EventPage,
         errors=("invalid_request", "job_not_found"),
-        parameters=EVENTS,
+        parameters=EVENTS_QUERY,
     ),
     ("GET", "/jobs/{job_id}/progress"): Operation(
         "The latest progress.", "reader", ProgressShown, errors=("job_not_found",)
@@ -194,7 +194,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "reader",
         LogPage,
         errors=("invalid_request", "job_not_found"),
-        parameters=LOGS,
+        parameters=LOGS_QUERY,
         also=(NDJSON,),
     ),
     ("POST", "/jobs/{job_id}/logs"): Operation(
@@ -202,18 +202,18 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "worker",
         LogsAppended,
         Entries | EntriesObject,
-        errors=(*CHECKED, "invalid_entry", "job_not_found", *IDEMPOTENT),
-        parameters=(KEY,),
-        example=LINES,
+        errors=(*CHECKED_ERRORS, "invalid_entry", "job_not_found", *IDEMPOTENCY_ERRORS),
+        parameters=(IDEMPOTENCY_KEY,),
+        example=LINES_EXAMPLE,
         also=(NDJSON,),
     ),
-    ("POST", "/jobs/{job_id}/claim"): worker("Take this pending job.", None, DeliveredAnswer),
-    ("POST", "/jobs/{job_id}/ack"): worker("Begin."),
-    ("POST", "/jobs/{job_id}/keepalive"): worker("Renew the lease."),
-    ("POST", "/jobs/{job_id}/progress"): worker(
-        "Report progress.", ProgressRequest, Renewed, "invalid_request", needed=True, example=PROGRESS
+    ("POST", "/jobs/{job_id}/claim"): describe_lease_call("Take this pending job.", None, DeliveredAnswer),
+    ("POST", "/jobs/{job_id}/ack"): describe_lease_call("Begin."),
+    ("POST", "/jobs/{job_id}/keepalive"): describe_lease_call("Renew the lease."),
+    ("POST", "/jobs/{job_id}/progress"): describe_lease_call(
+        "Report progress.", ProgressRequest, Renewed, "invalid_request", needed=True, example=PROGRESS_EXAMPLE
     ),
-    ("POST", "/jobs/{job_id}/checkpoint"): worker(
+    ("POST", "/jobs/{job_id}/checkpoint"): describe_lease_call(
         "Store what the next attempt needs.",
         AnyObject,
         Renewed,
@@ -221,27 +221,29 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         needed=True,
         example={"page": 7},
     ),
-    ("POST", "/jobs/{job_id}/event"): worker("Add an event of your own.", Any, Renewed, *NEW, example={"found": 3}),
-    ("POST", "/jobs/{job_id}/complete"): worker(
+    ("POST", "/jobs/{job_id}/event"): describe_lease_call(
+        "Add an event of your own.", Any, Renewed, *FULL_ERRORS, example={"found": 3}
+    ),
+    ("POST", "/jobs/{job_id}/complete"): describe_lease_call(
         "The job is done; the body is the result.", Any, Ended, example={"width": 640}
     ),
-    ("POST", "/jobs/{job_id}/fail"): worker(
+    ("POST", "/jobs/{job_id}/fail"): describe_lease_call(
         "This attempt failed.", FailRequest, Failed, "invalid_request", example={"error": "out of memory"}
     ),
-    ("POST", "/jobs/{job_id}/kill"): worker(
+    ("POST", "/jobs/{job_id}/kill"): describe_lease_call(
         "End the job from outside.", KillRequest, Ended, "invalid_request", example={"reason": "not needed any more"}
     )._replace(tag="producer"),
-    ("POST", "/jobs/{job_id}/retry"): worker("Let a dead or killed job run again.", None, Ended)._replace(
+    ("POST", "/jobs/{job_id}/retry"): describe_lease_call("Let a dead or killed job run again.", None, Ended)._replace(
         tag="producer"
     ),
     ("POST", "/jobs/{job_id}/callback/retry"): Operation(
         "Send the callback of an ended job again.",
         "producer",
         Ended,
-        errors=(*CHECKED, "job_not_found", "invalid_state"),
+        errors=(*CHECKED_ERRORS, "job_not_found", "invalid_state"),
     ),
     ("POST", "/spaces"): Operation(
-        "Make a space.", "operator", SpaceAnswer, SpaceRequest, 201, CHECKED, example={"name": "builds"}
+        "Make a space.", "operator", SpaceAnswer, SpaceRequest, 201, CHECKED_ERRORS, example={"name": "builds"}
     ),
     ("GET", "/spaces"): Operation("All spaces, oldest first.", "operator", list[SpaceAnswer]),
     ("GET", "/spaces/{space_id}"): Operation("One space with its jobs by status.", "operator", SpaceAnswer),
@@ -250,7 +252,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "operator",
         SpaceAnswer,
         SpacePatch,
-        errors=CHECKED,
+        errors=CHECKED_ERRORS,
         body_needed=False,
         example={"name": "builds of the night"},
     ),
@@ -266,7 +268,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         TokenAnswer,
         TokenRequest,
         201,
-        CHECKED,
+        CHECKED_ERRORS,
         example={"name": "builder", "scopes": ["jobs:worker"]},
     ),
     ("GET", "/spaces/{space_id}/tokens"): Operation("The valid keys of a space.", "operator", list[TokenAnswer]),

@@ -6,37 +6,37 @@ import msgspec
 
 from app.api.answers import BulkRetried, Ended, created_answer
 from app.api.bodies import (
-    BULK_RETRY,
-    KILL,
+    BULK_RETRY_BODY,
+    KILL_BODY,
     BulkRetryRequest,
-    check_callbacks,
+    check_callbacks_steps,
     check_text,
-    decode_jobs,
+    decode_jobs_steps,
     decode_or_default,
-    whole,
+    whole_number,
 )
-from app.api.call import Call, decode
-from app.api.http import NO_CONTENT, Answer, answer
-from app.api.request_log import trace_of
+from app.api.call import Call, decode_body
+from app.api.http import NO_CONTENT, Answer, json_answer
+from app.api.request_log import traceparent_of
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
-from app.jobs.store import Store
+from app.jobs.store import JobStore
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found
 from app.model.job import NO_SPACE
-from app.model.limits import BATCH_BYTES, KIB, TEXT_BYTES, UNIT_JOBS
+from app.model.limits import BATCH_BYTES, ERROR_BYTES, KIB, UNIT_JOBS
 from app.settings import Settings
 from app.webhooks.address_rules import networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
-TEXT_BODY_BYTES = 8 * TEXT_BYTES
+TEXT_BODY_BYTES = 8 * ERROR_BYTES
 """A body with one text of 64 KiB: every character of it may have been escaped."""
 
 
-class Producer:
+class ProducerHandlers:
     """The handlers of a job's beginning, and of its end by somebody else than its worker."""
 
-    def __init__(self, store: Store, bulk_retries: BulkRetries, deletion: Deletion, settings: Settings) -> None:
+    def __init__(self, store: JobStore, bulk_retries: BulkRetries, deletion: Deletion, settings: Settings) -> None:
         self._store = store
         self._bulk_retries = bulk_retries
         self._deletion = deletion
@@ -45,55 +45,57 @@ class Producer:
 
     async def create(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs"""
-        body = await call.body(BATCH_BYTES)
+        body = await call.read_body(BATCH_BYTES)
         idem_key = call.idempotency_key()
-        jobs, many = await in_turns(decode_jobs(body))
+        jobs, many = await in_turns(decode_jobs_steps(body))
         if any(job.callback_url for job in jobs):
-            await in_turns(check_callbacks(jobs, self._allowed, many=many))
+            await in_turns(check_callbacks_steps(jobs, self._allowed, many=many))
         if any(job.claim for job in jobs):
             call.identity.require("jobs:poll")
         await call.spend((len(jobs) - 1) // UNIT_JOBS)
         digest = hashlib.sha256(body).hexdigest() if idem_key else ""
-        trace = trace_of(call.headers)
+        trace = traceparent_of(call.headers)
         made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
         base = self._realtime(call)
         answers = [
             created_answer(call.space, job, id_, token, at_ms=made.at_ms, realtime_url=base + id_, trace=trace)
             for job, id_, token in zip(jobs, made.ids, made.tokens, strict=True)
         ]
-        return answer(answers if many else answers[0], 201, (REPLAYED,) if made.replayed else ())
+        return json_answer(answers if many else answers[0], 201, (REPLAYED,) if made.replayed else ())
 
     async def kill(self, call: Call) -> Answer:
         """POST /jobs/:jobId/kill"""
-        request = decode_or_default(KILL, await call.body(TEXT_BODY_BYTES))
+        request = decode_or_default(KILL_BODY, await call.read_body(TEXT_BODY_BYTES))
         check_text(request.reason, "reason")
         reason = msgspec.json.encode(request.reason)
         status = await self._store.kill(call.space, call.job, call.lease_token, reason)
-        return answer(Ended(status))
+        return json_answer(Ended(status))
 
     async def retry(self, call: Call) -> Answer:
         """POST /jobs/:jobId/retry"""
-        await call.ignored_body()
-        return answer(Ended(await self._store.retry(call.space, call.job, call.lease_token)))
+        await call.skip_body()
+        return json_answer(Ended(await self._store.retry(call.space, call.job, call.lease_token)))
 
     async def bulk_retry(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/retry"""
-        request: BulkRetryRequest = decode(BULK_RETRY, await call.body(8 * KIB))
-        done = await self._bulk_retries.run(call.space, request.selection(), whole(request.limit, 1000), call.spend)
-        return answer(BulkRetried(done.jobs, done.more))
+        request: BulkRetryRequest = decode_body(BULK_RETRY_BODY, await call.read_body(8 * KIB))
+        done = await self._bulk_retries.run(
+            call.space, request.selection(), whole_number(request.limit, 1000), call.spend
+        )
+        return json_answer(BulkRetried(done.jobs, done.more))
 
     async def delete(self, call: Call) -> Answer:
         """DELETE /jobs/:jobId"""
         if call.space == NO_SPACE:
             raise job_not_found()
-        await self._deletion.job(call.space, call.job)
+        await self._deletion.delete_job(call.space, call.job)
         return NO_CONTENT
 
     def _realtime(self, call: Call) -> str:
         """Where a job's stream is, without the job's id: absolute, and a WebSocket's."""
         base = self._public_url
         if not base:
-            host = call.header(b"host") or "{}:{}".format(*(call.scope.get("server") or ("127.0.0.1", 80)))
+            host = call.get_header(b"host") or "{}:{}".format(*(call.scope.get("server") or ("127.0.0.1", 80)))
             base = f"{call.scope.get('scheme', 'http')}://{host}"
         scheme, _, rest = base.partition("://")
         return f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}/api/v1/realtime/"

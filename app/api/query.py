@@ -25,17 +25,17 @@ class Query:
     def __init__(self, call: Call) -> None:
         self._values = fields_of(call.scope.get("query_string", b""))
 
-    def text(self, name: str) -> str | None:
+    def get_text(self, name: str) -> str | None:
         """A parameter's text, or None."""
         return self._values[name][-1] if name in self._values else None
 
-    def texts(self, name: str) -> list[str]:
+    def get_texts(self, name: str) -> list[str]:
         """All values of a parameter, in order."""
         return self._values.get(name, [])
 
-    def integer(self, name: str, default: int, least: int, most: int) -> int:
+    def get_integer(self, name: str, default: int, least: int, most: int) -> int:
         """A whole number within a range. Refusal `invalid_request`."""
-        text = self.text(name)
+        text = self.get_text(name)
         if text is None:
             return default
         value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
@@ -43,19 +43,19 @@ class Query:
             raise invalid(f"{name} is a whole number from {least} to {most}.")
         return value
 
-    def word(self, name: str, words: Sequence[str]) -> str:
+    def get_word(self, name: str, words: Sequence[str]) -> str:
         """One of these words, "" without the parameter. Refusal `invalid_request`."""
-        text = self.text(name)
+        text = self.get_text(name)
         if text is not None and text not in words:
             raise invalid(f"{name} is one of {', '.join(words)}.")
         return text or ""
 
-    def chosen(self, name: str, words: Sequence[str]) -> list[str]:
+    def get_words(self, name: str, words: Sequence[str]) -> list[str]:
         """One or several of these words, comma-separated, in the order of `words`; none without the parameter.
 
         Refusal `invalid_request`.
         """
-        text = self.text(name)
+        text = self.get_text(name)
         given = [] if text is None else text.split(",")
         if not set(given).issubset(words):
             raise invalid(f"{name} is one or several, comma-separated, of {', '.join(words)}.")

@@ -17,24 +17,24 @@ from app.api.answers import (
     when,
 )
 from app.api.call import Call
-from app.api.http import Answer, answer
+from app.api.http import Answer, json_answer
 from app.api.query import Query
 from app.jobs.list_cursors import Cursors
-from app.jobs.store import Fields, Listed, Store, slices
+from app.jobs.store import HashFields, JobStore, Listed, list_slices
 from app.model.errors import invalid
 from app.model.job import Status
 from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold
 
-MASK = "***"
+MASKED_HEADER = "***"
 NEXT_CURSOR = b"x-next-cursor"
 
 
-class Reader:
+class ReaderHandlers:
     """The handlers that change nothing."""
 
-    def __init__(self, store: Store, cursors: Cursors, settings: Settings) -> None:
+    def __init__(self, store: JobStore, cursors: Cursors, settings: Settings) -> None:
         self._store = store
         self._cursors = cursors
         self._mask = settings.mask_callback_headers
@@ -42,24 +42,24 @@ class Reader:
     async def list(self, call: Call) -> Answer:
         """GET /spaces/:spaceId/jobs"""
         query = Query(call)
-        statuses = query.chosen("status", tuple(Status))
-        limit = query.integer("limit", 50, 1, 100)
-        offset = query.integer("offset", 0, 0, 2**53)
+        statuses = query.get_words("status", tuple(Status))
+        limit = query.get_integer("limit", 50, 1, 100)
+        offset = query.get_integer("offset", 0, 0, 2**53)
         filters, below = {"status": statuses} if statuses else {}, 0
-        if (cursor := query.text("cursor")) is not None:
-            if query.text("offset") is not None:
+        if (cursor := query.get_text("cursor")) is not None:
+            if query.get_text("offset") is not None:
                 raise invalid("Give offset or cursor, not both.")
-            below = await self._cursors.position(cursor, "jobs", call.space, filters)
-        found = await self._store.listing(call.space, statuses, limit, below=below, skipped=offset)
-        pieces, end = await filled(self._store, call.space, statuses, found.jobs, call.hold)
+            below = await self._cursors.check(cursor, "jobs", call.space, filters)
+        found = await self._store.list_jobs(call.space, statuses, limit, below=below, skipped=offset)
+        pieces, end = await fill_page(self._store, call.space, statuses, found.jobs, call.hold)
         headers = [(b"x-total-count", b"%d" % found.total)]
         if found.more or (found.jobs and found.jobs[-1].created != end):
-            headers.append((NEXT_CURSOR, (await self._cursors.sealed("jobs", call.space, filters, end)).encode()))
+            headers.append((NEXT_CURSOR, (await self._cursors.sign("jobs", call.space, filters, end)).encode()))
         return Answer(200, b"[" + b",".join(pieces) + b"]", headers)
 
     async def get(self, call: Call) -> Answer:
         """GET /jobs/:jobId"""
-        fields, events = await self._store.job(call.space, call.job)
+        fields, events = await self._store.read_job(call.space, call.job)
         details = JobDetails(
             **job_fields(call.space, call.job, fields),
             callback_url=fields["callbackUrl"].decode() if "callbackUrl" in fields else None,
@@ -68,35 +68,35 @@ class Reader:
             events=[event_answer(call.space, call.job, event) for event in events.events],
             events_truncated=True if len(events.events) < events.newest else UNSET,
         )
-        return answer(details)
+        return json_answer(details)
 
     async def events(self, call: Call) -> Answer:
         """GET /jobs/:jobId/events"""
         query = Query(call)
-        after = query.integer("after", 0, 0, 2**53)
-        limit = query.integer("limit", 200, 1, EVENTS_ANSWERED)
-        page = await self._store.events(call.space, call.job, after, limit)
+        after = query.get_integer("after", 0, 0, 2**53)
+        limit = query.get_integer("limit", 200, 1, EVENTS_ANSWERED)
+        page = await self._store.read_events(call.space, call.job, after, limit)
         last = page.events[-1].seq if page.events else after
         found = [event_answer(call.space, call.job, event) for event in page.events]
-        return answer(EventPage(found, EventCursor(page.first_kept, last, last < page.newest)))
+        return json_answer(EventPage(found, EventCursor(page.first_kept, last, last < page.newest)))
 
     async def progress(self, call: Call) -> Answer:
         """GET /jobs/:jobId/progress"""
-        progress, at_ms = await self._store.fields(call.space, call.job, "progress", "progressAt")
+        progress, at_ms = await self._store.read_fields(call.space, call.job, "progress", "progressAt")
         shown = NULL if progress is None else Raw(progress)
-        return answer(ProgressShown(call.job, shown, when(at_ms)))
+        return json_answer(ProgressShown(call.job, shown, when(at_ms)))
 
-    def _callback_headers(self, call: Call, fields: Fields) -> dict[str, str] | None:
+    def _callback_headers(self, call: Call, fields: HashFields) -> dict[str, str] | None:
         if "callbackHeaders" not in fields:
             return None
         headers: dict[str, str] = msgspec.json.decode(fields["callbackHeaders"])
         if self._mask and "jobs:create" not in call.identity.scopes:
-            return dict.fromkeys(headers, MASK)
+            return dict.fromkeys(headers, MASKED_HEADER)
         return headers
 
 
-async def filled(
-    store: Store, space: str, statuses: Sequence[str], jobs: Sequence[Listed], hold: Hold
+async def fill_page(
+    store: JobStore, space: str, statuses: Sequence[str], jobs: Sequence[Listed], hold: Hold
 ) -> tuple[list[bytes], int]:
     """The objects of a page, up to its bound in bytes, and the creation counter of the last job looked at.
 
@@ -104,8 +104,8 @@ async def filled(
     """
     pieces: list[bytes] = []
     size_bytes = end = 0
-    for piece in slices(jobs):
-        for job, fields in zip(piece, await store.hashes(space, piece), strict=True):
+    for piece in list_slices(jobs):
+        for job, fields in zip(piece, await store.read_hashes(space, piece), strict=True):
             if fields and (not statuses or fields["status"].decode() in statuses):
                 shown = msgspec.json.encode(JobAnswer(**job_fields(space, job.id, fields)))
                 size_bytes += len(shown) + 1

@@ -1,4 +1,4 @@
-"""The trail of a request: its id, which the client gives or gets, and the line that the log has of it.
+"""The log of a request: its id, which the client gives or gets, and the line that the log has of it.
 
 Owns: `x-request-id` on every answer, and what of a request is logged: never its query, its headers or its body, for
 these may hold keys.
@@ -18,31 +18,31 @@ from starlette.types import Message, Scope, Send
 from app.metrics.service_log import masked
 from app.model.times import rfc3339
 
-HEADERS = "jobwire.headers"
-REQUEST_ID = "jobwire.request_id"
+SCOPE_HEADERS = "jobwire.headers"
+SCOPE_REQUEST_ID = "jobwire.request_id"
 """Where a scope keeps its headers by their name, and the id of the request."""
 
 ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 
-TRACE = ',"traceparent":"%s"'
+TRACE_MEMBER = ',"traceparent":"%s"'
 FLUSH_S = 0.1
 HELD_LINES = 200
 """Requests that may wait to be written; then they are written at once."""
 
-_PROCESS = b"%b-%%x" % secrets.token_hex(6).encode()
+_NEW_ID = b"%b-%%x" % secrets.token_hex(6).encode()
 _NUMBERS = count(1)
 
 
-class Trail:
+class LoggedSend:
     """Stands in for `send` where an answer is made by others: sets the id on it, and keeps its status."""
 
     __slots__ = ("_id", "_send", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
-        self._id = scope[REQUEST_ID]
+        self._id = scope[SCOPE_REQUEST_ID]
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -52,19 +52,19 @@ class Trail:
         await self._send(message)
 
 
-def id_of(headers: Mapping[bytes, bytes]) -> bytes:
+def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
     """The id that the client gave, or a new one."""
     given = headers.get(b"x-request-id")
-    return given if given is not None and ID.fullmatch(given) else _PROCESS % next(_NUMBERS)
+    return given if given is not None and ID.fullmatch(given) else _NEW_ID % next(_NUMBERS)
 
 
-def trace_of(headers: Mapping[bytes, bytes]) -> str:
+def traceparent_of(headers: Mapping[bytes, bytes]) -> str:
     """The trace that the request is part of, or "". What is no traceparent is ignored, as the specification says."""
     given = headers.get(b"traceparent")
     return given.decode() if given is not None and TRACEPARENT.fullmatch(given) else ""
 
 
-class RequestLines:
+class RequestLog:
     """One line of JSON for each request, made and written some times a second."""
 
     def __init__(self) -> None:
@@ -96,18 +96,18 @@ class RequestLines:
             self._at_ms, self._at = at_ms, rfc3339(at_ms)
         path: str = scope["path"]
         client: str = (scope.get("client") or ("",))[0]
-        trace = trace_of(scope[HEADERS])
+        trace = traceparent_of(scope[SCOPE_HEADERS])
         return (
             f'{{"at":"{self._at}","level":"{"error" if status >= 500 else "info"}","logger":"jobwire.request",'
-            f'"requestId":{_quoted(scope[REQUEST_ID].decode())},"method":{_quoted(scope["method"])},'
+            f'"requestId":{_quoted(scope[SCOPE_REQUEST_ID].decode())},"method":{_quoted(scope["method"])},'
             f'"path":{_quoted(path)},"status":{status},"ms":{seconds * 1000:.3f},"client":{_quoted(client)}'
-            f"{TRACE % trace if trace else ''}}}\n"
+            f"{TRACE_MEMBER % trace if trace else ''}}}\n"
         )
 
 
 def _quoted(text: str) -> str:
     """A value as JSON, without what looks like a key: nothing of a request is taken to be harmless."""
-    return _encode(masked(text) if "_" in text else text).decode()
+    return _encode_value(masked(text) if "_" in text else text).decode()
 
 
-_encode = msgspec.json.Encoder().encode
+_encode_value = msgspec.json.Encoder().encode

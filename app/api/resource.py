@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.call import Call, ClientGone
 from app.api.gate import Gate
-from app.api.http import Answer, Streamed, bug, refused
+from app.api.http import Answer, Streamed, bug_answer, error_answer
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, outcome_unknown
 
@@ -37,9 +37,9 @@ class Resource:
         self.allow = ", ".join(sorted(self._actions))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.answer(scope, receive, send)
+        await self.respond(scope, receive, send)
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send, *more: tuple[bytes, bytes]) -> int:
+    async def respond(self, scope: Scope, receive: Receive, send: Send, *more: tuple[bytes, bytes]) -> int:
         """Answer a request, with `more` headers; the status, 0 when the client has gone."""
         begun_s = perf_counter()
         call = Call(scope, receive)
@@ -63,11 +63,11 @@ class Resource:
             return result
         except ApiError as error:
             catalog.refused(error.code, error.more.get("limit", ()))
-            return refused(error)
+            return error_answer(error)
         except ClientGone:
             raise
         except Exception:
-            return bug(call.scope)
+            return bug_answer(call.scope)
 
     async def _result(self, call: Call) -> Answer | Streamed:
         action = self._actions.get(call.scope["method"])

@@ -6,26 +6,26 @@ from urllib.parse import urlsplit
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from app.api.admin import Admin
-from app.api.asyncapi import document as streams
+from app.api.admin import AdminHandlers
+from app.api.asyncapi import asyncapi_document
 from app.api.callbacks import CallbackHandlers
-from app.api.fast_path import Application, lanes
+from app.api.fast_path import Application, find_fast_paths
 from app.api.gate import Gate
 from app.api.health import Document, Health
-from app.api.http import not_found
+from app.api.http import not_found_answer
 from app.api.logs import LogHandlers
 from app.api.metrics import Metrics
-from app.api.openapi import document
-from app.api.producer import Producer
-from app.api.reader import Reader
+from app.api.openapi import openapi_document
+from app.api.producer import ProducerHandlers
+from app.api.reader import ReaderHandlers
 from app.api.resource import Action, Resource
-from app.api.space_settings import SpaceSettings
+from app.api.space_settings import SpaceSettingsHandlers
 from app.api.static_files import static_files
-from app.api.stats import Stats
-from app.api.streams import Streams, denying
+from app.api.stats import StatsHandlers
+from app.api.streams import Streams, deny_upgrade
 from app.api.tickets import TicketExchange
-from app.api.worker import Worker
-from app.jobs.auth import ANY, ROOT, Keyring
+from app.api.worker import WorkerHandlers
+from app.jobs.auth import ANY_KEY, ROOT, Keyring
 from app.jobs.rate_limit import Rate
 from app.jobs.tickets import Tickets
 from app.metrics import catalog
@@ -42,21 +42,21 @@ class Handlers:
     def __init__(self, backend: "Backend", keyring: Keyring, rate: Rate) -> None:
         self.public_url = backend.settings.public_url.rstrip("/")
         self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
-        self.producer = Producer(backend.store, backend.bulk_retries, backend.deletion, backend.settings)
-        self.worker = Worker(backend.store, backend.rooms)
-        self.reader = Reader(backend.store, backend.cursors, backend.settings)
-        self.admin = Admin(backend.spaces)
-        self.stats = Stats(backend.ends)
+        self.producer = ProducerHandlers(backend.store, backend.bulk_retries, backend.deletion, backend.settings)
+        self.worker = WorkerHandlers(backend.store, backend.long_polls)
+        self.reader = ReaderHandlers(backend.store, backend.cursors, backend.settings)
+        self.admin = AdminHandlers(backend.spaces)
+        self.stats = StatsHandlers(backend.ends)
         self.callbacks = CallbackHandlers(backend.store)
-        self.space_settings = SpaceSettings(backend.spaces, backend.settings)
+        self.space_settings = SpaceSettingsHandlers(backend.spaces, backend.settings)
         self.logs = LogHandlers(backend.logs)
         self.health = Health(backend)
         self.tickets = Tickets(backend.control, backend.keys)
-        self.metrics = Metrics(backend.overview)
+        self.metrics = Metrics(backend.service_gauges)
         self.streams = Streams(backend.viewers, self.gate, backend.clock, backend.settings)
 
 
-def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
+def route_table(handlers: Handlers) -> dict[str, dict[str, Action]]:
     """Every path below the base, and its methods: what docs/api.md lists."""
     producer, worker, reader, admin, logs = (
         handlers.producer,
@@ -104,16 +104,16 @@ def table(handlers: Handlers) -> dict[str, dict[str, Action]]:
             "GET": Action(ROOT, admin.list_tokens),
         },
         "/spaces/{space_id}/tokens/{token_id}": {"DELETE": Action(ROOT, admin.revoke_token)},
-        "/whoami": {"GET": Action(ANY, admin.whoami)},
+        "/whoami": {"GET": Action(ANY_KEY, admin.whoami)},
     }
 
 
 def add_routes(app: Application, handlers: Handlers) -> None:
     """Put every path on the application, and make everything else a `not_found` in JSON."""
     app.router.redirect_slashes = False
-    app.router.default = nowhere
-    resources = {path: Resource(handlers.gate, path, actions) for path, actions in table(handlers).items()}
-    app.base, app.lanes = f"{BASE}/", lanes(resources)
+    app.router.default = answer_not_found
+    resources = {path: Resource(handlers.gate, path, actions) for path, actions in route_table(handlers).items()}
+    app.base, app.fast_paths = f"{BASE}/", find_fast_paths(resources)
     app.router.routes.extend(Route(BASE + path, resource) for path, resource in resources.items())
     for path, stream in handlers.streams.paths().items():
         app.router.routes += [Route(BASE + path, stream), WebSocketRoute(BASE + path, stream)]
@@ -121,8 +121,12 @@ def add_routes(app: Application, handlers: Handlers) -> None:
         app.router.routes.append(Route(path, endpoint))
     app.router.routes.append(Route("/tickets/exchange", TicketExchange(handlers.tickets)))
     app.router.routes.append(Route("/metrics", handlers.metrics))
-    app.router.routes.append(Route("/openapi.json", Document(document(table(handlers), handlers.public_url + BASE))))
-    app.router.routes.append(Route("/asyncapi.json", Document(streams(urlsplit(handlers.public_url).path + BASE))))
+    app.router.routes.append(
+        Route("/openapi.json", Document(openapi_document(route_table(handlers), handlers.public_url + BASE)))
+    )
+    app.router.routes.append(
+        Route("/asyncapi.json", Document(asyncapi_document(urlsplit(handlers.public_url).path + BASE)))
+    )
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))
     for name in ("jobwire.js", "jobwire.d.ts"):
@@ -131,11 +135,11 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     app.router.routes.append(Route("/static/{name}", files))
 
 
-async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+async def answer_not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a path that does not exist; to a WebSocket, before the upgrade."""
     if scope["type"] == "websocket":
         await receive()
-        await not_found().send(denying(send))
+        await not_found_answer().send(deny_upgrade(send))
     elif scope["type"] == "http":
         catalog.refused("not_found", ())
-        await not_found().send(send)
+        await not_found_answer().send(send)

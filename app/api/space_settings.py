@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.api.answers import space_answer
 from app.api.bodies import Name, check_address, check_headers, decode_or_default
 from app.api.call import Call
-from app.api.http import Answer, answer
+from app.api.http import Answer, json_answer
 from app.jobs.spaces import Spaces
 from app.model.errors import invalid
 from app.model.limits import KIB, POLL_NAMES, URL_CHARS
@@ -65,10 +65,10 @@ class SpacePatch(Struct, rename="camel"):
         return found
 
 
-PATCH = msgspec.json.Decoder(SpacePatch)
+PATCH_BODY = msgspec.json.Decoder(SpacePatch)
 
 
-class SpaceSettings:
+class SpaceSettingsHandlers:
     """The handler of what a space has set."""
 
     def __init__(self, spaces: Spaces, settings: Settings) -> None:
@@ -77,7 +77,7 @@ class SpaceSettings:
 
     async def patch(self, call: Call) -> Answer:
         """PATCH /spaces/:spaceId"""
-        request: SpacePatch = decode_or_default(PATCH, await call.body(PATCH_BYTES))
+        request: SpacePatch = decode_or_default(PATCH_BODY, await call.read_body(PATCH_BYTES))
         fresh = new_secret() if request.rotate_webhook_secret else ""
         space = await self._spaces.patch(
             call.space,
@@ -85,7 +85,7 @@ class SpaceSettings:
             fresh_secret=fresh,
             drop_old=bool(request.drop_old_webhook_secret),
         )
-        return answer(space_answer(space, webhook_secret=fresh or UNSET))
+        return json_answer(space_answer(space, webhook_secret=fresh or UNSET))
 
 
 def _secrets(given: list[str]) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import Answer, not_found, refused
+from app.api.http import Answer, error_answer, not_found_answer
 from app.model.errors import Refusal
 
-FOLDER = Path(__file__).parent.parent / "static"
+STATIC_FOLDER = Path(__file__).parent.parent / "static"
 
 TYPES = {
     ".html": b"text/html; charset=utf-8",
@@ -56,7 +56,7 @@ ALLOW = "GET, HEAD"
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Page:
+class StaticPage:
     """One file, ready to be sent: as it is, packed, or as the news that the browser's own copy is still right."""
 
     def __init__(self, kind: bytes, body: bytes) -> None:
@@ -71,7 +71,7 @@ class Page:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             text = f"This path allows {ALLOW}."
-            await refused(Refusal("method_not_allowed", text, headers={"allow": ALLOW})).send(send)
+            await error_answer(Refusal("method_not_allowed", text, headers={"allow": ALLOW})).send(send)
             return
         headers = dict(scope["headers"])
         if self._etag in _tags(headers.get(b"if-none-match", b"")):
@@ -86,22 +86,22 @@ class Files:
     """The files of a folder by their name: the application behind `/static/{name}`."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._pages = {path.name: Page(TYPES[path.suffix], path.read_bytes()) for path in paths}
+        self._pages = {path.name: StaticPage(TYPES[path.suffix], path.read_bytes()) for path in paths}
 
-    def page(self, name: str) -> Page:
+    def page(self, name: str) -> StaticPage:
         """One of them. KeyError."""
         return self._pages[name]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = self._pages.get(scope["path_params"]["name"])
         if page is None:
-            missing: Answer = not_found()
+            missing: Answer = not_found_answer()
             await missing.send(send)
         else:
             await page(scope, receive, send)
 
 
-def static_files(folder: Path = FOLDER) -> Files:
+def static_files(folder: Path = STATIC_FOLDER) -> Files:
     """Every file of a folder that can be served."""
     return Files(path for path in sorted(folder.iterdir()) if path.suffix in TYPES)
 

@@ -2,11 +2,11 @@
 
 from app.api.answers import EndsShown, NameShown, StatsShown, when
 from app.api.call import Call
-from app.api.http import Answer, answer
+from app.api.http import Answer, json_answer
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, NameStats
 
 
-class Stats:
+class StatsHandlers:
     """The handler of a space's numbers."""
 
     def __init__(self, ends: EndsReader) -> None:
@@ -14,9 +14,9 @@ class Stats:
 
     async def of_space(self, call: Call) -> Answer:
         """GET /spaces/:spaceId/stats"""
-        found = await self._ends.of_space(call.space)
+        found = await self._ends.read_space(call.space)
         oldest_ms = min((one.oldest_ms for one in found if one.oldest_ms is not None), default=None)
-        return answer(StatsShown([_name(one) for one in found], when(oldest_ms)))
+        return json_answer(StatsShown([_name(one) for one in found], when(oldest_ms)))
 
 
 def _name(one: NameStats) -> NameShown:

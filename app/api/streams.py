@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.call import Call, ClientGone
 from app.api.cors import origin_of
 from app.api.gate import Gate
-from app.api.http import Answer, Streamed, bug, refused
+from app.api.http import Answer, Streamed, bug_answer, error_answer
 from app.api.query import Query, fields_of
 from app.jobs.auth import Identity
 from app.metrics import catalog
@@ -70,7 +70,7 @@ class StreamCall(Call):
 
     @property
     def key(self) -> str:
-        named = key_of(self.scope.get("subprotocols", ())) or token_of(self.scope["query_string"])
+        named = key_of_subprotocols(self.scope.get("subprotocols", ())) or token_of_query(self.scope["query_string"])
         return super().key if b"x-api-key" in self.headers or not named else named
 
     @property
@@ -81,7 +81,7 @@ class StreamCall(Call):
     @property
     def returns(self) -> bool:
         """Whether this is an EventSource that had a stream before."""
-        return not self.is_socket and bool(self.header(b"last-event-id"))
+        return not self.is_socket and bool(self.get_header(b"last-event-id"))
 
 
 class Streams:
@@ -103,10 +103,10 @@ class Streams:
 
     def _check_origin(self, call: StreamCall) -> None:
         """A browser lets any page open a WebSocket: RFC 6455, 10.2. Refusal `origin_not_allowed`."""
-        origin, allowed = call.header(b"origin"), self._settings.origins
+        origin, allowed = call.get_header(b"origin"), self._settings.origins
         if not call.is_socket or not origin or "*" in allowed or origin in allowed:
             return
-        if origin != self._public_origin and origin.partition("://")[2] != call.header(b"host"):
+        if origin != self._public_origin and origin.partition("://")[2] != call.get_header(b"host"):
             raise Refusal("origin_not_allowed", f"Pages of {origin[:200]} may not call.")
 
     # A job
@@ -117,9 +117,9 @@ class Streams:
         identity = await self._admit_to_job(call)
         full = identity is not None and "jobs:read" in identity.scopes
         query = Query(call)
-        lines = query.word("logs", ("true", "false")) == "true"
+        lines = query.get_word("logs", ("true", "false")) == "true"
         audience = (Audience.LINES if lines else Audience.FULL) if full else Audience.NARROW
-        asked = asked_of_job(query, call.header(b"last-event-id"))
+        asked = asked_of_job(query, call.get_header(b"last-event-id"))
         if call.space == NO_SPACE:
             raise job_not_found()
         watch = await self._viewers.watch_job(call.space, call.job)
@@ -185,7 +185,7 @@ class Streams:
         self._check_origin(call)
         identity = await self._gate.admit(call, "jobs:read")
         query = Query(call)
-        since, instance_id = asked_of_space(query, call.header(b"last-event-id"))
+        since, instance_id = asked_of_space(query, call.get_header(b"last-event-id"))
         watch = await self._viewers.watch_space(call.space)
         seq, missed = await watch.read_in_step(lambda: watch.find_resume_point(since, instance_id))
         connection = await hand_over_in_step(hand_over, watch)
@@ -234,7 +234,7 @@ class Endpoint:
         answering = send
         if call.is_socket:
             await receive()
-            answering = denying(send)
+            answering = deny_upgrade(send)
 
         async def hand_over() -> Connection:
             if not call.is_socket:
@@ -262,12 +262,12 @@ class Endpoint:
             return await self._handler(call, hand_over)
         except ApiError as error:
             catalog.refused(error.code, error.more.get("limit", ()))
-            passes_s, result = int(error.headers.get("retry-after", FAULT_S)), refused(error)
+            passes_s, result = int(error.headers.get("retry-after", FAULT_S)), error_answer(error)
         except ClientGone:
             raise
         except Exception:
-            passes_s, result = FAULT_S, bug(call.scope)
-        return come_back(passes_s) if call.returns and result.status in PASSING else result
+            passes_s, result = FAULT_S, bug_answer(call.scope)
+        return ask_to_return(passes_s) if call.returns and result.status in PASSING else result
 
 
 def event_stream_head() -> Message:
@@ -275,7 +275,7 @@ def event_stream_head() -> Message:
     return {"type": "http.response.start", "status": 200, "headers": list(EVENT_STREAM_HEADERS)}
 
 
-def come_back(passes_s: int) -> Streamed:
+def ask_to_return(passes_s: int) -> Streamed:
     """An event stream that ends at once, and is asked for again after once to three times what passes in that time.
 
     An EventSource never tries again after any status but 200:
@@ -290,7 +290,7 @@ def come_back(passes_s: int) -> Streamed:
     return Streamed(run)
 
 
-def key_of(subprotocols: Iterable[str]) -> str:
+def key_of_subprotocols(subprotocols: Iterable[str]) -> str:
     """The key that a WebSocket's subprotocols name, "" without one. What is no base64url is no key of ours."""
     for name in subprotocols:
         if name.startswith(KEY_SUBPROTOCOL):
@@ -306,12 +306,12 @@ def text_of_base64url(text: str) -> str:
         return text
 
 
-def token_of(query: bytes) -> str:
+def token_of_query(query: bytes) -> str:
     """The last `token` of a query, "" without one. Refusal `invalid_request` for one of too many fields."""
     return fields_of(query).get("token", [""])[-1] if b"token" in query else ""
 
 
-def denying(send: Send) -> Send:
+def deny_upgrade(send: Send) -> Send:
     """A `send` that refuses a WebSocket with an HTTP answer (ASGI's WebSocket denial response)."""
 
     async def deny(message: Mapping[str, Any]) -> None:
@@ -322,9 +322,9 @@ def denying(send: Send) -> Send:
 
 def asked_of_job(query: Query, last_event_id: str) -> Asked:
     """What a job stream begins with; `Last-Event-ID` wins. Refusal `invalid_request`."""
-    after, logs_after = optional(query, "after"), optional(query, "logsAfter")
+    after, logs_after = optional_seq(query, "after"), optional_seq(query, "logsAfter")
     if not last_event_id:
-        return Asked(after, logs_after, query.text("epoch"), again=False)
+        return Asked(after, logs_after, query.get_text("epoch"), again=False)
     epoch, *positions = last_event_id.split(".")
     if positions == ["", END]:
         return Asked(None, None, epoch, again=True, knows_end=True)
@@ -336,7 +336,7 @@ def asked_of_job(query: Query, last_event_id: str) -> Asked:
 
 def asked_of_space(query: Query, last_event_id: str) -> tuple[int | None, str | None]:
     """Since which seq of which instance; `Last-Event-ID` wins. Refusal `invalid_request`."""
-    since, instance_id = optional(query, "since"), query.text("streamInstanceId")
+    since, instance_id = optional_seq(query, "since"), query.get_text("streamInstanceId")
     if not last_event_id:
         return since, instance_id
     instance_id, _, seq = last_event_id.rpartition(".")
@@ -345,9 +345,9 @@ def asked_of_space(query: Query, last_event_id: str) -> tuple[int | None, str | 
     return int(seq), instance_id
 
 
-def optional(query: Query, name: str) -> int | None:
+def optional_seq(query: Query, name: str) -> int | None:
     """A seq, or None without the parameter. Refusal `invalid_request`."""
-    return None if query.text(name) is None else query.integer(name, 0, 0, SEQ_MOST)
+    return None if query.get_text(name) is None else query.get_integer(name, 0, 0, SEQ_MOST)
 
 
 def is_seq(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import Answer, answer, bug, refuse_method, refused
+from app.api.http import Answer, bug_answer, error_answer, json_answer, method_refused_answer
 from app.jobs.tickets import Tickets
 from app.model.errors import ApiError
 
@@ -23,11 +23,11 @@ class TicketExchange:
 
     async def _result(self, scope: Scope) -> Answer:
         if scope["method"] != "POST":
-            return refuse_method(self.allow)
+            return method_refused_answer(self.allow)
         try:
             key = await self._tickets.exchange(dict(scope["headers"]).get(b"x-ticket", b"").decode("latin-1"))
-            return answer({"key": key})
+            return json_answer({"key": key})
         except ApiError as error:
-            return refused(error)
+            return error_answer(error)
         except Exception:
-            return bug(scope)
+            return bug_answer(scope)

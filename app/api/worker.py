@@ -8,38 +8,47 @@ import msgspec
 from msgspec import UNSET
 
 from app.api.answers import Ended, Failed, Polled, delivered_answer
-from app.api.bodies import FAIL, POLL, PROGRESS, FailRequest, PollRequest, cut_text, decode_or_default, whole
-from app.api.call import Call, ClientGone, check_json, decode
-from app.api.http import Answer, answer
-from app.jobs.long_polls import WaitingRooms
-from app.jobs.store import Delivered, Renewed, Store
+from app.api.bodies import (
+    FAIL_BODY,
+    POLL_BODY,
+    PROGRESS_BODY,
+    FailRequest,
+    PollRequest,
+    cut_text,
+    decode_or_default,
+    whole_number,
+)
+from app.api.call import Call, ClientGone, check_json, decode_body
+from app.api.http import Answer, json_answer
+from app.jobs.long_polls import LongPolls
+from app.jobs.store import Delivered, JobStore, RenewedLease
 from app.model.errors import Outage, invalid, unavailable
 from app.model.limits import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
 from app.model.times import rfc3339
 
 
-def renewed(done: Renewed) -> Answer:
+def renewed_answer(done: RenewedLease) -> Answer:
     """The answer of a call that renews the lease; written by hand, for it is the one that is sent most."""
     end = f'"{rfc3339(done.lease_end_ms)}"' if done.lease_end_ms is not None else "null"
     return Answer(200, f'{{"success":true,"status":"{done.status}","timeoutAt":{end}}}'.encode())
 
 
-class Worker:
+class WorkerHandlers:
     """The handlers of a job's way from pending to its end."""
 
-    def __init__(self, store: Store, rooms: WaitingRooms) -> None:
+    def __init__(self, store: JobStore, long_polls: LongPolls) -> None:
         self._store = store
-        self._rooms = rooms
+        self._long_polls = long_polls
 
     async def poll(self, call: Call) -> Answer:
         """POST /spaces/:spaceId/jobs/poll"""
-        request: PollRequest = decode_or_default(POLL, await call.body(MIB))
-        names, count = request.filter(), whole(request.count, 1)
+        request: PollRequest = decode_or_default(POLL_BODY, await call.read_body(MIB))
+        names, count = request.filter(), whole_number(request.count, 1)
         call.require_room(POLLED_BYTES)  # else a job that was taken would wait for its lease
         jobs = await self._store.poll(call.space, count, names)
         if not jobs and request.wait_seconds:
             jobs = await self._wait(call, count, names, request.wait_seconds)
-        return answer(Polled([delivered_answer(job) for job in jobs]))
+        return json_answer(Polled([delivered_answer(job) for job in jobs]))
 
     async def _wait(self, call: Call, count: int, names: Sequence[str], wait_s: float) -> list[Delivered]:
         """Park until a job comes, the time is over, the process ends, or the caller goes: then nothing is taken.
@@ -47,22 +56,22 @@ class Worker:
         Raises Unavailable when the process has been told to end (whoever comes back at once finds another), Refusal
         `rate_limited` when too many polls of the key wait.
         """
-        if self._rooms.released:
+        if self._long_polls.released:
             raise unavailable("This process is shutting down.")
         call.hold(0)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
-        gone = asyncio.create_task(call.gone())
+        gone = asyncio.create_task(call.wait_until_gone())
         jobs: list[Delivered] = []
         try:
-            async with self._rooms.waiting(call.space, names, call.identity.digest) as (room, waiter):
+            async with self._long_polls.waiting(call.space, names, call.identity.digest) as (room, waiter):
                 gone.add_done_callback(lambda _: waiter.woken.set())
-                while not jobs and loop.time() < deadline_s and not self._rooms.released:
+                while not jobs and loop.time() < deadline_s and not self._long_polls.released:
                     if gone.done():
                         raise ClientGone
                     call.require_room(POLLED_BYTES)
-                    room.asks(waiter)
-                    jobs = await self._take(call.space, count, names)
+                    room.note_ask(waiter)
+                    jobs = await self._poll_again(call.space, count, names)
                     if not jobs:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout_at(deadline_s):
@@ -73,50 +82,50 @@ class Worker:
 
     async def claim(self, call: Call) -> Answer:
         """POST /jobs/:jobId/claim"""
-        await call.ignored_body()
+        await call.skip_body()
         call.require_room(POLLED_BYTES)
-        return answer(delivered_answer(await self._store.claim(call.space, call.job, call.lease_token)))
+        return json_answer(delivered_answer(await self._store.claim(call.space, call.job, call.lease_token)))
 
     async def ack(self, call: Call) -> Answer:
         """POST /jobs/:jobId/ack"""
-        await call.ignored_body()
-        return renewed(await self._store.ack(call.space, call.job, call.lease_token))
+        await call.skip_body()
+        return renewed_answer(await self._store.ack(call.space, call.job, call.lease_token))
 
     async def progress(self, call: Call) -> Answer:
         """POST /jobs/:jobId/progress"""
-        request = decode(PROGRESS, await call.body(PROGRESS_BYTES))
+        request = decode_body(PROGRESS_BODY, await call.read_body(PROGRESS_BYTES))
         progress = msgspec.json.encode(request)
-        return renewed(await self._store.progress(call.space, call.job, call.lease_token, progress))
+        return renewed_answer(await self._store.progress(call.space, call.job, call.lease_token, progress))
 
     async def checkpoint(self, call: Call) -> Answer:
         """POST /jobs/:jobId/checkpoint"""
-        body = (await call.body(CHECKPOINT_BYTES)).strip(b" \t\r\n")
+        body = (await call.read_body(CHECKPOINT_BYTES)).strip(b" \t\r\n")
         check_json(body)
         if body[:1] != b"{":
             raise invalid("A checkpoint is a JSON object.")
-        return renewed(await self._store.checkpoint(call.space, call.job, call.lease_token, body))
+        return renewed_answer(await self._store.checkpoint(call.space, call.job, call.lease_token, body))
 
     async def event(self, call: Call) -> Answer:
         """POST /jobs/:jobId/event"""
-        body = (await call.body(EVENT_BYTES)).strip(b" \t\r\n") or b"null"
+        body = (await call.read_body(EVENT_BYTES)).strip(b" \t\r\n") or b"null"
         check_json(body)
-        return renewed(await self._store.event(call.space, call.job, call.lease_token, body))
+        return renewed_answer(await self._store.event(call.space, call.job, call.lease_token, body))
 
     async def keepalive(self, call: Call) -> Answer:
         """POST /jobs/:jobId/keepalive"""
-        await call.ignored_body()
-        return renewed(await self._store.keepalive(call.space, call.job, call.lease_token))
+        await call.skip_body()
+        return renewed_answer(await self._store.keepalive(call.space, call.job, call.lease_token))
 
     async def complete(self, call: Call) -> Answer:
         """POST /jobs/:jobId/complete"""
-        body = (await call.body(RESULT_BYTES)).strip(b" \t\r\n") or b"null"
+        body = (await call.read_body(RESULT_BYTES)).strip(b" \t\r\n") or b"null"
         check_json(body)
         status = await self._store.complete(call.space, call.job, call.lease_token, body)
-        return answer(Ended(status))
+        return json_answer(Ended(status))
 
     async def fail(self, call: Call) -> Answer:
         """POST /jobs/:jobId/fail"""
-        request: FailRequest = decode_or_default(FAIL, await call.body(RESULT_BYTES))
+        request: FailRequest = decode_or_default(FAIL_BODY, await call.read_body(RESULT_BYTES))
         if request.claim:
             call.identity.require("jobs:poll")
         if request.error is not None:
@@ -131,9 +140,9 @@ class Worker:
             delay_ms=None if after_s is None else round(after_s * 1000),
             claim=bool(request.claim),
         )
-        return answer(Failed(done.status, done.will_retry, done.attempt, lease_token=done.token or UNSET))
+        return json_answer(Failed(done.status, done.will_retry, done.attempt, lease_token=done.token or UNSET))
 
-    async def _take(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
+    async def _poll_again(self, space: str, count: int, names: Sequence[str]) -> list[Delivered]:
         """Poll again; while Redis is away there is nothing to take, and after its return the rooms look around.
 
         What a poll took whose answer was lost comes back to the queue when its lease ends, as it does for any worker

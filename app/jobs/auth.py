@@ -43,14 +43,14 @@ IMPLIED = {"jobs:read": ("jobs:read:progress",)}
 ROOT = "root"
 """The scope of the calls that manage spaces and keys; no key but the root key has it."""
 
-ANY = ""
+ANY_KEY = ""
 """The scope of a call that every key may make."""
 
 CACHE_S = 0.8
 CACHE_MOST = 20_000
 
 
-def expand(scopes: Iterable[str]) -> frozenset[str]:
+def expand_scopes(scopes: Iterable[str]) -> frozenset[str]:
     """Every scope that these stand for."""
     spelled = {one for scope in scopes for one in SHORTHANDS.get(scope, (scope,))}
     return frozenset(spelled | {more for scope in spelled for more in IMPLIED.get(scope, ())})
@@ -71,7 +71,7 @@ class Identity(NamedTuple):
 
     def require(self, scope: str) -> None:
         """Refusal `missing_scope` unless the key has it."""
-        if scope != ANY and scope not in self.scopes:
+        if scope != ANY_KEY and scope not in self.scopes:
             raise Refusal("missing_scope", f"Missing required scope: {scope}")
 
     def require_space(self, space: str | None) -> None:
@@ -80,7 +80,7 @@ class Identity(NamedTuple):
             raise Refusal("wrong_space", "The key belongs to another space.")
 
 
-def digest(key: str) -> str:
+def key_digest(key: str) -> str:
     """What is stored of a key: its SHA-256, in hex."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -105,14 +105,14 @@ class Keyring:
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._asking: dict[str, asyncio.Task[Identity | None]] = {}
-        self._root_digest = digest(settings.root_key) if settings.root_key else ""
+        self._root_digest = key_digest(settings.root_key) if settings.root_key else ""
         self._root = Identity(self._root_digest, None, frozenset({*SCOPES, ROOT}))
 
     async def identify(self, key: str) -> Identity:
         """The caller with this key. Refusal `unauthorized` for a key that is unknown, revoked or expired."""
         if not key:
             raise unauthorized("Send a key as x-api-key, or as Authorization: Bearer or Basic.")
-        hashed = digest(key)
+        hashed = key_digest(key)
         if hmac.compare_digest(hashed, self._root_digest):
             return self._root
         seen = self._seen.get(hashed)
@@ -121,7 +121,7 @@ class Keyring:
             raise unauthorized("The key is unknown, revoked or expired.")
         return found
 
-    async def work(self, identities: Sequence[Identity]) -> list[bool]:
+    async def check_identities(self, identities: Sequence[Identity]) -> list[bool]:
         """Of each caller whether its key still works, asked of the store and not of the cache."""
         now_ms = self._clock.now_ms()
         known = await self._link.pipeline(*(("EXISTS", self._keys.token(caller.digest)) for caller in identities))
@@ -134,17 +134,17 @@ class Keyring:
         """One look-up for all callers that wait for the same key."""
         task = self._asking.get(hashed)
         if task is None:
-            task = self._asking[hashed] = asyncio.create_task(self._look_up(hashed))
+            task = self._asking[hashed] = asyncio.create_task(self._read_identity(hashed))
             task.add_done_callback(lambda _: self._asking.pop(hashed, None))
         return await asyncio.shield(task)
 
-    async def _look_up(self, hashed: str) -> Identity | None:
+    async def _read_identity(self, hashed: str) -> Identity | None:
         asked_s = monotonic()
         (flat,) = await self._scripts.run("token_read", [self._keys.token(hashed)], [])
         found = {flat[i]: flat[i + 1].decode() for i in range(0, len(flat), 2)}
         identity = None
         if b"space" in found:
-            scopes = expand(found[b"scopes"].split())
+            scopes = expand_scopes(found[b"scopes"].split())
             identity = Identity(hashed, found[b"space"], scopes, int(found.get(b"expiresAt", 0)))
         while len(self._seen) >= CACHE_MOST:
             del self._seen[next(iter(self._seen))]
@@ -153,6 +153,6 @@ class Keyring:
         return identity
 
 
-def spell(scopes: Sequence[str]) -> str:
+def spell_scopes(scopes: Sequence[str]) -> str:
     """Scopes as they are stored: as written, separated by a blank."""
     return " ".join(scopes)

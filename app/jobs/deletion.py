@@ -8,8 +8,8 @@ the list. So a crash anywhere leaves a log that is listed, and whoever looks at 
 import asyncio
 from collections.abc import Sequence
 
-from app.jobs.store import Store
-from app.logs.log_store import Logs
+from app.jobs.store import JobStore
+from app.logs.log_store import LogStore
 from app.model.job import ENDED
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -17,10 +17,10 @@ from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
-STEP_JOBS = 100
+DELETE_STEP_JOBS = 100
 """Jobs that one script call removes at most."""
 
-STEP_LOGS = 25
+SETTLE_STEP_LOGS = 25
 """Logs that are looked at in one turn of a space: each may have very many lines to seal."""
 
 
@@ -28,7 +28,7 @@ class Deletion:
     """Removes jobs: one that ended, those whose retention is over, all of a space."""
 
     def __init__(
-        self, control: Link, keys: Keys, clock: RedisClock, settings: Settings, *, store: Store, logs: Logs
+        self, control: Link, keys: Keys, clock: RedisClock, settings: Settings, *, store: JobStore, logs: LogStore
     ) -> None:
         self._control = control
         self._scripts = Scripts(control)
@@ -38,21 +38,21 @@ class Deletion:
         self._logs = logs
         self._retention_ms = settings.retention_s * 1000
 
-    async def job(self, space: str, job: str) -> None:
+    async def delete_job(self, space: str, job: str) -> None:
         """Remove one ended job. Refusals: job_not_found, invalid_state."""
-        await self._store.delete(space, job)
+        await self._store.delete_job(space, job)
         await self._remove_logs(space, [job])
 
-    async def retire(self, space: str) -> None:
+    async def retire_jobs(self, space: str) -> None:
         """Remove some of the jobs whose retention is over."""
-        await self._remove_logs(space, await self._store.retire(space, STEP_JOBS))
+        await self._remove_logs(space, await self._store.retire_jobs(space, DELETE_STEP_JOBS))
 
-    async def clear(self, space: str) -> None:
+    async def clear_space(self, space: str) -> None:
         """Remove every job of a space that goes, and what earlier removals left of logs."""
-        while ids := await self._store.clear(space, STEP_JOBS):
+        while ids := await self._store.clear_space(space, DELETE_STEP_JOBS):
             await self._remove_logs(space, ids)
         index = self._keys.log_work(space)
-        while ids := [id_.decode() for id_ in await self._control.call("ZRANGE", index, 0, STEP_JOBS - 1)]:
+        while ids := [id_.decode() for id_ in await self._control.call("ZRANGE", index, 0, DELETE_STEP_JOBS - 1)]:
             await self._remove_logs(space, ids)
 
     async def settle_logs(self, space: str) -> None:
@@ -62,7 +62,7 @@ class Deletion:
         stands behind its removal; one whose job runs again lives on.
         """
         index, now = self._keys.log_work(space), self._clock.now_ms()
-        due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, STEP_LOGS)
+        due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, SETTLE_STEP_LOGS)
         await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
         if due:
             await self._scripts.run("log_settled", [index], due)
@@ -72,7 +72,7 @@ class Deletion:
         if status is None:
             await self._logs.delete(space, job)
         elif status.decode() in ENDED:
-            await self._logs.rest(job, self._retention_ms)
+            await self._logs.settle(job, self._retention_ms)
         else:
             await self._logs.persist(job)
 

@@ -22,9 +22,9 @@ from app.redis_links.epoch import Epoch
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 
-VERSION = b"\x01"
+CURSOR_VERSION = b"\x01"
 MAC_BYTES = 16
-SIZE_BYTES = len(VERSION) + 8 + MAC_BYTES
+SIZE_BYTES = len(CURSOR_VERSION) + 8 + MAC_BYTES
 
 Filters = Mapping[str, str | int | Sequence[str]]
 """What a list is filtered by: those filters that are set, each in one form for all its spellings."""
@@ -39,20 +39,20 @@ class Cursors:
         self._secret = b""
         epoch.on_change(self._forget)
 
-    async def sealed(self, kind: str, space: str, filters: Filters, position: int) -> str:
+    async def sign(self, kind: str, space: str, filters: Filters, position: int) -> str:
         """The cursor of a position in a list. `kind` tells lists of different routes apart."""
-        head = VERSION + position.to_bytes(8)
-        mac = sign(await self._shared(), named(kind, space, filters), head)
+        head = CURSOR_VERSION + position.to_bytes(8)
+        mac = sign_position(await self._shared(), list_name(kind, space, filters), head)
         return encode_base64url(head + mac)
 
-    async def position(self, text: str, kind: str, space: str, filters: Filters) -> int:
+    async def check(self, text: str, kind: str, space: str, filters: Filters) -> int:
         """The position of a cursor of this very list. Refusal `invalid_request` for any other text."""
         found = decode_cursor(text)
-        if len(found) == SIZE_BYTES and found[:1] == VERSION:
+        if len(found) == SIZE_BYTES and found[:1] == CURSOR_VERSION:
             head, mac = found[:-MAC_BYTES], found[-MAC_BYTES:]
-            if hmac.compare_digest(sign(await self._shared(), named(kind, space, filters), head), mac):
+            if hmac.compare_digest(sign_position(await self._shared(), list_name(kind, space, filters), head), mac):
                 return int.from_bytes(head[1:])
-        raise forged()
+        raise forged_cursor()
 
     async def _shared(self) -> bytes:
         if not self._secret:
@@ -64,12 +64,12 @@ class Cursors:
         self._secret = b""
 
 
-def named(kind: str, space: str, filters: Filters) -> bytes:
+def list_name(kind: str, space: str, filters: Filters) -> bytes:
     """A list in one spelling."""
     return msgspec.json.encode([kind, space, sorted(filters.items())])
 
 
-def sign(secret: bytes, listed: bytes, head: bytes) -> bytes:
+def sign_position(secret: bytes, listed: bytes, head: bytes) -> bytes:
     """What proves that a cursor is ours."""
     return hmac.digest(secret, hashlib.sha256(listed).digest() + head, "sha256")[:MAC_BYTES]
 
@@ -83,6 +83,6 @@ def decode_cursor(text: str) -> bytes:
     return data if encode_base64url(data) == text else b""
 
 
-def forged() -> Refusal:
+def forged_cursor() -> Refusal:
     """A cursor that none of ours gave out for this list."""
     return invalid("The cursor is not valid for this list: send the value of x-next-cursor, with the same filters.")

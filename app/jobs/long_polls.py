@@ -1,4 +1,4 @@
-"""The waiting room of long polls: who waits for a job of which space and names, and who is woken.
+"""Long polls: who waits for a job of which space and names, and who is woken.
 
 Owns: waking one waiter for each job that became pending, the one who has waited longest of those that want its name;
 handing the wake on when its waiter did not ask after it; how many polls a key may have parked.
@@ -18,17 +18,17 @@ from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.pubsub import Relay
 
-LOOK_S = 1.0
-LINGER_LOOKS = 10
+CHECK_S = 1.0
+LINGER_CHECKS = 10
 
-LOOK_NAMES = 500
-LOOK_COMMANDS = 10
+CHECK_NAMES = 500
+CHECK_COMMANDS = 10
 """Names of one command, and commands of a look: where more names are waited for, the next looks go on with them."""
 
 PARKED_MOST = 2000
 """Polls of one key that wait in one process."""
 
-ANY = b""
+ANY_NAME = b""
 """What waits for a job of any name is kept under; no name is empty."""
 
 
@@ -41,13 +41,13 @@ class Waiter:
     __slots__ = ("arrival", "hint", "names", "woken")
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = [name.encode() for name in dict.fromkeys(names)] or [ANY]
+        self.names = [name.encode() for name in dict.fromkeys(names)] or [ANY_NAME]
         self.woken = asyncio.Event()
         self.hint: bytes | None = None
         self.arrival = 0
 
 
-class Room:
+class SpaceWaiters:
     """Those who wait in one space.
 
     `_idle` has, by name, the arrivals of those who wait for it and have not been woken, ascending: so a wake costs
@@ -57,23 +57,23 @@ class Room:
     def __init__(self) -> None:
         self.hears = asyncio.Event()
         self.stale = False
-        self.empty_looks = 0
+        self.empty_checks = 0
         self._arrivals = 0
         self._waiters: dict[int, Waiter] = {}
         self._idle: dict[bytes, list[int]] = {}
-        self._to_look_at: list[bytes] = []
+        self._to_check: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def hear(self, name: bytes | None) -> None:
+    def wake_one(self, name: bytes | None) -> None:
         """A job of this name became pending: wake the first who wants it. None: hints were lost; the next look is at
         all queues.
         """
         if name is None:
             self.stale = True
             return
-        firsts = [queue[0] for queue in (self._idle.get(name), self._idle.get(ANY)) if queue]
+        firsts = [queue[0] for queue in (self._idle.get(name), self._idle.get(ANY_NAME)) if queue]
         if firsts:
             waiter = self._waiters[min(firsts)]
             self._stir(waiter)
@@ -87,7 +87,7 @@ class Room:
         self._waiters[waiter.arrival] = waiter
         self._rest(waiter)
 
-    def asks(self, waiter: Waiter) -> None:
+    def note_ask(self, waiter: Waiter) -> None:
         """The waiter is about to ask for jobs: those that come from now on are news for it."""
         waiter.woken.clear()
         if waiter.hint is not None:
@@ -100,27 +100,27 @@ class Room:
         if waiter.hint is None:
             self._stir(waiter)
         else:
-            self.hear(waiter.hint)
+            self.wake_one(waiter.hint)
 
     def release(self) -> None:
         """Wake everybody: nobody is to wait here any more."""
         for waiter in self._waiters.values():
             waiter.woken.set()
 
-    def names(self, *, every: bool) -> Iterator[list[bytes]]:
+    def next_names(self, *, every: bool) -> Iterator[list[bytes]]:
         """Names that are waited for, LOOK_NAMES at a time: every one, or as many as one look has room for."""
-        if every or not self._to_look_at:
-            self._to_look_at = list(self._idle)
+        if every or not self._to_check:
+            self._to_check = list(self._idle)
         commands = 0
-        while self._to_look_at and (every or commands < LOOK_COMMANDS):
+        while self._to_check and (every or commands < CHECK_COMMANDS):
             commands += 1
-            yield self._to_look_at[-LOOK_NAMES:]
-            del self._to_look_at[-LOOK_NAMES:]
+            yield self._to_check[-CHECK_NAMES:]
+            del self._to_check[-CHECK_NAMES:]
 
-    def found(self, name: bytes, jobs: int) -> None:
+    def wake_some(self, name: bytes, jobs: int) -> None:
         """So many jobs of this name are pending: wake as many of those who wait for it."""
         for _ in range(min(jobs, len(self._idle.get(name, ())))):
-            self.hear(name)
+            self.wake_one(name)
 
     def _rest(self, waiter: Waiter) -> None:
         for name in waiter.names:
@@ -134,37 +134,39 @@ class Room:
                 del self._idle[name]
 
 
-class WaitingRooms:
-    """The rooms of all spaces; a space has one while somebody waits there, and a little longer."""
+class LongPolls:
+    """Those who wait in all spaces; a space has its own while somebody waits there, and a little longer."""
 
     def __init__(self, relay: Relay, link: Link, keys: Keys) -> None:
         self._relay = relay
         self._link = link
         self._keys = keys
-        self._rooms: dict[str, Room] = {}
+        self._waiters_of: dict[str, SpaceWaiters] = {}
         self._parked: dict[str, int] = {}
-        self._looker: asyncio.Task[None] | None = None
+        self._checker: asyncio.Task[None] | None = None
         self.released = False
 
     def start(self) -> None:
         """Look at the queues once a second from now on."""
-        self._looker = asyncio.create_task(self._look_forever(), name="waiting-rooms")
+        self._checker = asyncio.create_task(self._check_forever(), name="long-polls")
 
     async def close(self) -> None:
         """Release everybody, and look no more."""
-        if self._looker is not None:
-            self._looker.cancel()
-            await asyncio.gather(self._looker, return_exceptions=True)
+        if self._checker is not None:
+            self._checker.cancel()
+            await asyncio.gather(self._checker, return_exceptions=True)
         self.release()
 
     def release(self) -> None:
         """Let nobody wait any more: the process ends."""
         self.released = True
-        for room in self._rooms.values():
-            room.release()
+        for waiters in self._waiters_of.values():
+            waiters.release()
 
     @contextlib.asynccontextmanager
-    async def waiting(self, space: str, names: Sequence[str], digest: str) -> AsyncIterator[tuple[Room, Waiter]]:
+    async def waiting(
+        self, space: str, names: Sequence[str], digest: str
+    ) -> AsyncIterator[tuple[SpaceWaiters, Waiter]]:
         """Wait in the space's room meanwhile, for the key with this digest.
 
         Begins when hints are sure to come, so that a poll in it misses nothing. Refusal `rate_limited` when the key
@@ -172,16 +174,16 @@ class WaitingRooms:
         """
         waiter = Waiter(names)
         with self._place(digest):
-            room = self._rooms.get(space)
-            is_new = room is None
-            if room is None:
-                room = self._rooms[space] = Room()
-            room.enter(waiter)
+            waiters = self._waiters_of.get(space)
+            is_new = waiters is None
+            if waiters is None:
+                waiters = self._waiters_of[space] = SpaceWaiters()
+            waiters.enter(waiter)
             try:
-                await self._hears(space, room, is_new=is_new)
-                yield room, waiter
+                await self._hears(space, waiters, is_new=is_new)
+                yield waiters, waiter
             finally:
-                room.leave(waiter)
+                waiters.leave(waiter)
 
     @contextlib.contextmanager
     def _place(self, digest: str) -> Iterator[None]:
@@ -200,42 +202,42 @@ class WaitingRooms:
             if not self._parked[digest]:
                 del self._parked[digest]
 
-    async def _hears(self, space: str, room: Room, *, is_new: bool) -> None:
+    async def _hears(self, space: str, waiters: SpaceWaiters, *, is_new: bool) -> None:
         if not is_new:
-            await room.hears.wait()
+            await waiters.hears.wait()
             return
         try:
-            await self._relay.subscribe(self._keys.wake(space), room.hear)
+            await self._relay.subscribe(self._keys.wake(space), waiters.wake_one)
         finally:
-            room.hears.set()
+            waiters.hears.set()
 
-    async def _look_forever(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            for space, room in tuple(self._rooms.items()):
-                if not room:
-                    self._leave_empty(space, room)
+            await asyncio.sleep(CHECK_S)
+            for space, waiters in tuple(self._waiters_of.items()):
+                if not waiters:
+                    self._leave_empty(space, waiters)
                     continue
                 try:
-                    await self._look(space, room)
+                    await self._check_queues(space, waiters)
                 except (Outage, RedisFault):
-                    room.stale = True
+                    waiters.stale = True
                     break
 
-    def _leave_empty(self, space: str, room: Room) -> None:
-        room.empty_looks += 1
-        if room.empty_looks >= LINGER_LOOKS:
-            del self._rooms[space]
-            self._relay.unsubscribe(self._keys.wake(space), room.hear)
+    def _leave_empty(self, space: str, waiters: SpaceWaiters) -> None:
+        waiters.empty_checks += 1
+        if waiters.empty_checks >= LINGER_CHECKS:
+            del self._waiters_of[space]
+            self._relay.unsubscribe(self._keys.wake(space), waiters.wake_one)
 
-    async def _look(self, space: str, room: Room) -> None:
+    async def _check_queues(self, space: str, waiters: SpaceWaiters) -> None:
         """Wake who waits for jobs that are there. Of a job that nobody wants, one number is read."""
-        room.empty_looks, every, room.stale = 0, room.stale, False
+        waiters.empty_checks, every, waiters.stale = 0, waiters.stale, False
         if not await self._link.call("ZCARD", self._keys.pending(space)):
             return
-        for names in room.names(every=every):
+        for names in waiters.next_names(every=every):
             keys = [self._keys.pending(space, name.decode()) for name in names]
             if await self._link.call("EXISTS", *keys):
                 counts = await self._link.pipeline(*(("ZCARD", key) for key in keys))
                 for name, jobs in zip(names, counts, strict=True):
-                    room.found(name, jobs)
+                    waiters.wake_some(name, jobs)

@@ -60,7 +60,7 @@ class Rate:
         units = min(units, self._rate - spent)
         share = self._shares.get(identity.digest)
         if share is None or share.left < units or share.until_s <= monotonic():
-            share = await self._take(identity.digest, units, spent)
+            share = await self._acquire(identity.digest, units, spent)
         share.left -= units
         return spent + units
 
@@ -74,7 +74,7 @@ class Rate:
         if units > 0:
             await self._scripts.run("rate_take", [self._keys.rate(identity.digest)], [self._rate, units, 0, 1])
 
-    async def _take(self, hashed: str, units: int, spent: int) -> _Share:
+    async def _acquire(self, hashed: str, units: int, spent: int) -> _Share:
         """A share of at least so many units. Refusal `rate_limited`."""
         async with self._locks.setdefault(hashed, asyncio.Lock()):
             share = self._shares.get(hashed)

@@ -7,7 +7,7 @@ for a long walk; they get the last sums, and how old these are.
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from app.jobs.space_stats import OTHERS, Ends, EndsReader, folding
+from app.jobs.space_stats import OTHERS, Ends, EndsReader, fold_steps
 from app.loop.background import Background
 from app.loop.turns import in_turns
 from app.metrics import catalog
@@ -20,19 +20,19 @@ from app.redis_links.info import parse_info
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 
-FRESH_S = 5.0
+SUMS_FRESH_S = 5.0
 """How old sums may be before they are made anew."""
 
-PATIENCE_S = 0.01
+SUMS_WAIT_S = 0.01
 """How long who asks waits for new sums."""
 
-STRIDE = 100
+SPACES_AT_ONCE = 100
 
 BUSIEST = 20
 """How many names of jobs are shown: a name comes from outside, and each is some series."""
 
 
-class Overview:
+class ServiceGauges:
     """The sums of one process."""
 
     def __init__(self, link: Link, keys: Keys, clock: RedisClock, ends: EndsReader) -> None:
@@ -42,17 +42,17 @@ class Overview:
         self._clock = clock
         self._ends = ends
         self._readings: list[Reading] = []
-        self._made_s = -FRESH_S
+        self._made_s = -SUMS_FRESH_S
         self._background = Background()
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def readings(self) -> list[Reading]:
+    async def collect(self) -> list[Reading]:
         """The newest sums; none before the first are made, which takes a moment when there are many spaces."""
         now_s = asyncio.get_running_loop().time
-        if self._refreshing is None and now_s() - self._made_s >= FRESH_S:
+        if self._refreshing is None and now_s() - self._made_s >= SUMS_FRESH_S:
             self._refreshing = self._background.start(self._refresh(), "service-gauges")
         if self._refreshing is not None:
-            await asyncio.wait([self._refreshing], timeout=PATIENCE_S)
+            await asyncio.wait([self._refreshing], timeout=SUMS_WAIT_S)
         up = Reading(catalog.REDIS_UP, (), float(self._link.up))
         if not self._readings:
             return [up]
@@ -75,13 +75,13 @@ class Overview:
         spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
         jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
         ended: dict[str, Ends] = {}
-        for start in range(0, len(spaces), STRIDE):
-            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + STRIDE]]
+        for start in range(0, len(spaces), SPACES_AT_ONCE):
+            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + SPACES_AT_ONCE]]
             for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
                 oldest_ms = min(oldest_ms, since_ms or oldest_ms)
                 callbacks += waiting
-            await in_turns(folding(ended, await self._ends.of_all(spaces[start : start + STRIDE])))
+            await in_turns(fold_steps(ended, await self._ends.read_all(spaces[start : start + SPACES_AT_ONCE])))
         age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
             Reading(catalog.SPACES, (), len(spaces)),

@@ -34,7 +34,7 @@ NAMES_MOST = 200
 
 FIELDS_A_STEP = 256
 
-Hash = Sequence[bytes]
+FlatHash = Sequence[bytes]
 """A hash as Redis answers it: field, value, field, value."""
 
 
@@ -65,14 +65,14 @@ class NameStats(NamedTuple):
     oldest_ms: int | None
 
 
-def by_name(hashes: Iterable[Hash]) -> dict[str, Ends]:
+def by_name(hashes: Iterable[FlatHash]) -> dict[str, Ends]:
     """What some hashes say together."""
     found: dict[str, Ends] = {}
-    exhaust(folding(found, hashes))
+    exhaust(fold_steps(found, hashes))
     return found
 
 
-def folding(found: dict[str, Ends], hashes: Iterable[Hash]) -> Steps[None]:
+def fold_steps(found: dict[str, Ends], hashes: Iterable[FlatHash]) -> Steps[None]:
     """Add what some hashes say, a few hundred fields a step. A field that is none of ours is passed over."""
     for hash_ in hashes:
         for place, (name_, count) in enumerate(zip(hash_[::2], hash_[1::2], strict=True)):
@@ -89,7 +89,7 @@ def folding(found: dict[str, Ends], hashes: Iterable[Hash]) -> Steps[None]:
         yield
 
 
-def busiest(found: dict[str, Ends], most: int) -> dict[str, Ends]:
+def keep_busiest(found: dict[str, Ends], most: int) -> dict[str, Ends]:
     """The names that ended most often; all others together are OTHERS."""
     named = sorted((name for name in found if name != OTHERS), key=lambda name: (-found[name].outcomes.total(), name))
     kept = {name: found[name] for name in named[:most]}
@@ -102,12 +102,12 @@ def busiest(found: dict[str, Ends], most: int) -> dict[str, Ends]:
     return kept
 
 
-def hours(now_ms: int, count: int) -> list[str]:
+def hour_names(now_ms: int, count: int) -> list[str]:
     """The newest hours, as the names of their hashes end."""
     return [f"h{now_ms // HOUR_MS - back}" for back in range(count)]
 
 
-def spans(now_ms: int, count: int) -> list[str]:
+def span_names(now_ms: int, count: int) -> list[str]:
     """The newest spans of ten minutes, likewise."""
     return [f"m{now_ms // SPAN_MS - back}" for back in range(count)]
 
@@ -115,7 +115,7 @@ def spans(now_ms: int, count: int) -> list[str]:
 def _unnamed(hour: dict[str, Ends], day: dict[str, Ends]) -> dict[str, Ends]:
     """What the hour has of names that the day does not tell by themselves."""
     rest = {name: ends for name, ends in hour.items() if name == OTHERS or name not in day}
-    return busiest(rest, 0)
+    return keep_busiest(rest, 0)
 
 
 class EndsReader:
@@ -126,19 +126,19 @@ class EndsReader:
         self._keys = keys
         self._clock = clock
 
-    async def of_space(self, space: str) -> list[NameStats]:
+    async def read_space(self, space: str) -> list[NameStats]:
         """Every name that ended in the last day or is among the oldest that are pending; the busiest first."""
         now_ms = self._clock.now_ms()
-        keys = [self._keys.ends(space, at) for at in (*hours(now_ms, HOURS), *spans(now_ms, SPANS))]
+        keys = [self._keys.ends(space, at) for at in (*hour_names(now_ms, HOURS), *span_names(now_ms, SPANS))]
         *hashes, oldest = await self._link.pipeline(
             *(("HGETALL", key) for key in keys),
             ("ZRANGE", self._keys.pending(space), 0, PENDING_LOOKED_AT - 1),
         )
         day: dict[str, Ends] = {}
         hour: dict[str, Ends] = {}
-        await in_turns(folding(day, hashes[:HOURS]))
-        await in_turns(folding(hour, hashes[HOURS:]))
-        day = busiest(day, NAMES_MOST)
+        await in_turns(fold_steps(day, hashes[:HOURS]))
+        await in_turns(fold_steps(hour, hashes[HOURS:]))
+        day = keep_busiest(day, NAMES_MOST)
         hour = {name: hour[name] for name in day if name in hour} | _unnamed(hour, day)
         jobs = [("HGET", self._keys.job(space, id_.decode()), "name") for id_ in oldest]
         pending = {name.decode() for name in await self._link.pipeline(*jobs) if name is not None}
@@ -160,9 +160,9 @@ class EndsReader:
             name: (count, None if at is None else int(at)) for name, count, at in zip(names, counts, since, strict=True)
         }
 
-    async def of_all(self, spaces: Sequence[str]) -> list[Hash]:
+    async def read_all(self, spaces: Sequence[str]) -> list[FlatHash]:
         """The hashes of this hour and of the one before, of each of these spaces."""
         now_ms = self._clock.now_ms()
-        keys = [self._keys.ends(space, at) for space in spaces for at in hours(now_ms, 2)]
-        found: list[Hash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
+        keys = [self._keys.ends(space, at) for space in spaces for at in hour_names(now_ms, 2)]
+        found: list[FlatHash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
         return found

@@ -10,11 +10,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.jobs.auth import digest, spell
-from app.jobs.space_stats import HOURS, SPANS, hours, spans
-from app.jobs.store import Fields, Store, pairs
+from app.jobs.auth import key_digest, spell_scopes
+from app.jobs.space_stats import HOURS, SPANS, hour_names, span_names
+from app.jobs.store import HashFields, JobStore, hash_fields
 from app.model.errors import NotFound, Refusal, invalid, space_not_found
-from app.model.ids import encode_ulid, is_ulid, new_space_id, tag
+from app.model.ids import encode_ulid, is_ulid, new_space_id, tag_of
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link
@@ -37,7 +37,7 @@ class Space(NamedTuple):
     """A space: its hash, and its jobs by status (a JSON object)."""
 
     id: str
-    fields: Fields
+    fields: HashFields
     counts: bytes
 
 
@@ -61,7 +61,7 @@ class Spaces:
         control: Link,
         keys: Keys,
         clock: RedisClock,
-        store: Store,
+        store: JobStore,
         clear: Callable[[str], Awaitable[None]],
     ) -> None:
         self._control = control
@@ -75,7 +75,7 @@ class Spaces:
         """A new space, and its public key."""
         while True:
             space = new_space_id(self._clock.now_ms())
-            if await self._control.call("HSETNX", self._keys.spaces, tag(space), space):
+            if await self._control.call("HSETNX", self._keys.spaces, tag_of(space), space):
                 break
         await self._scripts.run("space_create", [self._keys.space(space)], [name, secrets.token_hex(8)])
         return await self.get(space), await self.create_token(space, "public", PUBLIC_SCOPES, None)
@@ -85,7 +85,7 @@ class Spaces:
         if not is_ulid(space):
             raise space_not_found()
         fields, counts = await self._scripts.run("space_read", [self._keys.space(space)], [])
-        return Space(space, pairs(fields), counts)
+        return Space(space, hash_fields(fields), counts)
 
     async def patch(
         self, space: str, fields: Mapping[str, str], *, fresh_secret: str = "", drop_old: bool = False
@@ -108,7 +108,7 @@ class Spaces:
         """Whether there is such a space."""
         return is_ulid(space) and bool(await self._control.call("HEXISTS", self._keys.space(space), "createdAt"))
 
-    async def all(self) -> list[Space]:
+    async def list_spaces(self) -> list[Space]:
         """All spaces, oldest first; read some at a time, so that small calls of others come in between."""
         ids = sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces))
         found: list[Space] = []
@@ -126,11 +126,11 @@ class Spaces:
     async def delete(self, space: str) -> None:
         """Remove a space and everything of it. Refusal `space_not_found`. What a crash leaves, `resume` removes."""
         await self.get(space)
-        await self._control.call("HSET", self._keys.deleting, tag(space), space)
-        await self._control.call("HDEL", self._keys.spaces, tag(space))
+        await self._control.call("HSET", self._keys.deleting, tag_of(space), space)
+        await self._control.call("HDEL", self._keys.spaces, tag_of(space))
         await self._remove(space)
 
-    async def resume(self) -> None:
+    async def resume_deletions(self) -> None:
         """Go on with removals that were cut off."""
         for space in await self._control.call("HVALS", self._keys.deleting):
             await self._remove(space.decode())
@@ -144,22 +144,22 @@ class Spaces:
         await self._clear(space)
         await self._control.call("DEL", keys.space(space), keys.feed(space), keys.logs(space), keys.log_bytes(space))
         now_ms = self._clock.now_ms()
-        ends = [keys.ends(space, span) for span in (*hours(now_ms, HOURS + 2), *spans(now_ms, SPANS + 2))]
+        ends = [keys.ends(space, span) for span in (*hour_names(now_ms, HOURS + 2), *span_names(now_ms, SPANS + 2))]
         await self._control.call("DEL", keys.callbacks(space), *ends)
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("ZREM", keys.due_callbacks, space)
         await self._control.call("SREM", keys.hooks, space)
-        await self._control.call("HDEL", keys.deleting, tag(space))
+        await self._control.call("HDEL", keys.deleting, tag_of(space))
 
     async def create_token(self, space: str, name: str, scopes: Sequence[str], expires_ms: int | None) -> Token:
         """A new key for a space. Refusals: space_not_found, invalid_request for an expiry that has passed."""
         await self.get(space)
         key = f"emit_{secrets.token_urlsafe(32)}"
         token_id = encode_ulid(self._clock.now_ms(), secrets.token_bytes(10))
-        await self._control.call("HSET", self._keys.tokens(space), token_id, digest(key))
-        fields = ["id", token_id, "space", space, "name", name, "scopes", spell(scopes)]
+        await self._control.call("HSET", self._keys.tokens(space), token_id, key_digest(key))
+        fields = ["id", token_id, "space", space, "name", name, "scopes", spell_scopes(scopes)]
         expires = "" if expires_ms is None else str(expires_ms)
-        reply = await self._scripts.raw("token_create", [self._keys.token(digest(key))], [expires, *fields])
+        reply = await self._scripts.raw("token_create", [self._keys.token(key_digest(key))], [expires, *fields])
         if reply[0] == b"past":
             await self._control.call("HDEL", self._keys.tokens(space), token_id)
             raise invalid("expiresAt is not in the future.")
@@ -176,17 +176,17 @@ class Spaces:
         if gone:
             await self._control.call("HDEL", self._keys.tokens(space), *gone)
 
-    async def tokens(self, space: str) -> list[Token]:
+    async def list_tokens(self, space: str) -> list[Token]:
         """The keys of a space that work, oldest first; read some at a time. Refusal `space_not_found`."""
         await self.get(space)
         digests = await self._control.call("HVALS", self._keys.tokens(space))
         found: list[Token] = []
         for at in range(0, len(digests), READ_AT_ONCE):
             some = [("HGETALL", self._keys.token(hashed.decode())) for hashed in digests[at : at + READ_AT_ONCE]]
-            found += [_token(pairs(flat)) for flat in await self._control.pipeline(*some) if flat]
+            found += [_token(hash_fields(flat)) for flat in await self._control.pipeline(*some) if flat]
         return sorted(found, key=lambda token: token.id)
 
-    async def revoke(self, space: str, token: str) -> None:
+    async def revoke_token(self, space: str, token: str) -> None:
         """Let a key work no more. Refusals: space_not_found, token_not_found."""
         await self.get(space)
         hashed = await self._control.call("HGET", self._keys.tokens(space), token)
@@ -196,7 +196,7 @@ class Spaces:
         await self._control.call("HDEL", self._keys.tokens(space), token)
 
 
-def _token(fields: Fields) -> Token:
+def _token(fields: HashFields) -> Token:
     return Token(
         fields["id"].decode(),
         fields["name"].decode(),

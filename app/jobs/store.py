@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from app.jobs.outages import Downtime
 from app.model.errors import invalid, job_not_found
-from app.model.ids import is_ulid, new_job_ids, new_lease_token, tag
+from app.model.ids import is_ulid, new_job_ids, new_lease_token, tag_of
 from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB, POLLED_BYTES
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -20,17 +20,17 @@ from app.redis_links.memory_headroom import Headroom
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
-BACKSTOP_MS = 86_400_000
+JOB_BACKSTOP_MS = 86_400_000
 """How much longer than their retention the keys of an ended job live, should nobody sweep."""
 
 LOG_REST_MS = 60_000
 """How long an ended job's log rests before it is looked at: see lua/include/finish.lua."""
 
-SLICE_BYTES = MIB
-SLICES_AT_ONCE = 4
+LIST_SLICE_BYTES = MIB
+LIST_SLICES_AT_ONCE = 4
 """What is read of a list in one go, and how many such reads of this process are on their way at once."""
 
-Fields = dict[str, bytes]
+HashFields = dict[str, bytes]
 """A hash as Redis holds it."""
 
 
@@ -72,14 +72,14 @@ class Delivered(NamedTuple):
     trace: bytes | None
 
 
-class Renewed(NamedTuple):
+class RenewedLease(NamedTuple):
     """A worker's call that went through: the job's status, and the end of its lease, if it has one."""
 
     status: str
     lease_end_ms: int | None
 
 
-class Failed(NamedTuple):
+class FailedAttempt(NamedTuple):
     """A failed attempt: where the job stands now."""
 
     status: str
@@ -120,7 +120,7 @@ class Listing(NamedTuple):
     more: bool
 
 
-class Store:
+class JobStore:
     """Jobs of all spaces. `control` carries small calls, `bulk` large answers."""
 
     def __init__(
@@ -134,10 +134,10 @@ class Store:
         self._space_bytes = settings.space_bytes
         self._late_ms = int(settings.redis_timeout_s * 1000)
         self._retention_ms = settings.retention_s * 1000
-        self._keep_ms = self._retention_ms + BACKSTOP_MS
+        self._keep_ms = self._retention_ms + JOB_BACKSTOP_MS
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
-        self._slices = asyncio.Semaphore(SLICES_AT_ONCE)
+        self._slices = asyncio.Semaphore(LIST_SLICES_AT_ONCE)
         self._spaces: dict[str, str] = {}
 
     # Which space
@@ -146,7 +146,7 @@ class Store:
         """The space that a job id belongs to, by its tag; None for a string that is no id or a tag nobody has."""
         if not is_ulid(job):
             return None
-        mark = tag(job)
+        mark = tag_of(job)
         known = self._spaces.get(mark)
         if known is None:
             found = await self._control.call("HGET", self._keys.spaces, mark)
@@ -157,7 +157,7 @@ class Store:
 
     def forget_space(self, space: str) -> None:
         """No longer take this space for granted."""
-        self._spaces.pop(tag(space), None)
+        self._spaces.pop(tag_of(space), None)
 
     # Producers
 
@@ -246,19 +246,19 @@ class Store:
         self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
         return taken
 
-    async def ack(self, space: str, job: str, token: str) -> Renewed:
+    async def ack(self, space: str, job: str, token: str) -> RenewedLease:
         """delivered -> running. Refusals: job_not_found, lease_lost, invalid_state."""
         return await self._renewing("job_ack", space, job, token)
 
-    async def progress(self, space: str, job: str, token: str, progress: bytes) -> Renewed:
+    async def progress(self, space: str, job: str, token: str, progress: bytes) -> RenewedLease:
         """The latest progress (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
         return await self._renewing("job_progress", space, job, token, progress)
 
-    async def checkpoint(self, space: str, job: str, token: str, checkpoint: bytes) -> Renewed:
+    async def checkpoint(self, space: str, job: str, token: str, checkpoint: bytes) -> RenewedLease:
         """What the next attempt shall know (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
         return await self._renewing("job_checkpoint", space, job, token, checkpoint)
 
-    async def event(self, space: str, job: str, token: str, data: bytes) -> Renewed:
+    async def event(self, space: str, job: str, token: str, data: bytes) -> RenewedLease:
         """A custom event (JSON).
 
         Refusals: job_not_found, lease_lost, invalid_state, space_full, unavailable when Redis is almost full.
@@ -266,7 +266,7 @@ class Store:
         await self._headroom.take(len(data))
         return await self._renewing("job_event", space, job, token, data, self._space_bytes)
 
-    async def keepalive(self, space: str, job: str, token: str) -> Renewed:
+    async def keepalive(self, space: str, job: str, token: str) -> RenewedLease:
         """The lease anew. Refusals: job_not_found, lease_lost, invalid_state."""
         return await self._renewing("job_keepalive", space, job, token)
 
@@ -286,7 +286,7 @@ class Store:
         may_retry: bool,
         delay_ms: int | None = None,
         claim: bool = False,
-    ) -> Failed:
+    ) -> FailedAttempt:
         """The attempt failed, with an error (JSON); with `claim` the retry is the caller's in the same step.
 
         `delay_ms` is in the place of the job's own retry delay. A claim that is repeated with the same token is
@@ -305,23 +305,23 @@ class Store:
             self._hint_due(space, self._clock.now_ms() + lease_ms)
         if status == b"dead":
             self._hint_ended(space, callback_due)
-        return Failed(status.decode(), will_retry == 1, attempt, lease.decode())
+        return FailedAttempt(status.decode(), will_retry == 1, attempt, lease.decode())
 
     # Readers
 
-    async def job(self, space: str, job: str) -> tuple[Fields, Events]:
+    async def read_job(self, space: str, job: str) -> tuple[HashFields, Events]:
         """A job's hash and its newest events, as they are at one moment. Refusals: job_not_found."""
         if not is_ulid(job):
             raise job_not_found()
         args: list[Word] = [job, EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES]
         reply = await self._bulk_scripts.run("job_read", [self._keys.space(space)], args)
-        fields = pairs(reply[0])
+        fields = hash_fields(reply[0])
         first, items, kept = reply[1], reply[2], reply[3]
         newest = int(fields["eventSeq"])
         events = [Event(first + i, item) for i, item in enumerate(items)]
         return fields, Events(events, newest - kept + 1, newest)
 
-    async def events(
+    async def read_events(
         self, space: str, job: str, after: int, limit: int, limit_bytes: int = EVENTS_ANSWERED_BYTES
     ) -> Events:
         """Up to `limit` events after a seq, or `limit_bytes` of them, but one. Refusals: job_not_found."""
@@ -332,7 +332,7 @@ class Store:
         events = [Event(reply[0] + i, item) for i, item in enumerate(reply[1])]
         return Events(events, reply[2], reply[3])
 
-    async def fields(self, space: str, job: str, *names: str) -> list[bytes | None]:
+    async def read_fields(self, space: str, job: str, *names: str) -> list[bytes | None]:
         """Some fields of a job's hash. Refusals: job_not_found."""
         if not is_ulid(job):
             raise job_not_found()
@@ -341,7 +341,7 @@ class Store:
             raise job_not_found()
         return reply[1:]
 
-    async def listing(
+    async def list_jobs(
         self, space: str, statuses: Sequence[str], limit: int, *, below: int = 0, skipped: int = 0
     ) -> Listing:
         """Which jobs of these statuses (none: of all) there are, newest created first, as they stand at one moment.
@@ -353,14 +353,14 @@ class Store:
         jobs = [Listed(flat[i].decode(), flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
         return Listing(jobs[:limit], total, len(jobs) > limit)
 
-    async def hashes(self, space: str, jobs: Sequence[Listed]) -> list[Fields]:
+    async def read_hashes(self, space: str, jobs: Sequence[Listed]) -> list[HashFields]:
         """The hash of each job, empty for one that has gone. Ask for no more than a slice of a listing at once.
 
         Few slices are on their way at a time, so that small calls on the same link wait for a few MiB at most.
         """
         async with self._slices:
             found = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, job.id)) for job in jobs))
-        return [pairs(flat) for flat in found]
+        return [hash_fields(flat) for flat in found]
 
     # The sweeper's part
 
@@ -377,23 +377,23 @@ class Store:
         self._hint_callback(space, callback_due)
         return int(looked_at)
 
-    async def promote(self, space: str, most: int) -> int:
+    async def promote_jobs(self, space: str, most: int) -> int:
         """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
         return int((await self._scripts.run("job_promote", [self._keys.space(space)], [most]))[0])
 
-    async def delete(self, space: str, job: str) -> None:
+    async def delete_job(self, space: str, job: str) -> None:
         """Remove one ended job's keys of its space. Its log is then listed to go.
 
         Refusals: job_not_found, invalid_state.
         """
         await self._scripts.run("job_delete", [self._keys.space(space)], [job])
 
-    async def retire(self, space: str, most: int) -> list[str]:
+    async def retire_jobs(self, space: str, most: int) -> list[str]:
         """Remove the keys of up to `most` jobs whose retention is over; their ids. Their logs are then listed to go."""
         args: list[Word] = [most, self._retention_ms]
         return [id_.decode() for id_ in await self._scripts.run("job_retire", [self._keys.space(space)], args)]
 
-    async def clear(self, space: str, most: int) -> list[str]:
+    async def clear_space(self, space: str, most: int) -> list[str]:
         """Remove the keys of up to `most` jobs of a space that goes; their ids. Their logs are then listed to go."""
         return [id_.decode() for id_ in await self._scripts.run("job_retire", [self._keys.space(space)], [most, ""])]
 
@@ -404,9 +404,9 @@ class Store:
             raise job_not_found()
         return await self._scripts.run(script, [self._keys.space(space)], [job, token, *args])
 
-    async def _renewing(self, script: str, space: str, job: str, token: str, *args: Word) -> Renewed:
+    async def _renewing(self, script: str, space: str, job: str, token: str, *args: Word) -> RenewedLease:
         status, lease_end = await self._job(script, space, job, token, *args)
-        return Renewed(status.decode(), lease_end)
+        return RenewedLease(status.decode(), lease_end)
 
     def _hint_due(self, space: str, at_ms: int) -> None:
         """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
@@ -423,12 +423,12 @@ class Store:
             self._control.cast("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
 
 
-def slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
+def list_slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
     """The jobs in their order, in pieces of about SLICE_BYTES, of which each has at least one."""
     piece: list[Listed] = []
     size_bytes = 0
     for job in jobs:
-        if piece and size_bytes + job.size_bytes > SLICE_BYTES:
+        if piece and size_bytes + job.size_bytes > LIST_SLICE_BYTES:
             yield piece
             piece, size_bytes = [], 0
         piece.append(job)
@@ -437,7 +437,7 @@ def slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
         yield piece
 
 
-def pairs(flat: Sequence[bytes]) -> Fields:
+def hash_fields(flat: Sequence[bytes]) -> HashFields:
     """A hash from Redis's flat reply."""
     return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 

@@ -107,7 +107,11 @@ async def furnish(credentials: Credentials, spaces: Spaces, *, damaged: bool = F
     Of a damaged file the space may be unknown: then it is the oldest of that name, if there is one.
     """
     if not (credentials.space_id and await spaces.exists(credentials.space_id)):
-        known = [space.id for space in await spaces.all() if space.fields["name"] == SPACE.encode()] if damaged else []
+        known = (
+            [space.id for space in await spaces.list_spaces() if space.fields["name"] == SPACE.encode()]
+            if damaged
+            else []
+        )
         credentials.keys = credentials.keys if known else {}
         credentials.space_id = known[0] if known else await first_space(credentials, spaces)
     keys = credentials.keys

@@ -21,7 +21,7 @@ from msgspec import Raw
 
 from app.logs.levels import LEVELS
 from app.logs.lines import NULL, Row, Stored, id_of
-from app.logs.search import Filter, Texts
+from app.logs.search import LineFilter, Texts
 from app.model.steps import Steps
 from app.model.times import rfc3339
 
@@ -29,11 +29,11 @@ BLOCK_LINES = 1000
 BLOCK_BYTES = 1 << 20
 """A block is closed when it has this many lines, or bytes of them, at the end of a record batch."""
 
-VERSION = 1
+BLOCK_VERSION = 1
 _HEADER = struct.Struct(">BBQQQQII")
 _ZSTD_LEVEL = 1
 _BIT = {level: 1 << bit for bit, level in enumerate(LEVELS)}
-_NUMBER = {level: number for number, level in enumerate(LEVELS)}
+_PLACE_OF_LEVEL = {level: number for number, level in enumerate(LEVELS)}
 _FF = b"\xff"
 
 
@@ -64,7 +64,7 @@ def level_bits(levels: frozenset[str]) -> int:
     return sum(_BIT[level] for level in levels)
 
 
-class Sealed(NamedTuple):
+class SealedBlock(NamedTuple):
     """A block on its way in."""
 
     first: int
@@ -79,7 +79,7 @@ class Sealed(NamedTuple):
         return self.levels.to_bytes() + self.last.to_bytes(6) + self.stored_bytes.to_bytes(4)
 
 
-def seal(batches: Sequence[Stored]) -> Sealed:
+def seal_block(batches: Sequence[Stored]) -> SealedBlock:
     """The block of record batches that follow each other."""
     rows = [row for batch in batches for row in batch.stored]
     levels = [row.level for row in rows]
@@ -90,15 +90,15 @@ def seal(batches: Sequence[Stored]) -> Sealed:
     said, rest = _compressor.compress(_joined([row.message for row in rows])), _compressor.compress(_pack(columns))
     first, last, bits = batches[0].first, batches[-1].last, level_bits(frozenset(levels))
     stored_bytes = sum(batch.size_bytes for batch in batches)
-    header = _HEADER.pack(VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(said))
-    return Sealed(first, last, stored_bytes, bits, header + said + rest)
+    header = _HEADER.pack(BLOCK_VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(said))
+    return SealedBlock(first, last, stored_bytes, bits, header + said + rest)
 
 
 def _numbers(levels: list[str]) -> bytes:
     """The places of the levels in LEVELS. Most blocks have one level only."""
     if levels.count(levels[0]) == len(levels):
-        return bytes([_NUMBER[levels[0]]]) * len(levels)
-    return bytes(map(_NUMBER.__getitem__, levels))
+        return bytes([_PLACE_OF_LEVEL[levels[0]]]) * len(levels)
+    return bytes(map(_PLACE_OF_LEVEL.__getitem__, levels))
 
 
 def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:
@@ -138,7 +138,7 @@ class Block:
         """Of its lines as they were stored before."""
         self._text = text
 
-    def matching(self, wanted: Filter, seqs: range) -> Steps[Sequence[int]]:
+    def match_steps(self, wanted: LineFilter, seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this block, that a reader wants. Ascending."""
         if not self._text:
             return ()
@@ -146,14 +146,14 @@ class Block:
             return seqs
         places: Sequence[int] = range(seqs.start - self.first, seqs.stop - self.first)
         if wanted.needles:
-            places = yield from self._messages.matching(wanted.needles, places)
+            places = yield from self._messages.match_steps(wanted.needles, places)
         if wanted.levels:
-            numbers = {_NUMBER[level] for level in wanted.levels}
+            numbers = {_PLACE_OF_LEVEL[level] for level in wanted.levels}
             levels = self._columns.levels
             places = [place for place in places if levels[place] in numbers]
         return [self.first + place for place in places]
 
-    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+    def build_rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
         """The lines with these seqs, complete."""
         columns, first = self._columns, self.first
         messages, metadata, logged = self._messages.split, self._metadata, self._logged

@@ -18,7 +18,7 @@ from msgspec import Meta, Raw, Struct
 
 from app.logs.levels import SPELLINGS, Level
 from app.model.errors import Refusal, TooLarge, invalid, too_large
-from app.model.json_items import TooLong, elements, elements_of_member
+from app.model.json_items import TooLong, array_elements, member_elements
 from app.model.limits import KIB, NESTING_MOST
 from app.model.nesting import nested_deeper
 from app.model.steps import Steps
@@ -49,14 +49,14 @@ class Line(Struct, omit_defaults=True, gc=False):
     loggedAt: str | None = None
 
 
-Message = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
+MessageText = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
 """A message of at most 16 Ki characters needs no look at its bytes."""
 
 
-class Entry(Struct, omit_defaults=True, gc=False):
+class UsualEntry(Struct, omit_defaults=True, gc=False):
     """What a client sends, as nearly all of them do. Without time and metadata it is stored as it is."""
 
-    message: Message
+    message: MessageText
     level: Level | None = Level.INFO
     source: Annotated[str, Meta(max_length=SOURCE_CHARS)] | None = None
     metadata: Raw = NO_METADATA
@@ -95,8 +95,8 @@ class Batch(NamedTuple):
     truncated: int
 
 
-_entries = msgspec.json.Decoder(list[Entry | Message])
-_entry_lines = msgspec.json.Decoder(Entry | Message)
+_entries = msgspec.json.Decoder(list[UsualEntry | MessageText])
+_entry_lines = msgspec.json.Decoder(UsualEntry | MessageText)
 _any_entry = msgspec.json.Decoder(AnyEntry | str)
 _wrapped = msgspec.json.Decoder(Wrapped)
 _encode = msgspec.json.Encoder().encode
@@ -118,13 +118,13 @@ def decode_batch(body: bytes, *, ndjson: bool) -> Steps[Batch]:
         for number, piece in enumerate(line_pieces(body)):
             if number:
                 yield
-            intake.take_lines(piece)
+            intake.add_lines(piece)
     else:
         for number, items in enumerate(item_pieces(body)):
             if number:
                 yield
-            intake.take_items(items)
-    return intake.batch()
+            intake.add_items(items)
+    return intake.finish()
 
 
 def line_pieces(body: bytes) -> Iterator[bytes]:
@@ -159,14 +159,14 @@ def large_items_of(body: bytes) -> Iterator[Raw]:
     items = 0
     wrapped = body.lstrip()[:1] == b"{"
     try:
-        found = elements_of_member(body, "logs", ENTRY_BYTES) if wrapped else elements(body, ENTRY_BYTES)
+        found = member_elements(body, "logs", ENTRY_BYTES) if wrapped else array_elements(body, ENTRY_BYTES)
         for item in found:
             yield Raw(item)
             items += 1
     except TooLong:
-        raise too_long(items) from None
+        raise entry_too_long(items) from None
     except LookupError:
-        raise no_logs() from None
+        raise no_log_array() from None
     except RecursionError:
         raise Refusal("invalid_json", "The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -180,8 +180,8 @@ def items_of(body: bytes) -> Sequence[Raw]:
         found = array.decode(body if body.lstrip()[:1] != b"{" else _wrapped.decode(body).logs)
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
-            raise too_many() from None
-        raise no_logs() from None
+            raise too_many_entries() from None
+        raise no_log_array() from None
     except RecursionError:
         raise Refusal("invalid_json", "The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -214,7 +214,7 @@ class Intake:
         self._over: Refusal | None = None
         self._bad: Refusal | None = None
 
-    def take_lines(self, piece: bytes) -> None:
+    def add_lines(self, piece: bytes) -> None:
         """A piece of NDJSON; blank lines do not count."""
         piece = piece.strip(b" \t\r\n")
         if len(piece) > 2 * SLICE_BYTES:
@@ -227,7 +227,7 @@ class Intake:
         if not piece:
             return
         first = self._count(ends + 1)
-        lines: Sequence[Entry | Line] = []
+        lines: Sequence[UsualEntry | Line] = []
         try:
             lines = lines_of(_entry_lines.decode_lines(piece))
         except (*MALFORMED, Refusal):
@@ -236,10 +236,10 @@ class Intake:
             lines = self._one_by_one(first, piece.split(b"\n"))
         self._keep(lines)
 
-    def take_items(self, items: list[Raw]) -> None:
+    def add_items(self, items: list[Raw]) -> None:
         """Items of a JSON array."""
         first = self._count(len(items))
-        lines: Sequence[Entry | Line] = []
+        lines: Sequence[UsualEntry | Line] = []
         if len(items) == 1:
             self._keep(self._one_by_one(first, items))
             return
@@ -249,7 +249,7 @@ class Intake:
             lines = self._one_by_one(first, items)
         self._keep(lines)
 
-    def batch(self) -> Batch:
+    def finish(self) -> Batch:
         """The whole batch. Raises the fault that was found: one over a limit goes before any other."""
         fault = self._over or self._bad
         if fault is not None:
@@ -259,7 +259,7 @@ class Intake:
     def _count(self, entries: int) -> int:
         first, self.lines = self.lines, self.lines + entries
         if self.lines > ENTRIES_MOST:
-            raise too_many()
+            raise too_many_entries()
         return first
 
     def _one_by_one(self, first: int, texts: Sequence[bytes | Raw]) -> list[Line]:
@@ -267,7 +267,7 @@ class Intake:
         lines = []
         for index, text in enumerate(texts, first):
             if len(memoryview(text)) > ENTRY_BYTES:
-                self._note(too_long(index))
+                self._note(entry_too_long(index))
                 continue
             try:
                 line, cut = unusual_line(text)
@@ -283,26 +283,26 @@ class Intake:
         else:
             self._bad = self._bad or fault
 
-    def _keep(self, lines: Sequence[Entry | Line]) -> None:
+    def _keep(self, lines: Sequence[UsualEntry | Line]) -> None:
         if lines and not (self._over or self._bad):
-            self.parts.extend(encoded(lines))
+            self.parts.extend(encode_parts(lines))
 
 
-def encoded(lines: Sequence[Entry | Line]) -> Iterator[Part]:
+def encode_parts(lines: Sequence[UsualEntry | Line]) -> Iterator[Part]:
     """Parts of at most PART_BYTES that hold these lines; a longer line has one of its own."""
     text = _encode(lines)
     if len(text) <= PART_BYTES or len(lines) == 1:
         yield Part(len(lines), text)
         return
     half = len(lines) // 2
-    yield from encoded(lines[:half])
-    yield from encoded(lines[half:])
+    yield from encode_parts(lines[:half])
+    yield from encode_parts(lines[half:])
 
 
-def lines_of(entries: list[Entry | str]) -> Sequence[Entry | Line]:
+def lines_of(entries: list[UsualEntry | str]) -> Sequence[UsualEntry | Line]:
     """The lines of usual entries. Refusal when a time or metadata are not fine."""
-    if list(map(type, entries)).count(Entry) == len(entries):
-        usual = cast("list[Entry]", entries)
+    if list(map(type, entries)).count(UsualEntry) == len(entries):
+        usual = cast("list[UsualEntry]", entries)
         levels, times = [entry.level for entry in usual], [entry.timestamp for entry in usual]
         plain = [entry.metadata for entry in usual].count(NO_METADATA) == times.count(None) == len(entries)
         if plain and None not in levels:
@@ -310,7 +310,7 @@ def lines_of(entries: list[Entry | str]) -> Sequence[Entry | Line]:
     return [line_of(entry) for entry in entries]
 
 
-def line_of(entry: Entry | str) -> Line:
+def line_of(entry: UsualEntry | str) -> Line:
     """The line of a usual entry. Refusal when its time or its metadata are not fine."""
     if isinstance(entry, str):
         return Line(entry)
@@ -328,40 +328,40 @@ def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     try:
         entry = _any_entry.decode(text)
     except msgspec.ValidationError as error:
-        raise bad(str(error)) from None
+        raise bad_entry(str(error)) from None
     except RecursionError:
-        raise bad("nested too deeply") from None
+        raise bad_entry("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise bad("not JSON") from None
+        raise bad_entry("not JSON") from None
     if isinstance(entry, str):
         entry = AnyEntry(entry)
     level = SPELLINGS.get((entry.level or "info").lower())
     if level is None:
-        raise bad(f"level is one of {', '.join(each.value for each in Level)}")
+        raise bad_entry(f"level is one of {', '.join(each.value for each in Level)}")
     if entry.source is not None and len(entry.source) > SOURCE_CHARS:
         raise too_large(f"source has more than {SOURCE_CHARS} characters", "sourceChars", SOURCE_CHARS)
-    message = shortened(entry.message)
-    usual = Entry(message, level, entry.source, entry.metadata, entry.timestamp)
+    message = shorten_message(entry.message)
+    usual = UsualEntry(message, level, entry.source, entry.metadata, entry.timestamp)
     return line_of(usual), message is not entry.message
 
 
-def no_logs() -> Refusal:
+def no_log_array() -> Refusal:
     return invalid("Logs are a JSON array of entries, or an object with one as `logs`.")
 
 
-def too_long(index: int) -> Refusal:
+def entry_too_long(index: int) -> Refusal:
     return too_large(f"Entry {index}: longer than {ENTRY_BYTES} bytes", "entryBytes", ENTRY_BYTES, index=index)
 
 
-def bad(why: str) -> Refusal:
+def bad_entry(why: str) -> Refusal:
     return Refusal("invalid_entry", why)
 
 
-def too_many() -> Refusal:
+def too_many_entries() -> Refusal:
     return too_large(f"A batch has at most {ENTRIES_MOST} entries.", "entries", ENTRIES_MOST, index=ENTRIES_MOST)
 
 
-def shortened(message: str) -> str:
+def shorten_message(message: str) -> str:
     """The message itself, or its beginning and a mark that says so, in at most MESSAGE_BYTES of UTF-8."""
     if len(message) <= MESSAGE_BYTES // 4:
         return message
@@ -378,11 +378,11 @@ def metadata_of(raw: Raw) -> Raw:
     if text == b"null":
         return NO_METADATA
     if text[:1] != b"{":
-        raise bad("metadata is a JSON object")
+        raise bad_entry("metadata is a JSON object")
     if len(text) > METADATA_BYTES:
         raise too_large(f"metadata is larger than {METADATA_BYTES} bytes", "metadataBytes", METADATA_BYTES)
     if nested_deeper(text, NESTING_MOST):
-        raise bad(f"metadata is nested deeper than {NESTING_MOST}")
+        raise bad_entry(f"metadata is nested deeper than {NESTING_MOST}")
     if b"\n" in text or b"\r" in text:
         return Raw(text.replace(b"\n", b" ").replace(b"\r", b" "))
     return raw
@@ -397,7 +397,7 @@ def logged_at(text: str) -> str:
     try:
         return rfc3339(parse_ms(text))
     except ValueError as error:
-        raise bad(f"timestamp: {error}") from None
+        raise bad_entry(f"timestamp: {error}") from None
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from app.logs.search import Filter, folds_like_ascii, having
+from app.logs.search import LineFilter, folds_like_ascii, having_all
 from app.model.ids import ALPHABET, encode_ulid
 from app.model.steps import Steps
 from app.model.times import rfc3339
@@ -27,7 +27,7 @@ PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
 
 
 class Row(Struct, gc=False):
-    """A line as the API answers it. The fields that a stored line has not are set by `Stored.rows`."""
+    """A line as the API answers it. The fields that a stored line has not are set by `Stored.build_rows`."""
 
     id: str = ""
     seq: int = 0
@@ -51,10 +51,10 @@ class Run(Protocol):
     last: int
     size_bytes: int
 
-    def matching(self, wanted: "Filter", seqs: range) -> Steps[Sequence[int]]:
+    def match_steps(self, wanted: "LineFilter", seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this run, that a reader wants. Ascending."""
 
-    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+    def build_rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
         """The lines with these seqs, complete."""
 
 
@@ -70,10 +70,10 @@ class Stored:
 
     @cached_property
     def stored(self) -> list[Row]:
-        """The lines as they were stored; `rows` completes them in place."""
+        """The lines as they were stored; `build_rows` completes them in place."""
         return _decode(self.text)
 
-    def matching(self, wanted: "Filter", seqs: range) -> Steps[Sequence[int]]:
+    def match_steps(self, wanted: "LineFilter", seqs: range) -> Steps[Sequence[int]]:
         """Those of `seqs`, lines of this batch, that a reader wants. Ascending."""
         if not wanted:
             return seqs
@@ -84,10 +84,10 @@ class Stored:
         if wanted.needles:
             yield
             messages = [row.message.casefold() for row in self.stored]
-            places = yield from having(wanted.needles, messages, places)
+            places = yield from having_all(wanted.needles, messages, places)
         return [start + place for place in places]
 
-    def rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
+    def build_rows(self, job: str, seqs: Sequence[int]) -> list[Row]:
         """The lines with these seqs, complete."""
         created = rfc3339(self.at_ms)
         rows = [self.stored[seq - self.first] for seq in seqs]
@@ -120,22 +120,22 @@ def id_head(job: str, at_ms: int, seq_high: int) -> str:
     return encode_ulid(at_ms, mark + (seq_high << 10).to_bytes(5))[:24]
 
 
-def array(rows: list[Row]) -> bytes:
+def encode_array(rows: list[Row]) -> bytes:
     """The JSON array of lines."""
     return _encoder.encode(rows)
 
 
-def arrays(rows: list[Row], most_bytes: int) -> Iterator[tuple[list[Row], bytes]]:
+def encode_arrays(rows: list[Row], most_bytes: int) -> Iterator[tuple[list[Row], bytes]]:
     """Lines in runs, in order, with the JSON array of each, of at most `most_bytes`; a longer line has its own."""
-    text = array(rows)
+    text = encode_array(rows)
     if len(text) <= most_bytes or len(rows) == 1:
         yield rows, text
         return
     half = len(rows) // 2
-    yield from arrays(rows[:half], most_bytes)
-    yield from arrays(rows[half:], most_bytes)
+    yield from encode_arrays(rows[:half], most_bytes)
+    yield from encode_arrays(rows[half:], most_bytes)
 
 
-def ndjson(rows: list[Row]) -> bytes:
+def encode_ndjson(rows: list[Row]) -> bytes:
     """One line of JSON for each line."""
     return _encoder.encode_lines(rows)

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from app.logs.blocks import Block, level_bits
 from app.logs.intake import Batch
-from app.logs.lines import Row, Run, Stored, arrays, ndjson
-from app.logs.paging import Page, PageQuery, Reading, Scan
+from app.logs.lines import Row, Run, Stored, encode_arrays, encode_ndjson
+from app.logs.paging import LinePage, LogReading, PageQuery, PageScan
 from app.logs.sealing import Sealer
-from app.logs.search import Filter
-from app.logs.space_budget import Quota
-from app.logs.unreadable_logs import Damage, Unreadable
+from app.logs.search import LineFilter
+from app.logs.space_budget import SpaceBudget
+from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import job_not_found
@@ -37,7 +37,7 @@ from app.redis_links.scripts import Scripts
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold, hold_without_bound
 
-SMALL_BYTES = 64 * KIB
+SMALL_BATCH_BYTES = 64 * KIB
 """Batches up to this size share the link of small calls."""
 
 READ_BYTES = 512 * KIB
@@ -47,11 +47,11 @@ READ_LINES = 20_000
 CHUNK_BYTES = 256 * KIB
 """Of lines in one frame of a stream. A line that is longer, all escapes, has one of its own, of at most 412 KB."""
 
-BACKSTOP_MS = 86_400_000
+LOG_BACKSTOP_MS = 86_400_000
 """How much longer than its job an ended log lives, should nobody delete it."""
 
 
-class Key(NamedTuple):
+class BatchKey(NamedTuple):
     """An Idempotency-Key and the body that came with it, as digests."""
 
     digest: bytes
@@ -67,9 +67,9 @@ class Key(NamedTuple):
         return self.digest + self.body + batch.lines.to_bytes(2) + batch.truncated.to_bytes(2)
 
 
-def key_of(text: str, body: bytes) -> Key:
+def batch_key(text: str, body: bytes) -> BatchKey:
     """The Key of a header's text and the body, which is compared after it was inflated."""
-    return Key(hashlib.sha256(text.encode()).digest()[:10], hashlib.sha256(body).digest()[:16])
+    return BatchKey(hashlib.sha256(text.encode()).digest()[:10], hashlib.sha256(body).digest()[:16])
 
 
 class Appended(NamedTuple):
@@ -100,7 +100,7 @@ class Followed(NamedTuple):
     newest: int
 
 
-class Logs:
+class LogStore:
     """Logs of all jobs. `control` carries small calls, `bulk` large ones."""
 
     def __init__(self, control: Link, bulk: Link, keys: Keys, settings: Settings, *, headroom: Headroom) -> None:
@@ -109,19 +109,19 @@ class Logs:
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
         self._headroom = headroom
-        self.damage = Damage()
-        self._sealer = Sealer(bulk, keys, settings, self.damage)
-        self._quota = Quota(control, keys, settings.space_log_bytes)
+        self.unreadable_logs = UnreadableLogs()
+        self._sealer = Sealer(bulk, keys, settings, self.unreadable_logs)
+        self._budget = SpaceBudget(control, keys, settings.space_log_bytes)
         self._bounds: tuple[int, int] = (settings.log_lines, settings.log_bytes)
 
     async def close(self) -> None:
         """Stop sealing, and tell what is kept."""
         await self._sealer.close()
-        await self._quota.close()
+        await self._budget.close()
 
     # Writing
 
-    async def append(self, space: str, job: str, batch: Batch, key: Key | None = None) -> Appended:
+    async def append(self, space: str, job: str, batch: Batch, key: BatchKey | None = None) -> Appended:
         """Append a batch: all of it, contiguous, or nothing. Atomic.
 
         With a key, the same body again is answered like the first. Refusals: job_not_found, idempotency_mismatch,
@@ -132,13 +132,13 @@ class Logs:
         if not batch.lines and key is None:
             return Appended(await self._status(space, job), 0, None, None, 0, False)
         await self._headroom.take(batch.bytes)
-        with self.damage.of(job):
+        with self.unreadable_logs.guard(job):
             status, reply = await self._append(space, job, batch, key, known=False)
             if reply[0] == b"new":
                 if status is None:
                     raise job_not_found()
                 status, reply = await self._append(space, job, batch, key, known=True)
-        done = appended(status, reply, batch)
+        done = appended_of(status, reply, batch)
         if done.replayed:
             return done
         catalog.LOG_LINES.inc(by=batch.lines)
@@ -146,16 +146,16 @@ class Logs:
         if batch.truncated:
             catalog.LIMITS.inc("messageBytes", by=batch.truncated)
         *_, mortal, hot_lines, hot_bytes, kept_bytes = reply
-        self._quota.note(space, job, kept_bytes)
+        self._budget.note(space, job, kept_bytes)
         if mortal and done.status not in ENDED:
             await self.persist(job)
-        await self._sealer.appended(job, batch.lines, batch.bytes, hot_lines, hot_bytes)
+        await self._sealer.note_append(job, batch.lines, batch.bytes, hot_lines, hot_bytes)
         return done
 
     async def delete(self, space: str, job: str) -> None:
         """Remove a job's log. An append that is still under way finds no job. Atomic."""
         await self._scripts.run("log_delete", [*self._all_keys(job), self._keys.log_gone(job)], [])
-        await self._quota.forget(space, job)
+        await self._budget.forget(space, job)
 
     async def set_ttl(self, job: str, ttl_ms: int) -> None:
         """Let a job's log live that long, should nobody delete it. Atomic."""
@@ -165,18 +165,18 @@ class Logs:
         """Take a log's time to live away, for its job runs again. Atomic."""
         await self._scripts.run("log_persist", self._all_keys(job), [])
 
-    async def rest(self, job: str, keep_ms: int) -> None:
+    async def settle(self, job: str, keep_ms: int) -> None:
         """An ended job's log has rested: sealed, it is kept that long, and a while more in case nobody deletes it.
 
         One that cannot be read stays as it is until then.
         """
         with contextlib.suppress(Unreadable):
             await self._sealer.seal(job, 0, 0)
-        await self.set_ttl(job, keep_ms + BACKSTOP_MS)
+        await self.set_ttl(job, keep_ms + LOG_BACKSTOP_MS)
 
     # Reading
 
-    async def page(self, space: str, job: str, query: PageQuery, hold: Hold = hold_without_bound) -> Page:
+    async def read_page(self, space: str, job: str, query: PageQuery, hold: Hold = hold_without_bound) -> LinePage:
         """The lines that a query asks for. Bounded in work: the cursor tells how far it came.
 
         `hold` is told, as they become more, how many bytes of lines have been found, and may refuse them. Refusals
@@ -184,26 +184,26 @@ class Logs:
         """
         if not is_ulid(job):
             raise job_not_found()
-        with self.damage.of(job):
+        with self.unreadable_logs.guard(job):
             return await self._page(space, job, query, hold)
 
-    async def _page(self, space: str, job: str, query: PageQuery, hold: Hold) -> Page:
-        scan = Scan(job, query)
+    async def _page(self, space: str, job: str, query: PageQuery, hold: Hold) -> LinePage:
+        scan = PageScan(job, query)
         reading = await self._read_for(job, scan, scan.position)
         if not reading.newest:
             await self._status(space, job)
         while True:
             ahead = await self._read_ahead(job, scan, reading)
-            await in_turns(scan.take(reading))
+            await in_turns(scan.examine(reading))
             hold(scan.answered_bytes)
             if scan.full:
                 break
             reading = await (ahead or self._read_for(job, scan, scan.position))
         if ahead is not None:
             ahead.cancel()
-        return scan.page()
+        return scan.finish()
 
-    async def download(self, space: str, job: str, after: int, wanted: Filter) -> AsyncIterator[bytes]:
+    async def download(self, space: str, job: str, after: int, wanted: LineFilter) -> AsyncIterator[bytes]:
         """NDJSON of every line after a seq, to what was the newest line when it began; in pieces.
 
         Refusals, before the first piece: job_not_found; internal when the first lines are damaged. Unreadable when
@@ -211,13 +211,13 @@ class Logs:
         """
         if not is_ulid(job):
             raise job_not_found()
-        with self.damage.of(job):
+        with self.unreadable_logs.guard(job):
             newest = (await self._read(job, "after", after, 1, 1)).newest
         if not newest:
             await self._status(space, job)
         pieces = self._pieces(job, after, newest, wanted)
         # A search may look long for its first line; its head is not kept waiting.
-        return pieces if wanted else preceded(await anext(pieces, b""), pieces)
+        return pieces if wanted else with_first(await anext(pieces, b""), pieces)
 
     async def read_after(
         self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int = 2**53
@@ -226,7 +226,7 @@ class Logs:
 
         The limits count whole record batches and blocks, bytes before compression; there is at least one.
         """
-        with self.damage.of(job):
+        with self.unreadable_logs.guard(job):
             return await self._read_after(job, after, limit_lines, limit_bytes, through)
 
     async def _read_after(self, job: str, after: int, limit_lines: int, limit_bytes: int, through: int) -> Followed:
@@ -238,7 +238,7 @@ class Logs:
             if chunks and size_bytes > limit_bytes:
                 break
             if seqs := range(max(run.first, after + 1), min(run.last, through) + 1):
-                for rows, entries in await in_turns(framed(run, job, seqs)):
+                for rows, entries in await in_turns(frame_steps(run, job, seqs)):
                     chunks.append(Chunk(rows[0].seq, rows[-1].seq, parse_ms(rows[-1].createdAt), entries))
         return Followed(chunks, reading.first_kept, reading.newest)
 
@@ -254,10 +254,10 @@ class Logs:
         return str(status.decode())
 
     async def _append(
-        self, space: str, job: str, batch: Batch, key: Key | None, *, known: bool
+        self, space: str, job: str, batch: Batch, key: BatchKey | None, *, known: bool
     ) -> tuple[bytes | None, list[Any]]:
         """The job's status and the script's answer, in one trip."""
-        scripts = self._scripts if batch.bytes <= SMALL_BYTES else self._bulk_scripts
+        scripts = self._scripts if batch.bytes <= SMALL_BATCH_BYTES else self._bulk_scripts
         keys = [*self._all_keys(job), self._keys.log_gone(job)]
         args: list[Word] = [int(known), self._keys.log_live(job), *self._bounds]
         args += (b"", "") if key is None else (key.record(batch), key.bucket)
@@ -269,35 +269,35 @@ class Logs:
 
     async def _read(
         self, job: str, way: str, position: int, lines: int, most_bytes: int = READ_BYTES, *, levels: int = 0
-    ) -> Reading:
+    ) -> LogReading:
         args: list[Word] = [way, position, lines, most_bytes, levels]
         reply = await self._bulk_scripts.raw("log_read", self._all_keys(job), args)
         if reply[0] == b"none":
-            return Reading(1, 0, [])
+            return LogReading(1, 0, [])
         first_kept, newest, flat = Scripts.done("log_read", reply)
         runs = [run_of(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
         if not levels and not all(run.size_bytes for run in runs):
             raise ValueError("a sealed block is missing")
-        return Reading(first_kept, newest, runs)
+        return LogReading(first_kept, newest, runs)
 
-    async def _read_for(self, job: str, scan: Scan, position: int) -> Reading:
+    async def _read_for(self, job: str, scan: PageScan, position: int) -> LogReading:
         lines = READ_LINES if scan.wanted else scan.missing
         return await self._read(job, scan.way, position, lines, levels=level_bits(scan.wanted.levels))
 
-    async def _read_ahead(self, job: str, scan: Scan, reading: Reading) -> asyncio.Task[Reading] | None:
+    async def _read_ahead(self, job: str, scan: PageScan, reading: LogReading) -> asyncio.Task[LogReading] | None:
         """What a search reads next, on its way while it examines this reading. The first one may be enough."""
         end = reading.end(scan.way)
         if not scan.examined or not end:
             return None
         ahead = asyncio.create_task(self._read_for(job, scan, end))
-        ahead.add_done_callback(seen)
+        ahead.add_done_callback(note_outcome)
         await asyncio.sleep(0)  # the task has made its call
         await asyncio.sleep(0)  # the link has sent it
         return ahead
 
-    async def _pieces(self, job: str, after: int, newest: int, wanted: Filter) -> AsyncIterator[bytes]:
+    async def _pieces(self, job: str, after: int, newest: int, wanted: LineFilter) -> AsyncIterator[bytes]:
         while after < newest:
-            with self.damage.of(job):
+            with self.unreadable_logs.guard(job):
                 reading = await self._read(job, "after", after, newest - after, levels=level_bits(wanted.levels))
             if not reading.runs:
                 return
@@ -305,34 +305,34 @@ class Logs:
                 run = reading.runs.pop(0)
                 seqs = range(max(run.first, after + 1), min(run.last, newest) + 1)
                 after = run.last
-                with self.damage.of(job):
-                    piece = await in_turns(downloaded(run, job, wanted, seqs))
+                with self.unreadable_logs.guard(job):
+                    piece = await in_turns(download_steps(run, job, wanted, seqs))
                 if piece:
                     yield piece
 
 
-def downloaded(run: Run, job: str, wanted: Filter, seqs: range) -> Steps[bytes]:
+def download_steps(run: Run, job: str, wanted: LineFilter, seqs: range) -> Steps[bytes]:
     """NDJSON of those of `seqs`, lines of this run, that a reader wants."""
-    found = yield from run.matching(wanted, seqs)
+    found = yield from run.match_steps(wanted, seqs)
     yield
-    return ndjson(run.rows(job, found)) if found else b""
+    return encode_ndjson(run.build_rows(job, found)) if found else b""
 
 
-def framed(run: Run, job: str, seqs: range) -> Steps[list[tuple[list[Row], bytes]]]:
+def frame_steps(run: Run, job: str, seqs: range) -> Steps[list[tuple[list[Row], bytes]]]:
     """Lines of this run, with their JSON arrays of at most CHUNK_BYTES."""
-    rows = run.rows(job, seqs)
+    rows = run.build_rows(job, seqs)
     yield
-    return list(arrays(rows, CHUNK_BYTES))
+    return list(encode_arrays(rows, CHUNK_BYTES))
 
 
-async def preceded(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The pieces, with one before them."""
     yield first
     async for piece in rest:
         yield piece
 
 
-def seen(task: asyncio.Task[Reading]) -> None:
+def note_outcome(task: asyncio.Task[LogReading]) -> None:
     """Take note of how a task ended: what nobody waits for any more may fail in silence."""
     if not task.cancelled():
         task.exception()
@@ -343,7 +343,7 @@ def run_of(first: int, last: int, at_ms: int, text: bytes) -> Run:
     return Stored(first, last, at_ms, text) if at_ms else Block(first, last, text)
 
 
-def appended(status: bytes | None, reply: list[Any], batch: Batch) -> Appended:
+def appended_of(status: bytes | None, reply: list[Any], batch: Batch) -> Appended:
     """What an append answers; raises what the script's word stands for."""
     if status is None:
         raise job_not_found()

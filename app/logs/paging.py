@@ -6,8 +6,8 @@ the next one goes on behind it.
 
 from typing import Literal, NamedTuple
 
-from app.logs.lines import Row, Run, array
-from app.logs.search import Filter
+from app.logs.lines import Row, Run, encode_array
+from app.logs.search import LineFilter
 from app.model.limits import MIB, PAGE_BYTES
 from app.model.steps import Steps
 
@@ -24,10 +24,10 @@ class PageQuery(NamedTuple):
     mode: Mode
     position: int
     limit: int
-    wanted: Filter
+    wanted: LineFilter
 
 
-class Cursor(NamedTuple):
+class PageCursor(NamedTuple):
     """Which range a page examined, and whether there is more in its direction."""
 
     mode: Mode
@@ -37,14 +37,14 @@ class Cursor(NamedTuple):
     first_kept: int | None
 
 
-class Page(NamedTuple):
+class LinePage(NamedTuple):
     """Lines in ascending order."""
 
     rows: list[Row]
-    cursor: Cursor
+    cursor: PageCursor
 
 
-class Reading(NamedTuple):
+class LogReading(NamedTuple):
     """What one call read: runs of lines in the order of travel, and the range that is kept; all 0 without a log."""
 
     first_kept: int
@@ -61,7 +61,7 @@ class Reading(NamedTuple):
         return last.first if last.first > self.first_kept else 0
 
 
-class Scan:
+class PageScan:
     """A page in the making: fed with readings until it is full, or has looked at enough."""
 
     def __init__(self, job: str, query: PageQuery) -> None:
@@ -90,17 +90,17 @@ class Scan:
         """Whether it has looked at anything."""
         return bool(self._examined)
 
-    def take(self, reading: Reading) -> Steps[None]:
+    def examine(self, reading: LogReading) -> Steps[None]:
         """Examine what was read, in the order of travel."""
         first, last = self._kept = (reading.first_kept, reading.newest)
         for run in reading.runs:
-            yield from self._examine(run)
+            yield from self._examine_run(run)
             if self.full:
                 return
         if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
             self.full = True
 
-    def page(self) -> Page:
+    def finish(self) -> LinePage:
         """What was found, ascending, and the cursor that goes on from there."""
         (first, last), mode, asked = self._kept, self._query.mode, self._query.position
         oldest, newest = (min(self._examined), max(self._examined)) if self._examined else (None, None)
@@ -110,9 +110,9 @@ class Scan:
         else:
             oldest = asked if oldest is None and mode == "before" else oldest
             more = oldest is not None and last > 0 and oldest > first
-        return Page(self.rows, Cursor(mode, oldest, newest, more, first if last else None))
+        return LinePage(self.rows, PageCursor(mode, oldest, newest, more, first if last else None))
 
-    def _examine(self, run: Run) -> Steps[None]:
+    def _examine_run(self, run: Run) -> Steps[None]:
         forward = self.way == "after"
         if forward:
             seqs = range(max(run.first, self.position + 1), run.last + 1)
@@ -120,14 +120,14 @@ class Scan:
             seqs = range(run.first, min(run.last + 1, self.position or run.last + 1))
         if not seqs:
             return
-        found = yield from run.matching(self.wanted, seqs)
+        found = yield from run.match_steps(self.wanted, seqs)
         yield
         if len(found) >= self.missing:
             found = found[: self.missing] if forward else found[-self.missing :]
             seqs = range(seqs.start, found[-1] + 1) if forward else range(found[0], seqs.stop)
             self.full = True
         if found:
-            rows = run.rows(self._job, found)
+            rows = run.build_rows(self._job, found)
             fitting = self._fitting(rows if forward else rows[::-1])
             if fitting < len(rows):
                 seqs = range(seqs.start, found[fitting]) if forward else range(found[-1 - fitting] + 1, seqs.stop)
@@ -140,7 +140,7 @@ class Scan:
     def _fitting(self, rows: list[Row]) -> int:
         """How many of these lines, in the order of travel, the page has room for: 8 MiB of them, but one."""
         for count, row in enumerate(rows):
-            self.answered_bytes += len(array([row]))
+            self.answered_bytes += len(encode_array([row]))
             if self.answered_bytes > PAGE_BYTES and (count or self.rows):
                 return count
         return len(rows)

@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 
-from app.logs.blocks import BLOCK_BYTES, BLOCK_LINES, Sealed, seal
+from app.logs.blocks import BLOCK_BYTES, BLOCK_LINES, SealedBlock, seal_block
 from app.logs.lines import Stored
-from app.logs.unreadable_logs import Damage, Unreadable
+from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import Outage
@@ -26,13 +26,13 @@ from app.settings import Settings
 
 log = logging.getLogger("jobwire.logs")
 
-STEP_LINES = 2 * BLOCK_LINES
+SEAL_STEP_LINES = 2 * BLOCK_LINES
 HOT_BYTES = 16 * MIB
-STEP_BYTES = 2 * MIB
+SEAL_STEP_BYTES = 2 * MIB
 """Unsealed bytes that a log keeps, and by how many lines or bytes it goes over before somebody seals."""
 
-READ_LINES = 8 * BLOCK_LINES
-READ_BYTES = MIB
+SEAL_LINES = 8 * BLOCK_LINES
+SEAL_BYTES = MIB
 """What is sealed in one go."""
 
 BEHIND = 4
@@ -49,22 +49,22 @@ AT_ONCE = 4
 class Sealer:
     """Seals logs of this process."""
 
-    def __init__(self, link: Link, keys: Keys, settings: Settings, damage: Damage) -> None:
+    def __init__(self, link: Link, keys: Keys, settings: Settings, unreadable_logs: UnreadableLogs) -> None:
         self._scripts = Scripts(link)
-        self._damage = damage
+        self._unreadable_logs = unreadable_logs
         self._keys = keys
         self._hot_lines = settings.log_hot_lines
         self._spared: tuple[int, int] = (SPARED * settings.log_hot_lines, SPARED_BYTES)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def appended(self, job: str, lines: int, size_bytes: int, hot_lines: int, hot_bytes: int) -> None:
+    async def note_append(self, job: str, lines: int, size_bytes: int, hot_lines: int, hot_bytes: int) -> None:
         """An append of so many lines and bytes made so many unsealed: have them sealed if that is this append's task.
 
         Returns at once, unless sealing lags far behind.
         """
-        if crosses(hot_lines - self._hot_lines, lines, STEP_LINES) or crosses(
-            hot_bytes - HOT_BYTES, size_bytes, STEP_BYTES
+        if crosses_step(hot_lines - self._hot_lines, lines, SEAL_STEP_LINES) or crosses_step(
+            hot_bytes - HOT_BYTES, size_bytes, SEAL_STEP_BYTES
         ):
             self._begin(job)
         task = self._tasks.get(job)
@@ -77,7 +77,7 @@ class Sealer:
         Ends early where consumer groups have still to read. Raises Unreadable.
         """
         async with self._turn:
-            with self._damage.of(job):
+            with self._unreadable_logs.guard(job):
                 while await self._step(job, keep_lines, keep_bytes):
                     pass
 
@@ -104,20 +104,20 @@ class Sealer:
     async def _step(self, job: str, keep_lines: int, keep_bytes: int) -> bool:
         """Seal up to READ_LINES; whether there is more."""
         keys = [self._keys.log(job), self._keys.log_meta(job)]
-        args = [keep_lines, keep_bytes, *self._spared, READ_LINES, READ_BYTES]
+        args = [keep_lines, keep_bytes, *self._spared, SEAL_LINES, SEAL_BYTES]
         reply = await self._scripts.raw("log_oldest", keys, args)
         if reply[0] != b"ok":
             return False
         flat, complete = reply[1:]
         batches = [Stored(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
         sealed = 0
-        for group in groups(batches, whole=keep_lines > 0):
-            if not await self._put(job, await in_turns(sealing(group))):
+        for group in group_batches(batches, whole=keep_lines > 0):
+            if not await self._put(job, await in_turns(seal_steps(group))):
                 return False
             sealed += 1
         return sealed > 0 and not complete
 
-    async def _put(self, job: str, block: Sealed) -> bool:
+    async def _put(self, job: str, block: SealedBlock) -> bool:
         """Whether the block took the place of its lines, or spared them, or came late."""
         keys = [self._keys.log(job), self._keys.log_blocks(job), self._keys.log_meta(job)]
         args: list[Word] = [block.first, block.last, block.stored_bytes, block.record, block.text, *self._spared]
@@ -130,12 +130,12 @@ class Sealer:
         return taken
 
 
-def crosses(over: int, grown: int, step: int) -> bool:
+def crosses_step(over: int, grown: int, step: int) -> bool:
     """Whether growing by `grown` to `over` passed a multiple of `step`, from the first one on."""
     return over >= step and over // step > max(0, over - grown) // step
 
 
-def groups(batches: Sequence[Stored], whole: bool) -> Iterator[list[Stored]]:
+def group_batches(batches: Sequence[Stored], whole: bool) -> Iterator[list[Stored]]:
     """Batches for a block each. With `whole`, those at the end that make no whole block are left."""
     group: list[Stored] = []
     for batch in batches:
@@ -147,9 +147,9 @@ def groups(batches: Sequence[Stored], whole: bool) -> Iterator[list[Stored]]:
         yield group
 
 
-def sealing(batches: Sequence[Stored]) -> Steps[Sealed]:
+def seal_steps(batches: Sequence[Stored]) -> Steps[SealedBlock]:
     """The block of record batches that follow each other."""
     for batch in batches:
         _ = batch.stored
         yield
-    return seal(batches)
+    return seal_block(batches)

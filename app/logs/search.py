@@ -42,20 +42,20 @@ class Texts:
             return self._text.decode().split("\n")
         return [message.decode() for message in self._text.split(self._separator)]
 
-    def matching(self, needles: Sequence[str], places: Sequence[int]) -> Steps[Sequence[int]]:
+    def match_steps(self, needles: Sequence[str], places: Sequence[int]) -> Steps[Sequence[int]]:
         """Those of `places` whose message has all needles, which are folded. Ascending."""
         wanted = [needle.encode() for needle in needles]
         plain = all(map(str.isascii, needles)) and folds_like_ascii(self._text)
         yield
-        whole = self._text.lower() if plain else folded(self._text)
+        whole = self._text.lower() if plain else fold_case(self._text)
         for needle in wanted:
             if needle not in whole:
                 return ()
             yield
-        return (yield from having(wanted, whole.split(self._separator), places))
+        return (yield from having_all(wanted, whole.split(self._separator), places))
 
 
-def having(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -> Steps[list[int]]:
+def having_all(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -> Steps[list[int]]:
     """Those of `places` whose message has all needles. Both are folded. Ascending."""
     longest = max(map(len, messages))
     left = list(places)
@@ -69,7 +69,7 @@ def having(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -
     return left
 
 
-def folded(text: bytes) -> bytes:
+def fold_case(text: bytes) -> bytes:
     """A text in the form in which words are compared: Unicode's full case folding. Bytes that are no UTF-8 stay.
 
     What a character folds to depends on no other, so that a text folds as its parts do.
@@ -85,7 +85,7 @@ def folds_like_ascii(text: bytes) -> bool:
     return not any(begin[-1] in text and begin in text for begin in FOLDED_TO_ASCII)
 
 
-class Filter(NamedTuple):
+class LineFilter(NamedTuple):
     """What a reader wants: some levels (all, when empty), and needles that all occur in the folded message."""
 
     levels: frozenset[str] = frozenset()

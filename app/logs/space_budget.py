@@ -17,7 +17,7 @@ from app.redis_links.scripts import Scripts
 
 log = logging.getLogger("jobwire.logs")
 
-PAUSE_S = 1.0
+TELL_PAUSE_S = 1.0
 CUT_RUNS = 100
 """Blocks and batches that one call drops."""
 
@@ -25,7 +25,7 @@ CUT_LOGS = 20
 """Logs that are cut before the account is looked at again."""
 
 
-class Quota:
+class SpaceBudget:
     """The account of this process."""
 
     def __init__(self, link: Link, keys: Keys, most_bytes: int) -> None:
@@ -41,7 +41,7 @@ class Quota:
             return
         self._noted[space][job] = size_bytes
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._tell_soon(), name="quota")
+            self._task = asyncio.create_task(self._tell_soon(), name="space-budget")
 
     async def forget(self, space: str, job: str) -> None:
         """A log is gone."""
@@ -58,7 +58,7 @@ class Quota:
 
     async def _tell_soon(self) -> None:
         while self._noted:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(TELL_PAUSE_S)
             await self._tell_all()
 
     async def _tell_all(self) -> None:

@@ -16,7 +16,7 @@ from app.redis_links.link import RedisFault
 
 log = logging.getLogger("jobwire.logs")
 
-DAMAGE = (
+DAMAGE_ERRORS = (
     RedisFault,
     MsgspecError,
     zstandard.ZstdError,
@@ -28,7 +28,7 @@ DAMAGE = (
 )
 """What decoders raise, and scripts that meet another type than theirs."""
 
-TOLD_MOST = 10_000
+REMEMBERED_MOST = 10_000
 """Damaged logs that are remembered; when there are more, the oldest may be told of again."""
 
 
@@ -40,25 +40,25 @@ class Unreadable(ApiError):
         super().__init__("internal", text, jobId=job)
 
 
-class Damage:
+class UnreadableLogs:
     """What this process knows of damaged logs."""
 
     def __init__(self) -> None:
-        self._told: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
 
     @contextlib.contextmanager
-    def of(self, job: str) -> Iterator[None]:
+    def guard(self, job: str) -> Iterator[None]:
         """Around whatever reads the log of a job: raises Unreadable for what its damage raises."""
         try:
             yield
-        except DAMAGE as error:
-            self._tell(job, error)
+        except DAMAGE_ERRORS as error:
+            self._report(job, error)
             raise Unreadable(job) from error
 
-    def _tell(self, job: str, error: BaseException) -> None:
-        if job in self._told:
+    def _report(self, job: str, error: BaseException) -> None:
+        if job in self._reported:
             return
-        if len(self._told) >= TOLD_MOST:
-            del self._told[next(iter(self._told))]
-        self._told[job] = None
+        if len(self._reported) >= REMEMBERED_MOST:
+            del self._reported[next(iter(self._reported))]
+        self._reported[job] = None
         log.error("the log of job %s cannot be read: what is stored of it is damaged", job, exc_info=error)

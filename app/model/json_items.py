@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import msgspec
 
-WINDOW_BYTES = 16_384
+VALUE_WINDOW_BYTES = 16_384
 MEMBERS_MOST = 100
 """Members of the object around an array."""
 
@@ -27,13 +27,13 @@ class TooLong(Exception):
     """A value is longer than what is looked at."""
 
 
-def elements(body: bytes, most_bytes: int) -> Generator[bytes, None, None]:
+def array_elements(body: bytes, most_bytes: int) -> Generator[bytes, None, None]:
     """The elements of a body that is an array. Raises msgspec.DecodeError, RecursionError; TooLong at its turn."""
     end = yield from _elements(body, _space(body, 0), most_bytes)
     _finish(body, end)
 
 
-def elements_of_member(body: bytes, member: str, most_bytes: int) -> Generator[bytes, None, None]:
+def member_elements(body: bytes, member: str, most_bytes: int) -> Generator[bytes, None, None]:
     """The same of the array that is a member of an object, which has it once.
 
     Raises LookupError where it has not, or is no object.
@@ -59,7 +59,7 @@ def elements_of_member(body: bytes, member: str, most_bytes: int) -> Generator[b
 
 def value_end(body: bytes, at: int, most_bytes: int) -> int:
     """The place behind the value that begins at `at`, and behind the blanks that follow it."""
-    view, window = memoryview(body), WINDOW_BYTES
+    view, window = memoryview(body), VALUE_WINDOW_BYTES
     while True:
         window = min(window, most_bytes)
         last = at + window >= len(body)

@@ -17,10 +17,10 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 def nested_deeper(text: bytes, most: int) -> bool:
     """Whether a valid JSON text is nested deeper than `most`."""
-    return exhaust(nesting(text, most))
+    return exhaust(nesting_steps(text, most))
 
 
-def nesting(text: bytes, most: int) -> Steps[bool]:
+def nesting_steps(text: bytes, most: int) -> Steps[bool]:
     """The same in steps of PIECE_BYTES."""
     if text.count(b"[") + text.count(b"{") <= most:
         return False

@@ -13,7 +13,7 @@ from app.model.errors import Refusal
 from app.model.nesting import whole_escapes
 from app.model.steps import Steps
 
-STEP_BYTES = 1_048_576
+CHECK_STEP_BYTES = 1_048_576
 MEND_BYTES = 65_536
 
 BOM = codecs.BOM_UTF8
@@ -34,7 +34,7 @@ def is_plain(body: bytes) -> bool:
     return body.isascii() and b"\\" not in body
 
 
-def text_of(body: bytes) -> Steps[bytes]:
+def text_steps(body: bytes) -> Steps[bytes]:
     """The text that a body stands for. Refusal `invalid_json` when it is not UTF-8."""
     if not body.isascii():
         yield from _check(body)
@@ -50,10 +50,10 @@ def text_of(body: bytes) -> Steps[bytes]:
 
 def _check(body: bytes) -> Steps[None]:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(body), STEP_BYTES):
+    for start in range(0, len(body), CHECK_STEP_BYTES):
         left = len(decoder.getstate()[0])
         try:
-            decoder.decode(body[start : start + STEP_BYTES], final=start + STEP_BYTES >= len(body))
+            decoder.decode(body[start : start + CHECK_STEP_BYTES], final=start + CHECK_STEP_BYTES >= len(body))
         except UnicodeDecodeError as error:
             at = start - left + error.start
             raise Refusal("invalid_json", f"The body is not UTF-8: {error.reason} at byte {at}.") from None
@@ -61,8 +61,8 @@ def _check(body: bytes) -> Steps[None]:
 
 
 def _has_surrogates(body: bytes) -> Steps[bool]:
-    for start in range(0, len(body), STEP_BYTES):
-        if _ODD.search(body, start, start + STEP_BYTES + _ODD_BYTES):
+    for start in range(0, len(body), CHECK_STEP_BYTES):
+        if _ODD.search(body, start, start + CHECK_STEP_BYTES + _ODD_BYTES):
             return True
         yield
     return False

@@ -6,9 +6,9 @@ Owns: how a stored event, line or feed entry becomes a frame: the same frame tha
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.jobs.store import Store
-from app.logs.lines import Stored, array
-from app.logs.log_store import Logs
+from app.jobs.store import JobStore
+from app.logs.lines import Stored, encode_array
+from app.logs.log_store import LogStore
 from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link
@@ -55,7 +55,7 @@ class SpaceStart(NamedTuple):
 class History:
     """Reads for streams, over the link of large answers."""
 
-    def __init__(self, bulk: Link, keys: Keys, store: Store, logs: Logs) -> None:
+    def __init__(self, bulk: Link, keys: Keys, store: JobStore, logs: LogStore) -> None:
         self._scripts = Scripts(bulk)
         self._bulk = bulk
         self._keys = keys
@@ -74,7 +74,7 @@ class History:
 
     async def read_events(self, space: str, job: str, after: int) -> FramePage[JobEventFrame]:
         """A page of a job's events. Refusal `job_not_found`."""
-        page = await self._store.events(space, job, after, EVENTS_PAGE, EVENTS_PAGE_BYTES)
+        page = await self._store.read_events(space, job, after, EVENTS_PAGE, EVENTS_PAGE_BYTES)
         return FramePage([job_event(job, event.seq, event.item) for event in page.events], page.first_kept, page.newest)
 
     async def read_lines(self, job: str, status: str, after: int, through: int) -> FramePage[LogLinesFrame]:
@@ -85,7 +85,7 @@ class History:
 
     async def read_log_edge(self, job: str) -> tuple[int, int]:
         """The oldest and the newest seq of a job's log; 1 and 0 without one."""
-        with self._logs.damage.of(job):
+        with self._logs.unreadable_logs.guard(job):
             first, last = await self._bulk.call("HMGET", self._keys.log_meta(job), "firstSeq", "lastSeq")
             return int(first or 1), int(last or 0)
 
@@ -121,7 +121,7 @@ class History:
             chunks = (await self._logs.read_after(job, seq - 1, 1, 1, seq)).chunks
             return chunks[0].at_ms if chunks else None
         if stream is Stream.EVENTS:
-            events = (await self._store.events(space, job, seq - 1, 1)).events
+            events = (await self._store.read_events(space, job, seq - 1, 1)).events
             return int(decode_event_item(events[0].item)[1]) if events else None
         keys, args = [self._keys.space(space)], [seq - 1, 1]
         texts = (await self._scripts.run("feed_read", keys, args))[-1]
@@ -152,4 +152,4 @@ def job_event(job: str, seq: int, item: bytes) -> JobEventFrame:
 
 def hinted_entries(job: str, first: int, last: int, at_ms: int, text: bytes) -> bytes:
     """The lines of a hint as the API answers them, a JSON array."""
-    return array(Stored(first, last, at_ms, text).rows(job, range(first, last + 1)))
+    return encode_array(Stored(first, last, at_ms, text).build_rows(job, range(first, last + 1)))

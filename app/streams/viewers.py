@@ -248,7 +248,7 @@ class Viewers:
     async def _close_revoked(self) -> None:
         identities = tuple(self._by_identity)
         for some in split_in_parts(identities):
-            works = await self._keyring.work(some)
+            works = await self._keyring.check_identities(some)
             for identity, still in zip(some, works, strict=True):
                 if not still:
                     for connection in tuple(self._by_identity.get(identity, ())):

@@ -19,7 +19,7 @@ from typing import TypeVar
 from app.jobs.deletion import Deletion
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
-from app.jobs.store import Store
+from app.jobs.store import JobStore
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
@@ -61,7 +61,7 @@ class Sweeper:
         keys: Keys,
         agenda: Agenda,
         *,
-        store: Store,
+        store: JobStore,
         spaces: Spaces,
         deletion: Deletion,
         expiry: LeaseExpiry,
@@ -143,7 +143,7 @@ class Sweeper:
         """Go on with removals of spaces that were cut off."""
         while True:
             if self.working:
-                await self._calmly(self._spaces.resume, None)
+                await self._calmly(self._spaces.resume_deletions, None)
             await asyncio.sleep(WALK_S)
 
     async def _look_forever(self) -> None:
@@ -171,7 +171,7 @@ class Sweeper:
 
     async def _end_leases_and_promote(self, space: str) -> bool:
         more = False
-        for step in (self._end_leases, self._store.promote):
+        for step in (self._end_leases, self._store.promote_jobs):
             more = await self._step_by_step(partial(step, space, STEP_JOBS)) or more
         return more
 
@@ -208,7 +208,7 @@ class Sweeper:
         await self._in_space(space, self._retire_and_settle)
 
     async def _retire_and_settle(self, space: str) -> bool:
-        await self._deletion.retire(space)
+        await self._deletion.retire_jobs(space)
         await self._deletion.settle_logs(space)
         return False
 

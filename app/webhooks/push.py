@@ -14,7 +14,7 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from app.jobs.store import pairs
+from app.jobs.store import hash_fields
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
@@ -212,7 +212,7 @@ class Pusher:
     async def _wanted(self) -> dict[str, Hooks]:
         spaces = [space.decode() for space in await self._link.call("SMEMBERS", self._keys.hooks)]
         hashes = await self._link.pipeline(*(("HGETALL", self._keys.space(space)) for space in spaces))
-        found = {space: hooks(pairs(flat)) for space, flat in zip(spaces, hashes, strict=True)}
+        found = {space: hooks(hash_fields(flat)) for space, flat in zip(spaces, hashes, strict=True)}
         return {space: hook for space, hook in found.items() if hook.push or hook.slack}
 
 

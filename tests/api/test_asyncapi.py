@@ -10,11 +10,11 @@ import pytest
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
-from app.api.asyncapi import Connected, End, Gap, Init, JobEvent, Logs, SpaceEvent, document
+from app.api.asyncapi import Connected, End, Gap, Init, JobEvent, Logs, SpaceEvent, asyncapi_document
 from app.api.routes import BASE
 from tests.faults.service import Service
 
-DOCUMENT = document(BASE)
+DOCUMENT = asyncapi_document(BASE)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from app.api.log_answers import LogLine
-from app.api.openapi import document
+from app.api.openapi import openapi_document
 from app.api.operations import OPERATIONS
-from app.api.routes import BASE, table
+from app.api.routes import BASE, route_table
 from app.jobs.auth import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS
@@ -26,8 +26,8 @@ from tests.logs.log_room import Room, with_room
 from tests.test_house import _NoHandlers
 
 STAND_IN: Any = _NoHandlers()
-TABLE = table(STAND_IN)
-DOCUMENT = document(TABLE, BASE)
+TABLE = route_table(STAND_IN)
+DOCUMENT = openapi_document(TABLE, BASE)
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ALWAYS_ELSEWHERE = {"unavailable", "outcome_unknown", "internal"}
 """A Redis that is away and bugs have tests of their own (tests/faults, tests/contract); here all goes well."""

@@ -92,7 +92,7 @@ def test_no_key_is_in_the_log_however_it_was_sent(service: Service) -> None:
 def test_a_bug_is_logged_under_the_id_that_the_client_got(caplog: pytest.LogCaptureFixture) -> None:
     async def work(room: Room) -> None:
         await room.backend.spaces.create("x")
-        room.backend.spaces.all = None  # type: ignore[method-assign,assignment]  # so that calling it is a bug
+        room.backend.spaces.list_spaces = None  # type: ignore[method-assign,assignment]  # so that calling it is a bug
         async with room.client() as client:
             reply = await client.get("/spaces", headers={"x-request-id": "the-request"})
         assert (reply.status_code, reply.json()["requestId"]) == (500, "the-request")

@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.static_files import FOLDER, TYPES
+from app.api.static_files import STATIC_FOLDER, TYPES
 from tests.factories import Space, refused
 from tests.server import Server
 
-MODULES = sorted(FOLDER.glob("*.js"))
+MODULES = sorted(STATIC_FOLDER.glob("*.js"))
 LINES_MOST = 400
 SPECIFICATIONS = {
     "http://www.w3.org",
@@ -28,7 +28,7 @@ def directives(answer: httpx.Response) -> dict[str, str]:
 
 @pytest.mark.valkey_only("no Redis is asked")
 def test_every_file_is_served_with_the_same_strict_policy(server: Server) -> None:
-    paths = ["/", *(f"/static/{path.name}" for path in FOLDER.iterdir() if path.suffix in TYPES)]
+    paths = ["/", *(f"/static/{path.name}" for path in STATIC_FOLDER.iterdir() if path.suffix in TYPES)]
     for path in paths:
         answer = server.beside(path)
         assert answer.status_code == 200, path
@@ -40,7 +40,9 @@ def test_every_file_is_served_with_the_same_strict_policy(server: Server) -> Non
         assert policy["trusted-types"] == "'none'"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
-        assert answer.content == (FOLDER / (path.removeprefix("/static/").strip("/") or "index.html")).read_bytes()
+        assert (
+            answer.content == (STATIC_FOLDER / (path.removeprefix("/static/").strip("/") or "index.html")).read_bytes()
+        )
 
 
 @pytest.mark.valkey_only("no Redis is asked")
@@ -111,9 +113,9 @@ def test_what_a_module_gives_away_has_a_comment(path: Path) -> None:
 
 
 def test_nothing_is_asked_from_elsewhere_or_from_a_root_with_a_key_and_every_module_is_named_ahead() -> None:
-    index = (FOLDER / "index.html").read_text()
+    index = (STATIC_FOLDER / "index.html").read_text()
     assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", index)
-    for path in FOLDER.iterdir():
+    for path in STATIC_FOLDER.iterdir():
         found = set(re.findall(r"https?://[\w.-]+", path.read_text())) - SPECIFICATIONS - {"https://jobwire.example"}
         assert not found, f"{path.name} names {found}"
         if path.suffix != ".svg":

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from app.api.asyncapi import JobEvent
-from app.api.static_files import FOLDER
+from app.api.static_files import STATIC_FOLDER
 from tests.browser.node import Follower, program, skip
 from tests.factories import Space
 from tests.live.proxy import Proxy
@@ -22,7 +22,7 @@ from tests.valkey import Valkey, until
 
 TYPESCRIPT = "typescript@5.9.3"
 TRANSPORTS = {"event stream": (), "websocket": ("--experimental-websocket",)}
-MODULE = (FOLDER / "jobwire.js").read_text()
+MODULE = (STATIC_FOLDER / "jobwire.js").read_text()
 
 PARSE = """
 import { EventParser } from "./jobwire.mjs";
@@ -229,7 +229,7 @@ def test_the_types_say_what_the_module_does(tmp_path: Path) -> None:
     install = ["install", "--no-audit", "--no-fund", "--silent", "--prefer-offline", "--prefix", str(tmp_path)]
     if subprocess.run([program("npm"), *install, TYPESCRIPT], check=False, timeout=300).returncode:
         skip(f"npm cannot install {TYPESCRIPT}")
-    (tmp_path / "jobwire.d.ts").write_text((FOLDER / "jobwire.d.ts").read_text())
+    (tmp_path / "jobwire.d.ts").write_text((STATIC_FOLDER / "jobwire.d.ts").read_text())
     (tmp_path / "used.ts").write_text(USED)
     paths = {"https://jobwire.example/jobwire.js": ["./jobwire.d.ts"]}
     options = {"strict": True, "noEmit": True, "target": "es2022", "module": "es2022", "moduleResolution": "bundler"}
@@ -244,7 +244,7 @@ def test_the_types_say_what_the_module_does(tmp_path: Path) -> None:
 
 
 def test_the_types_name_every_event() -> None:
-    types = (FOLDER / "jobwire.d.ts").read_text()
+    types = (STATIC_FOLDER / "jobwire.d.ts").read_text()
     listed = types.partition("export interface JobEvent {")[2].partition(";")[0]
     named = {part.strip().strip('"') for part in listed.split("|")[1:]}
     assert named == set(JobEvent.__annotations__["type"].__args__)

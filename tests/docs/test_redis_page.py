@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.model.ids import tag
+from app.model.ids import tag_of
 from tests.logs.log_room import Room, with_room
 from tests.valkey import Valkey, until
 
@@ -63,11 +63,11 @@ def log_of(valkey: Valkey, *batches: list[str], sealed: bool = False, job: str =
 
     async def work(room: Room) -> str:
         id_ = job or await room.new_job()
-        room.space = (await room.call("HGET", room.keys.spaces, tag(id_))).decode()
+        room.space = (await room.call("HGET", room.keys.spaces, tag_of(id_))).decode()
         for batch in batches:
             await room.append(id_, *batch)
         if sealed:
-            await room.logs.rest(id_, 1000)
+            await room.logs.settle(id_, 1000)
         return id_
 
     made: str = in_room(valkey, work)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.jobs import long_polls as waiting_module
-from app.jobs.long_polls import ANY, LOOK_NAMES, PARKED_MOST, Room, Waiter
+from app.jobs.long_polls import ANY_NAME, CHECK_NAMES, PARKED_MOST, SpaceWaiters, Waiter
 from tests.contract.test_poll import parked
 from tests.factories import Space, refused
 from tests.logs.log_room import Room as Backend
@@ -108,13 +108,13 @@ STEPS = st.lists(
 
 
 def wants(waiter: Waiter, name: str) -> bool:
-    return waiter.names == [ANY] or name.encode() in waiter.names
+    return waiter.names == [ANY_NAME] or name.encode() in waiter.names
 
 
 @settings(deadline=None)
 @given(STEPS)
 def test_each_job_wakes_the_one_who_has_waited_longest_and_no_wake_is_lost(steps: list[tuple[str, object]]) -> None:
-    room = Room()
+    room = SpaceWaiters()
     there: list[Waiter] = []
     for kind, value in steps:
         woken = {waiter for waiter in there if waiter.woken.is_set()}
@@ -123,12 +123,12 @@ def test_each_job_wakes_the_one_who_has_waited_longest_and_no_wake_is_lost(steps
             room.enter(there[-1])
         elif kind == "hear":
             first = next((w for w in there if w not in woken and wants(w, str(value))), None)
-            room.hear(str(value).encode())
+            room.wake_one(str(value).encode())
             assert {w for w in there if w.woken.is_set()} - woken == ({first} if first else set())
         elif there:
             waiter = there[int(str(value)) % len(there)]
             if kind == "asks":
-                room.asks(waiter)
+                room.note_ask(waiter)
                 assert not waiter.woken.is_set()
                 continue
             there.remove(waiter)
@@ -143,22 +143,22 @@ def test_each_job_wakes_the_one_who_has_waited_longest_and_no_wake_is_lost(steps
 
 
 def test_a_look_goes_round_all_names_and_is_at_all_of_them_after_hints_were_lost() -> None:
-    room = Room()
+    room = SpaceWaiters()
     for i in range(3000):
         room.enter(Waiter([f"{i}.{k}" for k in range(4)]))
-    looks = [[name for names in room.names(every=False) for name in names] for _ in range(3)]
+    looks = [[name for names in room.next_names(every=False) for name in names] for _ in range(3)]
     assert [len(look) for look in looks] == [5000, 5000, 2000]
     assert len({name for look in looks for name in look}) == 12_000
-    every = list(room.names(every=True))
+    every = list(room.next_names(every=True))
     assert sum(map(len, every)) == 12_000
-    assert max(map(len, every)) == LOOK_NAMES
+    assert max(map(len, every)) == CHECK_NAMES
 
 
 def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_module, "LOOK_S", 3600)
+    monkeypatch.setattr(waiting_module, "CHECK_S", 3600)
 
     async def work(backend: Backend) -> None:
-        rooms = backend.backend.rooms
+        rooms = backend.backend.long_polls
         await make_many(backend, 2, name="wanted")
         await make(backend, name=NOBODY)
         async with contextlib.AsyncExitStack() as stack:
@@ -166,7 +166,7 @@ def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pyte
             for names in (["other"], ["wanted"], ["wanted", "other"], ["wanted"]):
                 room, waiter = await stack.enter_async_context(rooms.waiting(backend.space, names, "key"))
                 waiters.append(waiter)
-            await rooms._look(backend.space, room)
+            await rooms._check_queues(backend.space, room)
             assert [waiter.woken.is_set() for waiter in waiters] == [False, True, True, False]
         assert not room
         assert not rooms._parked
@@ -175,13 +175,13 @@ def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pyte
 
 
 def test_a_wake_that_came_while_its_waiter_took_another_job_is_not_lost() -> None:
-    room = Room()
+    room = SpaceWaiters()
     first, second = Waiter(["a"]), Waiter(["a"])
     for waiter in (first, second):
         room.enter(waiter)
-        room.asks(waiter)
-    room.hear(b"a")
-    room.asks(first)
-    room.hear(b"a")
+        room.note_ask(waiter)
+    room.wake_one(b"a")
+    room.note_ask(first)
+    room.wake_one(b"a")
     room.leave(first)
     assert second.woken.is_set()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from app.jobs.store import pairs
+from app.jobs.store import hash_fields
 from app.model.errors import Refusal
 from app.model.job import ALIVE, TRANSITIONS, Status
 from tests.jobs.model import LEASED, Job, Refused
@@ -203,7 +203,7 @@ class World(RuleBasedStateMachine):
         if self.model[job].promote():
             self.queue.append(job)
             self.wait(self.room.call("ZADD", self.room.keys.scheduled(self.space), 1, job))
-            assert self.wait(self.store.promote(self.space, 10)) == 1
+            assert self.wait(self.store.promote_jobs(self.space, 10)) == 1
 
     @invariant()
     def everything_agrees(self) -> None:
@@ -274,7 +274,7 @@ class Sight:
                 *(("ZRANGE", key, 0, -1) for key in indexes.values()),
             )
         )
-        self.hashes = {job: pairs(next(replies)) for job in jobs}
+        self.hashes = {job: hash_fields(next(replies)) for job in jobs}
         self.leases = {job: next(replies) for job in jobs}
         self.events = {job: [msgspec.json.decode(item)[0] for item in next(replies)] for job in jobs}
         self.indexes = {name: [id_.decode() for id_ in next(replies)] for name in indexes}

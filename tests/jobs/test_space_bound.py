@@ -88,7 +88,7 @@ def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_r
             await store.fail(space, three.id, three.token, b"null", may_retry=False)
             await store.kill(space, four.id, "", b"null")
             assert len(await take(room, 3)) == 3
-            await store.delete(space, one.id)
+            await store.delete_job(space, one.id)
             await nearly_full(room, left=2 * JOB_BYTES)
             await store.create(space, [PLAIN])
         finally:

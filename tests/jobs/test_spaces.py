@@ -17,10 +17,10 @@ def test_lists_of_any_length_leave_room_for_other_calls(monkeypatch: pytest.Monk
         made = [(await spaces.create(f"s{i}"))[0].id for i in range(many)]
         keys = [(await spaces.create_token(made[0], f"k{i}", ["jobs:read"], None)).id for i in range(many)]
         monkeypatch.setattr(link_module, "IN_FLIGHT", 2 * READ_AT_ONCE)
-        assert [space.id for space in await spaces.all()] == sorted(made)
-        assert [token.id for token in await spaces.tokens(made[0]) if token.name != "public"] == sorted(keys)
-        listed, _ = await asyncio.gather(spaces.all(), spaces.delete(made[1]))
+        assert [space.id for space in await spaces.list_spaces()] == sorted(made)
+        assert [token.id for token in await spaces.list_tokens(made[0]) if token.name != "public"] == sorted(keys)
+        listed, _ = await asyncio.gather(spaces.list_spaces(), spaces.delete(made[1]))
         assert len(listed) in (many - 1, many)
-        assert await spaces.all() == [space for space in listed if space.id != made[1]]
+        assert await spaces.list_spaces() == [space for space in listed if space.id != made[1]]
 
     with_room(work)

@@ -20,9 +20,9 @@ import pytest
 from app.backend import Backend
 from app.logs.intake import Batch, decode_batch
 from app.logs.lines import Row
-from app.logs.log_store import Appended, Key, Logs
-from app.logs.paging import Page, PageQuery
-from app.logs.search import Filter
+from app.logs.log_store import Appended, BatchKey, LogStore
+from app.logs.paging import LinePage, PageQuery
+from app.logs.search import LineFilter
 from app.main import web
 from app.model.errors import ApiError
 from app.model.ids import new_job_ids
@@ -33,7 +33,7 @@ from tests.valkey import Valkey
 
 T = TypeVar("T")
 ROOT_KEY = "emit_root_of_the_tests"
-EVERYTHING = Filter()
+EVERYTHING = LineFilter()
 
 
 @functools.cache
@@ -53,7 +53,7 @@ class Room:
         self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, **settings)
         self.backend = Backend(self.settings)
         self.keys: Keys = self.backend.keys
-        self.logs: Logs = self.backend.logs
+        self.logs: LogStore = self.backend.logs
         self.call = self.backend.control.call
         self.space = ""
 
@@ -66,15 +66,15 @@ class Room:
         await self.call("HSET", self.keys.job(self.space, job), "status", status)
         return job
 
-    async def append(self, job: str, *messages: str, key: Key | None = None) -> Appended:
+    async def append(self, job: str, *messages: str, key: BatchKey | None = None) -> Appended:
         """Append plain messages."""
         return await self.logs.append(self.space, job, await batch_of(*messages), key)
 
     async def page(
-        self, job: str, mode: Any = "tail", position: int = 0, limit: int = 500, wanted: Filter = EVERYTHING
-    ) -> Page:
+        self, job: str, mode: Any = "tail", position: int = 0, limit: int = 500, wanted: LineFilter = EVERYTHING
+    ) -> LinePage:
         """One page."""
-        return await self.logs.page(self.space, job, PageQuery(mode, position, limit, wanted))
+        return await self.logs.read_page(self.space, job, PageQuery(mode, position, limit, wanted))
 
     async def every_line(self, job: str, limit: int = 500) -> list[Row]:
         """All lines, by paging forwards."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.logs.intake import decode_batch
-from app.logs.log_store import Appended, key_of
+from app.logs.log_store import Appended, batch_key
 from app.model.steps import exhaust
 from app.redis_links.scripts import SCRIPTS
 from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
@@ -17,7 +17,7 @@ from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
 def test_the_same_batch_under_the_same_key_is_done_once_and_answered_alike() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
-        key = key_of("key", b"body")
+        key = batch_key("key", b"body")
         await room.append(job, "before")
         first = await room.append(job, "a", "b", key=key)
         await room.append(job, "after")
@@ -32,7 +32,7 @@ def test_two_copies_at_once_are_done_once_a_hundred_times() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
         for n in range(100):
-            key = key_of(f"key {n}", b"body")
+            key = batch_key(f"key {n}", b"body")
             both = await asyncio.gather(*(room.append(job, f"{n} a", f"{n} b", key=key) for _ in range(2)))
             assert sorted(answer.replayed for answer in both) == [False, True]
             assert both[0]._replace(replayed=True) == both[1]._replace(replayed=True)
@@ -44,7 +44,7 @@ def test_two_copies_at_once_are_done_once_a_hundred_times() -> None:
 def test_a_key_belongs_to_its_job() -> None:
     async def work(room: Room) -> None:
         one, other = await room.new_job(), await room.new_job()
-        key = key_of("key", b"body")
+        key = batch_key("key", b"body")
         assert not (await room.append(one, "a", key=key)).replayed
         assert not (await room.append(other, "a", key=key)).replayed
 
@@ -54,8 +54,8 @@ def test_a_key_belongs_to_its_job() -> None:
 def test_a_key_used_with_another_body_is_refused_and_changes_nothing() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
-        await room.append(job, "a", key=key_of("key", b"one body"))
-        refused = await refusal_of(room.append(job, "b", key=key_of("key", b"another")))
+        await room.append(job, "a", key=batch_key("key", b"one body"))
+        refused = await refusal_of(room.append(job, "b", key=batch_key("key", b"another")))
         assert refused.code == "idempotency_mismatch"
         assert messages(await room.every_line(job)) == ["a"]
 
@@ -65,9 +65,9 @@ def test_a_key_used_with_another_body_is_refused_and_changes_nothing() -> None:
 def test_an_empty_batch_uses_its_key_up() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
-        assert await room.append(job, key=key_of("key", b"[]")) == Appended("running", 0, None, None, 0, False)
-        assert (await room.append(job, key=key_of("key", b"[]"))).replayed
-        assert (await refusal_of(room.append(job, "a", key=key_of("key", b"a")))).code == "idempotency_mismatch"
+        assert await room.append(job, key=batch_key("key", b"[]")) == Appended("running", 0, None, None, 0, False)
+        assert (await room.append(job, key=batch_key("key", b"[]"))).replayed
+        assert (await refusal_of(room.append(job, "a", key=batch_key("key", b"a")))).code == "idempotency_mismatch"
         assert (await room.append(job, "a")).first == 1
 
     with_room(work)
@@ -78,9 +78,9 @@ def test_a_replay_after_the_log_was_cut_is_answered_like_the_first() -> None:
         job = await room.new_job()
         body = json.dumps(["x" * 70_000]).encode()
         batch = exhaust(decode_batch(body, ndjson=False))
-        first = await room.logs.append(room.space, job, batch, key_of("key", body))
+        first = await room.logs.append(room.space, job, batch, batch_key("key", body))
         assert first.truncated == 1
-        assert await room.logs.append(room.space, job, batch, key_of("key", body)) == first._replace(replayed=True)
+        assert await room.logs.append(room.space, job, batch, batch_key("key", body)) == first._replace(replayed=True)
 
     with_room(work)
 
@@ -109,12 +109,12 @@ def test_keys_are_found_across_slices_and_the_oldest_slices_go(small_slices: Cal
     async def work(room: Room) -> None:
         job = await room.new_job()
         for n in range(40):
-            await room.append(job, str(n), key=key_of(str(n), b""))
+            await room.append(job, str(n), key=batch_key(str(n), b""))
         fields = await room.call("HKEYS", room.keys.log_meta(job))
         assert len([name for name in fields if b":" in name]) <= 20
         for n in range(39, 24, -1):
-            assert (await room.append(job, "again", key=key_of(str(n), b""))).replayed, n
-        assert not (await room.append(job, "new", key=key_of("0", b""))).replayed
+            assert (await room.append(job, "again", key=batch_key(str(n), b""))).replayed, n
+        assert not (await room.append(job, "new", key=batch_key("0", b""))).replayed
 
     with_room(work)
 
@@ -124,8 +124,8 @@ def test_keys_older_than_a_day_are_free_again(small_slices: Callable[[dict[str, 
 
     async def work(room: Room) -> None:
         job = await room.new_job()
-        assert not (await room.append(job, "a", key=key_of("key", b"one"))).replayed
-        assert not (await room.append(job, "b", key=key_of("key", b"two"))).replayed
+        assert not (await room.append(job, "a", key=batch_key("key", b"one"))).replayed
+        assert not (await room.append(job, "b", key=batch_key("key", b"two"))).replayed
 
     with_room(work)
 
@@ -137,7 +137,7 @@ def test_a_key_costs_little_memory() -> None:
         keys = 20_000
         for n in range(0, keys, 500):
             await asyncio.gather(
-                *(room.logs.append(room.space, job, batch, key_of(str(k), b"")) for k in range(n, n + 500))
+                *(room.logs.append(room.space, job, batch, batch_key(str(k), b"")) for k in range(n, n + 500))
             )
         used = await room.call("MEMORY", "USAGE", room.keys.log_meta(job), "SAMPLES", 0)
         assert used / keys < 80

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from app.logs.blocks import Block, level_bits, seal
+from app.logs.blocks import Block, level_bits, seal_block
 from app.logs.levels import LEVELS
 from app.logs.lines import Stored
-from app.logs.search import FOLDED_TO_ASCII, Filter
+from app.logs.search import FOLDED_TO_ASCII, LineFilter
 from app.model.steps import exhaust
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -40,7 +40,7 @@ def stored(batches: list[tuple[int, list[dict[str, Any]]]], first: int) -> list[
 
 
 def block_of(batches: list[tuple[int, list[dict[str, Any]]]], first: int) -> Block:
-    made = seal(stored(batches, first))
+    made = seal_block(stored(batches, first))
     return Block(made.first, made.last, made.text)
 
 
@@ -49,10 +49,10 @@ def test_a_block_gives_back_the_lines_that_went_in(batches: list[tuple[int, list
     block, plain = block_of(batches, first), stored(batches, first)
     assert (block.first, block.last) == (first, plain[-1].last)
     assert block.size_bytes == sum(len(batch.text) for batch in plain)
-    whole = [row for batch in plain for row in batch.rows(JOB, range(batch.first, batch.last + 1))]
-    assert block.rows(JOB, range(first, block.last + 1)) == whole
+    whole = [row for batch in plain for row in batch.build_rows(JOB, range(batch.first, batch.last + 1))]
+    assert block.build_rows(JOB, range(first, block.last + 1)) == whole
     some = range(first + len(whole) // 3, block.last + 1)
-    assert block_of(batches, first).rows(JOB, some) == whole[len(whole) // 3 :]
+    assert block_of(batches, first).build_rows(JOB, some) == whole[len(whole) // 3 :]
 
 
 @given(
@@ -67,7 +67,7 @@ def test_a_block_gives_back_the_lines_that_went_in(batches: list[tuple[int, list
 def test_a_search_of_a_block_finds_what_a_plain_filter_finds(
     batches: list[tuple[int, list[dict[str, Any]]]], needles: list[str], levels: frozenset[str], data: st.DataObject
 ) -> None:
-    wanted = Filter(levels, tuple(needle.casefold() for needle in needles))
+    wanted = LineFilter(levels, tuple(needle.casefold() for needle in needles))
     block = block_of(batches, 1)
     low = data.draw(st.integers(1, block.last))
     high = data.draw(st.integers(low, block.last))
@@ -78,7 +78,7 @@ def test_a_search_of_a_block_finds_what_a_plain_filter_finds(
         if (not levels or lines[seq - 1]["level"] in levels)
         and all(needle in lines[seq - 1]["message"].casefold() for needle in wanted.needles)
     ]
-    assert list(exhaust(block.matching(wanted, range(low, high + 1)))) == expected
+    assert list(exhaust(block.match_steps(wanted, range(low, high + 1)))) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,24 +90,24 @@ def test_a_search_of_a_block_finds_what_a_plain_filter_finds(
 )
 def test_a_word_is_found_wherever_it_stands_and_not_by_its_letters(text: str, found: bool) -> None:
     block = block_of([(5, [{"level": "info", "message": text}])], 1)
-    assert bool(exhaust(block.matching(Filter(needles=("jazz",)), range(1, 2)))) is found
+    assert bool(exhaust(block.match_steps(LineFilter(needles=("jazz",)), range(1, 2)))) is found
 
 
 def test_the_record_of_a_block_tells_its_levels_its_end_and_its_size() -> None:
     batches = [(5, [{"level": "error", "message": "a"}, {"level": "debug", "message": "b"}])]
-    made = seal(stored(batches, 300))
+    made = seal_block(stored(batches, 300))
     bits, last, size = made.record[0], int.from_bytes(made.record[1:7]), int.from_bytes(made.record[7:11])
     assert (bits, last, size) == (level_bits(frozenset({"error", "debug"})), 301, made.stored_bytes)
 
 
 def test_a_block_that_was_passed_over_has_no_matches() -> None:
-    assert not exhaust(Block(1, 1000, b"").matching(Filter(frozenset({"error"})), range(1, 1001)))
+    assert not exhaust(Block(1, 1000, b"").match_steps(LineFilter(frozenset({"error"})), range(1, 1001)))
 
 
 def test_metadata_comes_back_byte_by_byte() -> None:
     text = b'[{"level":"info","message":"a","metadata":{"n":1.0e2,"big":123456789012345678901234567890}}]'
-    made = seal([Stored(1, 1, 5, text)])
-    (row,) = Block(1, 1, made.text).rows(JOB, [1])
+    made = seal_block([Stored(1, 1, 5, text)])
+    (row,) = Block(1, 1, made.text).build_rows(JOB, [1])
     assert row.metadata == Raw(b'{"n":1.0e2,"big":123456789012345678901234567890}')
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.logs.log_store import key_of
+from app.logs.log_store import batch_key
 from app.model.errors import Unavailable
 from app.model.ids import new_job_ids
 from tests.logs.log_room import Room, batch_of, messages, refusal_of, with_room
@@ -13,7 +13,7 @@ def test_a_log_is_not_begun_for_a_job_that_does_not_exist() -> None:
     async def work(room: Room) -> None:
         await room.new_job()
         (ghost,) = new_job_ids(room.space, 0, 1)
-        for append in (room.append(ghost, "a"), room.append(ghost), room.append(ghost, key=key_of("k", b""))):
+        for append in (room.append(ghost, "a"), room.append(ghost), room.append(ghost, key=batch_key("k", b""))):
             assert (await refusal_of(append)).code == "job_not_found"
         assert (await refusal_of(room.page(ghost))).code == "job_not_found"
         assert (await refusal_of(room.page("no id"))).code == "job_not_found"

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.logs.intake import decode_batch
-from app.logs.lines import array
+from app.logs.lines import encode_array
 from app.logs.log_store import Appended
-from app.logs.search import Filter, parse_q
+from app.logs.search import LineFilter, parse_q
 from app.model.ids import is_ulid
 from app.model.limits import PAGE_BYTES
 from app.model.steps import exhaust
@@ -105,7 +105,7 @@ def test_a_filtered_page_is_what_a_plain_filter_finds(texts: list[str], q: list[
         job = await room.new_job()
         if texts:
             await room.append(job, *texts)
-        wanted = Filter(needles=parse_q(" ".join(f'"{phrase}"' for phrase in q)))
+        wanted = LineFilter(needles=parse_q(" ".join(f'"{phrase}"' for phrase in q)))
         expected = [text for text in texts if all(phrase.casefold() in text.casefold() for phrase in q)]
         forwards, at = [], 0
         while True:
@@ -205,19 +205,19 @@ def test_cursors_say_what_was_examined() -> None:
         empty = await room.page(job)
         assert tuple(empty.cursor) == ("tail", None, None, False, None)
         await room.append(job, *[f"line {i}" for i in range(1, 101)])
-        none = Filter(needles=("nowhere",))
-        some = Filter(needles=("7",))
-        cases: list[tuple[Any, int, int, Filter, tuple[Any, ...]]] = [
-            ("tail", 0, 10, Filter(), (91, 100, True)),
-            ("tail", 0, 500, Filter(), (1, 100, False)),
-            ("after", 0, 10, Filter(), (1, 10, True)),
-            ("after", 90, 10, Filter(), (91, 100, False)),
-            ("after", 100, 10, Filter(), (None, 100, False)),
-            ("after", 1000, 10, Filter(), (None, 1000, False)),
-            ("before", 11, 10, Filter(), (1, 10, False)),
-            ("before", 12, 10, Filter(), (2, 11, True)),
-            ("before", 1, 10, Filter(), (1, None, False)),
-            ("before", 5000, 10, Filter(), (91, 100, True)),
+        none = LineFilter(needles=("nowhere",))
+        some = LineFilter(needles=("7",))
+        cases: list[tuple[Any, int, int, LineFilter, tuple[Any, ...]]] = [
+            ("tail", 0, 10, LineFilter(), (91, 100, True)),
+            ("tail", 0, 500, LineFilter(), (1, 100, False)),
+            ("after", 0, 10, LineFilter(), (1, 10, True)),
+            ("after", 90, 10, LineFilter(), (91, 100, False)),
+            ("after", 100, 10, LineFilter(), (None, 100, False)),
+            ("after", 1000, 10, LineFilter(), (None, 1000, False)),
+            ("before", 11, 10, LineFilter(), (1, 10, False)),
+            ("before", 12, 10, LineFilter(), (2, 11, True)),
+            ("before", 1, 10, LineFilter(), (1, None, False)),
+            ("before", 5000, 10, LineFilter(), (91, 100, True)),
             ("tail", 0, 10, none, (1, 100, False)),
             ("after", 40, 10, none, (41, 100, False)),
             ("before", 40, 10, none, (1, 39, False)),
@@ -240,7 +240,7 @@ def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: pytest.
             await room.append(job, *["hit" if i == 17 and k == 3 else "miss" for k in range(50)])
         found, pages, at = [], 0, 0
         while True:
-            page = await room.page(job, "after", at, 10, Filter(needles=("hit",)))
+            page = await room.page(job, "after", at, 10, LineFilter(needles=("hit",)))
             found += [row.seq for row in page.rows]
             pages, at = pages + 1, page.cursor.newest or 0
             if not page.cursor.more:
@@ -252,10 +252,10 @@ def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("mode", ["after", "before"])
-@pytest.mark.parametrize("wanted", [Filter(), Filter(needles=("hit",)), Filter(levels=frozenset({"info"}))])
+@pytest.mark.parametrize("wanted", [LineFilter(), LineFilter(needles=("hit",)), LineFilter(levels=frozenset({"info"}))])
 @pytest.mark.parametrize("hot_lines", [100, 10_000])
 def test_a_page_answers_8_mib_at_most_whatever_it_looks_for_and_its_cursor_goes_on(
-    mode: str, wanted: Filter, hot_lines: int
+    mode: str, wanted: LineFilter, hot_lines: int
 ) -> None:
     async def work(room: Room) -> None:
         job = await room.new_job()
@@ -266,7 +266,7 @@ def test_a_page_answers_8_mib_at_most_whatever_it_looks_for_and_its_cursor_goes_
         at, sizes = 0 if mode == "after" else 301, []
         while True:
             page = await room.page(job, mode, at, 500, wanted)
-            sizes.append(len(array(page.rows)))
+            sizes.append(len(encode_array(page.rows)))
             seqs = [row.seq for row in page.rows]
             found = found + seqs if mode == "after" else seqs + found
             if not page.cursor.more:
@@ -285,7 +285,7 @@ def test_levels_are_filtered_in_both_directions() -> None:
         levels = ["info", "error", "debug", "fatal"] * 25
         body = json.dumps([{"message": str(i), "level": level} for i, level in enumerate(levels)]).encode()
         await room.logs.append(room.space, job, exhaust(decode_batch(body, ndjson=False)))
-        wanted = Filter(levels=frozenset({"error", "fatal"}))
+        wanted = LineFilter(levels=frozenset({"error", "fatal"}))
         expected = [str(i) for i, level in enumerate(levels) if level in wanted.levels]
         assert messages((await room.page(job, "after", 0, 500, wanted)).rows) == expected
         assert messages((await room.page(job, "tail", 0, 7, wanted)).rows) == expected[-7:]
@@ -302,7 +302,12 @@ def test_a_download_is_every_line_from_after_to_the_end() -> None:
         for i in range(20):
             await room.append(job, *[f"{i} {k} {'x' * k}" for k in range(300)])
         rows = await room.every_line(job)
-        for after, wanted in ((0, Filter()), (1234, Filter()), (6000, Filter()), (0, Filter(needles=("7 1",)))):
+        for after, wanted in (
+            (0, LineFilter()),
+            (1234, LineFilter()),
+            (6000, LineFilter()),
+            (0, LineFilter(needles=("7 1",))),
+        ):
             pieces = [piece async for piece in await room.logs.download(room.space, job, after, wanted)]
             lines = [json.loads(line) for line in b"".join(pieces).splitlines()]
             chosen = [row for row in rows if row.seq > after and all(word in row.message for word in wanted.needles)]

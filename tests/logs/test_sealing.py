@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.logs.blocks import Sealed, seal
+from app.logs.blocks import SealedBlock, seal_block
 from app.logs.intake import decode_batch
 from app.logs.levels import LEVELS
 from app.logs.lines import Stored
-from app.logs.log_store import key_of
-from app.logs.sealing import crosses, groups
-from app.logs.search import Filter
+from app.logs.log_store import batch_key
+from app.logs.sealing import crosses_step, group_batches
+from app.logs.search import LineFilter
 from app.model.steps import exhaust
 from app.redis_links.link import Word
 from tests.logs.log_room import EVERYTHING, Room, messages, with_room
@@ -29,7 +29,7 @@ PLENTY = 10**9
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few lines, so that a test needs few lines for many blocks."""
     monkeypatch.setattr("app.logs.sealing.BLOCK_LINES", 7)
-    monkeypatch.setattr("app.logs.sealing.READ_LINES", 20)
+    monkeypatch.setattr("app.logs.sealing.SEAL_LINES", 20)
 
 
 async def blocks_and_batches(room: Room, job: str) -> tuple[int, int]:
@@ -42,16 +42,16 @@ async def seal_all(room: Room, job: str, keep: int = 0) -> None:
     await room.logs._sealer.seal(job, keep, keep * 100)
 
 
-async def prepared(room: Room, job: str, lines: int) -> Sealed | None:
+async def prepared(room: Room, job: str, lines: int) -> SealedBlock | None:
     """A block of the oldest lines, as a sealer holds it before it puts it."""
     keys = [room.keys.log(job), room.keys.log_meta(job)]
     reply = await room.logs._scripts.raw("log_oldest", keys, [0, 0, 0, 0, lines, PLENTY])
     if reply[0] != b"ok":
         return None
-    return seal([Stored(*reply[1][i : i + 4]) for i in range(0, len(reply[1]), 4)])
+    return seal_block([Stored(*reply[1][i : i + 4]) for i in range(0, len(reply[1]), 4)])
 
 
-async def put(room: Room, job: str, block: Sealed, *spared: int) -> list[Any]:
+async def put(room: Room, job: str, block: SealedBlock, *spared: int) -> list[Any]:
     """What putting a block answers."""
     args: list[Word] = [block.first, block.last, block.stored_bytes, block.record, block.text, *(spared or (0, 0))]
     keys = [room.keys.log(job), room.keys.log_blocks(job), room.keys.log_meta(job)]
@@ -59,7 +59,7 @@ async def put(room: Room, job: str, block: Sealed, *spared: int) -> list[Any]:
 
 
 async def pages(
-    room: Room, job: str, mode: Any, position: int, limit: int, *, wanted: Filter = EVERYTHING
+    room: Room, job: str, mode: Any, position: int, limit: int, *, wanted: LineFilter = EVERYTHING
 ) -> list[Any]:
     """All rows from there, page by page, in ascending order."""
     rows: list[Any] = []
@@ -92,7 +92,7 @@ class World:
         self.sent: list[str] = []
         self.first_kept = 1
         self.keyed: dict[int, tuple[int | None, list[str]]] = {}
-        self.prepared: list[Sealed] = []
+        self.prepared: list[SealedBlock] = []
         self.heard: list[int] = []
         self.grouped = False
 
@@ -105,7 +105,7 @@ class World:
     async def keyed_append(self, number: int) -> None:
         """Once or again: the second time it is answered like the first, and stored once."""
         texts = [f"keyed {number} {i}" for i in range(number + 1)]
-        done = await self.room.append(self.job, *texts, key=key_of(str(number), b"body"))
+        done = await self.room.append(self.job, *texts, key=batch_key(str(number), b"body"))
         if number in self.keyed:
             assert done.replayed
             assert done.first == self.keyed[number][0]
@@ -160,7 +160,7 @@ class World:
         assert [line["message"] for line in lines] == kept
         assert [line["seq"] for line in lines] == list(range(self.first_kept, last + 1))
         for word in ("refused", "nowhere", "a"):
-            found = await pages(self.room, self.job, "after", 0, 4, wanted=Filter(needles=(word,)))
+            found = await pages(self.room, self.job, "after", 0, 4, wanted=LineFilter(needles=(word,)))
             assert messages(found) == [text for text in kept if word in text.lower()]
 
 
@@ -251,7 +251,7 @@ def test_a_search_across_the_seam_is_what_a_plain_filter_finds() -> None:
         assert 10 < batches < 40
         for needles in ((), ("alpha",), ("été", "gamma"), ("delta\nepsilon",), ("epsilon 1",), ("nowhere",)):
             for levels in (frozenset[str](), frozenset({"error"}), frozenset({"warn", "fatal"})):
-                wanted = Filter(levels, needles)
+                wanted = LineFilter(levels, needles)
                 expected = [
                     line["message"]
                     for line in lines
@@ -280,10 +280,10 @@ def test_blocks_without_the_wanted_level_are_not_even_sent() -> None:
             (645, 651, True),
             (652, 700, False),
         ]
-        page = await room.page(job, "after", 0, 500, Filter(frozenset({"error"})))
+        page = await room.page(job, "after", 0, 500, LineFilter(frozenset({"error"})))
         assert messages(page.rows) == ["100", "650"]
         assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
-        page = await room.page(job, "tail", 0, 500, Filter(frozenset({"fatal"})))
+        page = await room.page(job, "tail", 0, 500, LineFilter(frozenset({"fatal"})))
         assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
 
     with_room(work)
@@ -344,7 +344,7 @@ def test_an_ended_jobs_log_that_rested_is_sealed_and_gets_its_time_to_live() -> 
     async def work(room: Room) -> None:
         job = await room.new_job("completed")
         await room.append(job, *[f"line {i}" for i in range(10)])
-        await room.logs.rest(job, 1000)
+        await room.logs.settle(job, 1000)
         assert await blocks_and_batches(room, job) == (1, 0)
         assert not await room.call("EXISTS", room.keys.log(job))
         for key in (room.keys.log_blocks(job), room.keys.log_meta(job)):
@@ -352,7 +352,7 @@ def test_an_ended_jobs_log_that_rested_is_sealed_and_gets_its_time_to_live() -> 
         done = await room.append(job, "late")
         assert done.first == 11
         assert await room.call("PTTL", room.keys.log(job)) > 1000
-        await room.logs.rest(job, 1000)
+        await room.logs.settle(job, 1000)
         assert messages(await room.every_line(job)) == [*[f"line {i}" for i in range(10)], "late"]
 
     with_room(work)
@@ -362,8 +362,8 @@ def test_a_finished_job_with_ten_lines_costs_at_most_a_kibibyte() -> None:
     async def work(room: Room) -> None:
         job = await room.new_job("completed")
         lines = [f"2026-05-20 10:00:{i:02d} status installed libfoo{i}:amd64 1.2.{i}" for i in range(10)]
-        await room.append(job, *lines, key=key_of("batch", b"body"))
-        await room.logs.rest(job, 1000)
+        await room.append(job, *lines, key=batch_key("batch", b"body"))
+        await room.logs.settle(job, 1000)
         names = [room.keys.log(job), room.keys.log_blocks(job), room.keys.log_meta(job)]
         sizes = [await room.call("MEMORY", "USAGE", name) or 0 for name in names]
         assert sum(sizes) <= 1024
@@ -429,10 +429,10 @@ async def stored_texts(room: Room, job: str) -> list[bytes]:
     [(0, 5, False), (99, 99, False), (100, 1, True), (150, 51, True), (150, 50, False), (200, 1, True), (-5, 3, False)],
 )
 def test_each_step_over_the_limit_has_one_append_that_seals(over: int, grown: int, due: bool) -> None:
-    assert crosses(over, grown, 100) is due
+    assert crosses_step(over, grown, 100) is due
 
 
 def test_blocks_end_with_batches_and_a_rest_that_makes_no_block_stays() -> None:
     batches = [Stored(1 + 3 * i, 3 + 3 * i, 1, b"[]") for i in range(8)]
-    assert [(g[0].first, g[-1].last) for g in groups(batches, whole=True)] == [(1, 9), (10, 18)]
-    assert [(g[0].first, g[-1].last) for g in groups(batches, whole=False)] == [(1, 9), (10, 18), (19, 24)]
+    assert [(g[0].first, g[-1].last) for g in group_batches(batches, whole=True)] == [(1, 9), (10, 18)]
+    assert [(g[0].first, g[-1].last) for g in group_batches(batches, whole=False)] == [(1, 9), (10, 18), (19, 24)]

@@ -11,7 +11,7 @@ BOUND = 300_000
 
 async def told(room: Room) -> int:
     """Bytes in all, after this process has told what it knows."""
-    await room.logs._quota._tell_all()
+    await room.logs._budget._tell_all()
     return int(await room.call("HGET", room.keys.log_bytes(room.space), "total") or 0)
 
 
@@ -31,7 +31,7 @@ async def filled(room: Room, lines: int) -> str:
 def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines() -> None:
     async def work(room: Room) -> None:
         first = await filled(room, 150)
-        await room.logs.rest(first, 10_000)
+        await room.logs.settle(first, 10_000)
         assert await told(room) == await held(room, first)
         second = await filled(room, 100)
         assert await told(room) == await held(room, first) + await held(room, second)
@@ -92,7 +92,7 @@ def test_what_is_removed_is_not_counted_any_more() -> None:
 def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append() -> None:
     async def work(room: Room) -> None:
         job = await filled(room, 50)
-        room.logs._quota._noted.clear()
+        room.logs._budget._noted.clear()
         await room.append(job, LINE)
         assert await told(room) == await held(room, job)
 
@@ -102,7 +102,7 @@ def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append() -> 
 def test_appends_are_told_within_seconds_by_themselves() -> None:
     async def work(room: Room) -> None:
         await filled(room, 400)
-        task = room.logs._quota._task
+        task = room.logs._budget._task
         assert task is not None
         async with asyncio.timeout(10):
             await task

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from app.logs.unreadable_logs import Damage, Unreadable
+from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.model.limits import KIB
 from tests.logs.log_room import EVERYTHING, Room, with_room
 
@@ -161,9 +161,9 @@ def test_a_download_that_meets_damage_later_is_broken_off() -> None:
 
 
 def test_many_damaged_logs_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.logs.unreadable_logs.TOLD_MOST", 3)
-    damage = Damage()
+    monkeypatch.setattr("app.logs.unreadable_logs.REMEMBERED_MOST", 3)
+    unreadable_logs = UnreadableLogs()
     for number in range(9):
-        with pytest.raises(Unreadable), damage.of(str(number)):
+        with pytest.raises(Unreadable), unreadable_logs.guard(str(number)):
             raise ValueError
-    assert list(damage._told) == ["6", "7", "8"]
+    assert list(unreadable_logs._reported) == ["6", "7", "8"]

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
-from app.api.routes import table
+from app.api.routes import route_table
 from app.metrics.catalog import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histogram, Measure
 from app.metrics.exposition import _PROCESS
 from app.redis_links.scripts import SCRIPTS
@@ -90,7 +90,7 @@ def test_no_label_has_a_value_from_outside() -> None:
         samples = await scrape(room)
         stand_in: Any = _NoHandlers()
         known = {
-            "route": set(table(stand_in)),
+            "route": set(route_table(stand_in)),
             "method": {"GET", "HEAD", "POST", "PATCH", "DELETE"},
             "script": set(SCRIPTS),
         }
@@ -230,7 +230,7 @@ def test_metrics_answer_within_20_ms_with_a_thousand_spaces_and_every_route_and_
             await room.backend.spaces.create("one of many")
         async with room.client() as client:
             stand_in: Any = _NoHandlers()
-            for path, actions in table(stand_in).items():
+            for path, actions in route_table(stand_in).items():
                 for method in actions:
                     await client.request(method, path)
             times = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.model.json_items import MEMBERS_MOST, TooLong, elements, elements_of_member, value_end
+from app.model.json_items import MEMBERS_MOST, TooLong, array_elements, member_elements, value_end
 
 TEXTS = st.text(st.sampled_from('[]{}"\\ué,: 1'), max_size=8)
 VALUES = st.recursive(
@@ -33,8 +33,8 @@ def read(found: Iterator[bytes]) -> list[Any]:
 @given(ARRAYS, BLANKS, st.booleans(), st.integers(1, 30))
 def test_elements_are_those_of_the_whole(array: list[Any], blank: str, escaped: bool, window: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.model.json_items.WINDOW_BYTES", window)
-        assert read(elements(spelled(array, blank, escaped=escaped), 10_000)) == array
+        patch.setattr("app.model.json_items.VALUE_WINDOW_BYTES", window)
+        assert read(array_elements(spelled(array, blank, escaped=escaped), 10_000)) == array
 
 
 @given(ARRAYS, st.dictionaries(TEXTS, VALUES, max_size=3), st.dictionaries(TEXTS, VALUES, max_size=3), BLANKS)
@@ -42,7 +42,7 @@ def test_elements_of_a_member_are_found_among_others(
     array: list[Any], before: dict[str, Any], after: dict[str, Any], blank: str
 ) -> None:
     body = spelled({**before, "logs": array, **after}, blank, escaped=True)
-    assert read(elements_of_member(body, "logs", 10_000)) == array
+    assert read(member_elements(body, "logs", 10_000)) == array
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_elements_of_a_member_are_found_among_others(
 )
 def test_what_is_no_array_is_an_error(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        list(elements(body, 1000))
+        list(array_elements(body, 1000))
     if body:
         with pytest.raises(msgspec.DecodeError):
-            list(elements_of_member(b'{"a":1,"logs":' + body + b"}", "logs", 1000))
+            list(member_elements(b'{"a":1,"logs":' + body + b"}", "logs", 1000))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_is_no_array_is_an_error(body: bytes) -> None:
 )
 def test_what_is_no_object_is_an_error(body: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, LookupError)):
-        list(elements_of_member(body, "logs", 1000))
+        list(member_elements(body, "logs", 1000))
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_what_is_no_object_is_an_error(body: bytes) -> None:
 )
 def test_an_object_has_the_member_once_and_not_many_others(body: bytes) -> None:
     with pytest.raises(LookupError):
-        list(elements_of_member(body, "logs", 1000))
+        list(member_elements(body, "logs", 1000))
 
 
 def test_a_value_that_is_longer_than_what_is_looked_at_is_told_at_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.model.json_items.WINDOW_BYTES", 4)
-    found = elements(b'["' + b"a" * 90 + b'","' + b"b" * 99 + b'"]', 100)
+    monkeypatch.setattr("app.model.json_items.VALUE_WINDOW_BYTES", 4)
+    found = array_elements(b'["' + b"a" * 90 + b'","' + b"b" * 99 + b'"]', 100)
     assert next(found) == b'"' + b"a" * 90 + b'"'
     with pytest.raises(TooLong):
         next(found)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
-from app.jobs.store import Delivered, NewJob, pairs
+from app.jobs.store import Delivered, NewJob, hash_fields
 from app.redis_links.info import parse_info
 from app.redis_links.link import Word
 from app.sweeper.sweeper import Sweeper
@@ -75,7 +75,7 @@ async def run(room: Room, **fields: Any) -> str:
 
 async def fields(room: Room, job: str) -> dict[str, bytes]:
     """The job's hash."""
-    return pairs(await room.call("HGETALL", room.keys.job(room.space, job)))
+    return hash_fields(await room.call("HGETALL", room.keys.job(room.space, job)))
 
 
 async def is_in(room: Room, job: str, status: str) -> bool:
@@ -118,7 +118,9 @@ async def lapse_all(room: Room) -> None:
 
 async def sweep(room: Room) -> None:
     """All that is urgent in the room's space, once."""
-    while await room.backend.store.end_leases(room.space, 200) or await room.backend.store.promote(room.space, 200):
+    while await room.backend.store.end_leases(room.space, 200) or await room.backend.store.promote_jobs(
+        room.space, 200
+    ):
         pass
 
 

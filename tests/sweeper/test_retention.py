@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
 
-from app.logs.log_store import key_of
+from app.logs.log_store import batch_key
 from app.model.ids import encode_ulid
 from tests.logs.log_room import Room, batch_of, with_room
 from tests.sweeper.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
@@ -55,7 +55,7 @@ async def complete_with_a_log_and_events(room: Room, job: str) -> None:
     await store.checkpoint(room.space, job, token, b'{"at":1}')
     await store.event(room.space, job, token, b"1")
     await room.append(job, "one", "two")
-    await room.logs.append(room.space, job, await batch_of("three"), key_of("k", b"three"))
+    await room.logs.append(room.space, job, await batch_of("three"), batch_key("k", b"three"))
     await store.complete(room.space, job, token, b"null")
     await room.append(job, "a late line")
 
@@ -90,7 +90,7 @@ async def never_be_acked(room: Room, job: str) -> None:
 
 async def be_deleted(room: Room, job: str) -> None:
     await complete_with_a_log_and_events(room, job)
-    await room.backend.deletion.job(room.space, job)
+    await room.backend.deletion.delete_job(room.space, job)
 
 
 ENDS: tuple[End, ...] = (
@@ -198,7 +198,7 @@ def test_a_removal_of_a_space_that_was_cut_off_is_finished() -> None:
         await make_many(room, 5)
         await room.call("HSET", room.keys.deleting, "tag", room.space)
         await room.call("DEL", room.keys.space(room.space))
-        await room.backend.spaces.resume()
+        await room.backend.spaces.resume_deletions()
         graves = await keys(room, "*:log:gone")
         assert await keys(room, f"{{{room.space}}}*") - graves == set()
 
@@ -230,6 +230,6 @@ def test_keys_that_expired_leave_the_list_of_their_space() -> None:
         kept = {id_.decode() for id_ in await room.call("HKEYS", listed)}
         assert being_made in kept
         assert len(kept & set(long_ago)) < 10
-        assert len(await spaces.tokens(room.space)) == 21
+        assert len(await spaces.list_tokens(room.space)) == 21
 
     with_room(work)

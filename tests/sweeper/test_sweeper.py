@@ -261,7 +261,7 @@ def test_a_refusal_puts_its_space_off_and_an_outage_does_not(
             async def promote(space: str, most: int) -> int:
                 raise error
 
-            monkeypatch.setattr(room.backend.store, "promote", promote)
+            monkeypatch.setattr(room.backend.store, "promote_jobs", promote)
 
         sweeper, _ = room.backend.sweeper()
         meet(unavailable("Redis has gone away."))
@@ -386,7 +386,7 @@ def test_a_removal_that_was_cut_off_after_its_first_half_is_finished_by_the_swee
         job = await run(room)
         await room.append(job, "a line")
         await room.backend.store.kill(room.space, job, "", b"null")
-        await room.backend.store.delete(room.space, job)
+        await room.backend.store.delete_job(room.space, job)
         assert await room.call("EXISTS", room.keys.log(job))
         async with sweeping(room):
             await eventually(lambda: gone(room, job))
@@ -435,7 +435,7 @@ def test_retention_never_takes_a_job_that_was_let_run_again() -> None:
         await room.backend.store.kill(room.space, job, "", b"null")
         await eventually(lambda: over(room))
         await room.backend.store.retry(room.space, job, "")
-        await room.backend.deletion.retire(room.space)
+        await room.backend.deletion.retire_jobs(room.space)
         assert await is_in(room, job, "pending")
 
     async def over(room: Room) -> Any:

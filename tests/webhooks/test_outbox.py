@@ -68,7 +68,7 @@ class Desk:
 
     async def events(self, job: str) -> list[tuple[str, Any]]:
         """The job's callback events."""
-        items = [json.loads(event.item) for event in (await self.store.job(self.space, job))[1].events]
+        items = [json.loads(event.item) for event in (await self.store.read_job(self.space, job))[1].events]
         return [(kind, data) for kind, _, data, *_ in items if kind.startswith("callback_")]
 
 
@@ -126,7 +126,7 @@ def test_what_is_sent_is_the_end_of_the_job() -> None:
         (taken,) = await desk.take()
         message = await desk.begin(taken)
         assert message is not None
-        fields, _ = await desk.store.job(desk.space, job)
+        fields, _ = await desk.store.read_job(desk.space, job)
         body = json.loads(message.body)
         assert body.pop("timestamp").endswith("Z")
         assert body == {
@@ -307,7 +307,7 @@ def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
-        await desk.room.backend.deletion.job(desk.space, job)
+        await desk.room.backend.deletion.delete_job(desk.space, job)
         await desk.note(taken, "callback_failed", 0)
         assert await desk.due(job) is None
         assert not await desk.room.call("EXISTS", desk.room.keys.job(desk.space, job))
