@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from app.metrics import catalog
 from app.model.errors import ApiError
 from app.model.limits import UNIT_JOBS
 from app.model.redis_keys import Keys
@@ -74,4 +75,5 @@ class BulkRetries:
         args: list[Word] = [chosen.status, position, STEP_LOOKS, min(most, STEP_JOBS)]
         args += (chosen.name, chosen.from_ms, chosen.till_ms)
         done, last = await self._scripts.run("job_bulk_retry", [self._keys.space(space)], args)
+        catalog.jobs_changed("requeued", done)
         return int(done), last

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from app.jobs.outages import Downtime
+from app.metrics import catalog
 from app.model.errors import invalid, job_not_found
 from app.model.ids import is_ulid, new_job_ids, new_lease_token, tag_of
 from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB, POLLED_BYTES
@@ -191,6 +192,8 @@ class JobStore:
             made = [entry.partition(":") for entry in reply[2].decode().split(",")]
             return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
+        catalog.jobs_changed("created", len(jobs))
+        catalog.jobs_changed("delivered", sum(job.claim for job in jobs))
         at_ms = int(done[0])
         if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or (job.scheduled_ms or 0) > at_ms]:
             self._hint_due(space, min(dues))
@@ -199,12 +202,14 @@ class JobStore:
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
         """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_kill", space, job, token, reason, self._keep_ms)
+        catalog.jobs_changed("killed")
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
     async def retry(self, space: str, job: str, token: str) -> str:
         """Let a dead or killed job run again; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         reply = await self._job("job_retry", space, job, token)
+        catalog.jobs_changed("requeued")
         return str(reply[0].decode())
 
     async def retry_callback(self, space: str, job: str) -> str:
@@ -230,6 +235,7 @@ class JobStore:
         deadline = self._clock.now_ms() + self._late_ms
         args: list[Word] = [deadline, POLLED_BYTES, count, *(new_lease_token() for _ in range(count)), *names]
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
+        catalog.jobs_changed("delivered", len(reply))
         taken = [_delivered(item) for item in reply]
         if taken:
             self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
@@ -242,13 +248,16 @@ class JobStore:
         deadline = self._clock.now_ms() + self._late_ms
         args: list[Word] = [job, deadline, new_lease_token(), token]
         reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
+        catalog.jobs_changed("delivered")
         taken = _delivered(reply[0])
         self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
         return taken
 
     async def ack(self, space: str, job: str, token: str) -> RenewedLease:
         """delivered -> running. Refusals: job_not_found, lease_lost, invalid_state."""
-        return await self._renewing("job_ack", space, job, token)
+        renewed = await self._renewing("job_ack", space, job, token)
+        catalog.jobs_changed("started")
+        return renewed
 
     async def progress(self, space: str, job: str, token: str, progress: bytes) -> RenewedLease:
         """The latest progress (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
@@ -273,6 +282,7 @@ class JobStore:
     async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
         """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_complete", space, job, token, result, self._keep_ms)
+        catalog.jobs_changed("completed")
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
@@ -299,6 +309,7 @@ class JobStore:
         status, will_retry, attempt, due, callback_due, lease, lease_ms = await self._job(
             "job_fail", space, job, token, *args
         )
+        catalog.jobs_changed("dead" if status == b"dead" else "retried")
         if due:
             self._hint_due(space, int(due))
         if lease:
@@ -373,13 +384,17 @@ class JobStore:
         reply = await self._scripts.raw("job_end_leases", [self._keys.space(space)], args)
         if reply[0] == b"stale":
             return None
-        looked_at, callback_due, *_ = self._scripts.done("job_end_leases", reply)
+        looked_at, callback_due, undelivered, retried, dead = self._scripts.done("job_end_leases", reply)
+        for outcome, count in (("delivery_timeout", undelivered), ("retried", retried), ("dead", dead)):
+            catalog.leases_ended(outcome, count)
         self._hint_callback(space, callback_due)
         return int(looked_at)
 
     async def promote_jobs(self, space: str, most: int) -> int:
         """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
-        return int((await self._scripts.run("job_promote", [self._keys.space(space)], [most]))[0])
+        (looked_at,) = await self._scripts.run("job_promote", [self._keys.space(space)], [most])
+        catalog.jobs_changed("pending", looked_at)
+        return int(looked_at)
 
     async def delete_job(self, space: str, job: str) -> None:
         """Remove one ended job's keys of its space. Its log is then listed to go.

@@ -10,7 +10,7 @@ https://prometheus.io/docs/practices/naming/
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -226,37 +226,17 @@ class Route:
         cells[at + REQUEST.slots - 1] += seconds
 
 
-# What the answers of scripts tell of jobs
-
-ENDED_LEASE: Sequence[str] = ("delivery_timeout", "retried", "dead")
-Moves = Iterable[tuple[str, int]]
-MOVES: dict[str, Callable[[Sequence[Any], Sequence[Any]], Moves]] = {
-    "job_create": lambda args, rest: [("created", args[0]), ("delivered", sum(map(bool, args[13::10])))],
-    "job_poll": lambda args, rest: [("delivered", len(rest))],
-    "job_claim": lambda args, rest: [("delivered", 1)],
-    "job_ack": lambda args, rest: [("started", 1)],
-    "job_complete": lambda args, rest: [("completed", 1)],
-    "job_fail": lambda args, rest: [("dead" if rest[0] == b"dead" else "retried", 1)],
-    "job_kill": lambda args, rest: [("killed", 1)],
-    "job_retry": lambda args, rest: [("requeued", 1)],
-    "job_bulk_retry": lambda args, rest: [("requeued", rest[0])],
-    "job_promote": lambda args, rest: [("pending", rest[0])],
-    "job_end_leases": lambda args, rest: zip(ENDED_LEASE, rest[2:], strict=True),
-}
-"""By script: which events it brought about, and how often, from its arguments and from its reply after `ok`."""
+def jobs_changed(event: str, count: int = 1) -> None:
+    """So many jobs changed, and this event tells of it."""
+    if count:
+        TRANSITIONS.inc(event, by=count)
 
 
-def script(name: str, args: Sequence[Any], reply: Sequence[Any], seconds: float) -> None:
-    """A script was called with these arguments, answered this, and took so long in all."""
-    SCRIPT.observe(seconds, name)
-    moves = MOVES.get(name)
-    if moves is None or reply[0] != b"ok":
-        return
-    for event, count in moves(args, reply[1:]):
-        if count:
-            TRANSITIONS.inc(event, by=count)
-            if name == "job_end_leases":
-                EXPIRIES.inc(event, by=count)
+def leases_ended(outcome: str, count: int) -> None:
+    """So many leases ended with this event of their jobs."""
+    if count:
+        jobs_changed(outcome, count)
+        EXPIRIES.inc(outcome, by=count)
 
 
 def refused(code: str, limit: Iterable[str]) -> None:
