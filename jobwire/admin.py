@@ -52,8 +52,8 @@ class Admin:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """From JOBWIRE_URL, JOBWIRE_KEY and JOBWIRE_SPACE, else from the local server's. Raises `NotConfigured`."""
-        found = load(os.environ if environ is None else environ, "root")
-        return cls(found.url, found.key, found.space)
+        config = load(os.environ if environ is None else environ, "root")
+        return cls(config.url, config.key, config.space)
 
     def create_space(self, name: str) -> Space:
         """A new space; `public_token` is a key of it that may only read progress."""

@@ -75,10 +75,10 @@ def _time_of(given: object) -> str | None:
     except StopIteration:
         return None
     except (TypeError, ValueError, OverflowError):
-        found = _readable(str(given))
-        if found is None:
+        parsed = _readable(str(given))
+        if parsed is None:
             return None
-        unix_s = found.timestamp()
+        unix_s = parsed.timestamp()
     return rfc3339(unix_s) if 0 <= unix_s < _END_S else None
 
 
@@ -86,10 +86,10 @@ def _readable(given: str) -> datetime | None:
     """A moment; without an offset it is UTC."""
     text = _OFFSET.sub(lambda found: f"{found[1]}:{found[2] or '00'}", given) if "T" in given else given
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def encode(entries: Sequence[Entry]) -> bytes:

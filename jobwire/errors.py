@@ -97,10 +97,10 @@ def _refusal_class(status: int, code: str) -> type[Refused]:
 
 def _details(body: bytes) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(body)
+        details = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return details if isinstance(details, dict) else {}
 
 
 def _seconds(retry_after: str | None) -> float | None:

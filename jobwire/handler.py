@@ -146,15 +146,15 @@ def in_the_middle_cut(message: str) -> str:
 
 def metadata_of(record: logging.LogRecord) -> dict[str, Any] | None:
     """The `extra=` fields of a record and its exception, as JSON; what is too large for the service is left out."""
-    found = {name: value for name, value in vars(record).items() if name not in _RECORD_NAMES}
+    metadata = {name: value for name, value in vars(record).items() if name not in _RECORD_NAMES}
     if record.exc_info and record.exc_info[0] is not None:
         kind, error, _ = record.exc_info
-        found["exception"] = {"type": kind.__name__, "message": str(error)[:1000]}
-    if not found:
+        metadata["exception"] = {"type": kind.__name__, "message": str(error)[:1000]}
+    if not metadata:
         return None
     kept: dict[str, Any] = {}
     left_bytes = _METADATA_BYTES
-    for name, value in found.items():
+    for name, value in metadata.items():
         text = _json_of(value)
         left_bytes -= len(text) + len(name.encode(errors="replace")) + 4
         if left_bytes < 0:

@@ -42,8 +42,8 @@ class Jobs:
 
         `role` is the local key to use: root, producer, worker or reader. Raises `NotConfigured`.
         """
-        found = load(os.environ if environ is None else environ, role)
-        return cls(found.url, found.key, found.space)
+        config = load(os.environ if environ is None else environ, role)
+        return cls(config.url, config.key, config.space)
 
     @property
     def space(self) -> str | None:

@@ -52,6 +52,6 @@ class LevelFinder:
         if line.startswith(_TRACEBACK):
             self._in_traceback = True
             return "error"
-        if found := _LEVEL.match(line):
-            return _WORDS[found[1].lower()]
+        if match := _LEVEL.match(line):
+            return _WORDS[match[1].lower()]
         return "error" if _RAISED.match(line) else self._otherwise

@@ -11,7 +11,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def moment(text: str | None, direction: int) -> str | None:
     """A time for the server: `90s`, `15m`, `12h`, `30d` from now (direction 1) or ago (-1); anything else as given."""
-    found = _SPAN.fullmatch(text or "")
-    if found is None:
+    match = _SPAN.fullmatch(text or "")
+    if match is None:
         return text
-    return (datetime.now(UTC) + direction * timedelta(**{_UNITS[found[2]]: int(found[1])})).isoformat()
+    return (datetime.now(UTC) + direction * timedelta(**{_UNITS[match[2]]: int(match[1])})).isoformat()

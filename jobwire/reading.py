@@ -149,9 +149,9 @@ class Follow:
                     if frame.status in ENDED:
                         raise NoStream
             elif frame.type == "logs":
-                said = frame.lines()
-                self._after = said.to_seq
-                lines = [line for line in said.entries if not self._levels or line.level in self._levels]
+                appended = frame.lines()
+                self._after = appended.to_seq
+                lines = [line for line in appended.entries if not self._levels or line.level in self._levels]
                 if lines:
                     yield lines
             elif frame.type == "gap" and frame.stream == "logs":

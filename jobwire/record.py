@@ -157,8 +157,8 @@ class LogLine(_Record):
 
     @property
     def metadata(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = None if self.metadata_json == _NULL else value_of(self.metadata_json)
-        return found
+        metadata: dict[str, Any] | None = None if self.metadata_json == _NULL else value_of(self.metadata_json)
+        return metadata
 
 
 class Cursor(_Record):

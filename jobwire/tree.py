@@ -28,16 +28,16 @@ def adopt_orphans() -> None:
 
 def descendants(roots: Iterable[int]) -> list[tuple[int, int]]:
     """(pid, process group) of the roots and all below them that have not ended, as they are at about one moment."""
-    found = {pid: facts for pid in _pids() if (facts := _facts(pid)) is not None}
+    processes = {pid: facts for pid in _pids() if (facts := _facts(pid)) is not None}
     children: dict[int, list[int]] = {}
-    for pid, (parent, _) in found.items():
+    for pid, (parent, _) in processes.items():
         children.setdefault(parent, []).append(pid)
     seen: dict[int, int] = {}
-    open_ = [pid for pid in roots if pid in found]
+    open_ = [pid for pid in roots if pid in processes]
     while open_:
         pid = open_.pop()
         if pid not in seen:
-            seen[pid] = found[pid][1]
+            seen[pid] = processes[pid][1]
             open_ += children.get(pid, [])
     return list(seen.items())
 

@@ -25,7 +25,7 @@ from .jobs import Jobs
 from .record import ENDED, value_of
 from .stream import CONTENT_TYPE, events
 
-Told = Callable[[bool], None]
+OnOutage = Callable[[bool], None]
 
 _AHEAD = 256
 """How many frames the thread of `follow_async` may be ahead of its reader."""
@@ -65,7 +65,7 @@ def follow(
     after: int | None = None,
     logs_after: int | None = None,
     jobs: Jobs | None = None,
-    on_outage: Told = lambda away: None,
+    on_outage: OnOutage = lambda away: None,
 ) -> Iterator[StreamFrame]:
     """The frames of a job until its end, or of the space of `jobs` for ever.
 
@@ -84,7 +84,7 @@ async def follow_async(
     after: int | None = None,
     logs_after: int | None = None,
     jobs: Jobs | None = None,
-    on_outage: Told = lambda away: None,
+    on_outage: OnOutage = lambda away: None,
 ) -> AsyncIterator[StreamFrame]:
     """`follow` for asyncio: a thread reads, at most some hundred frames ahead, and ends with the iteration.
 
@@ -141,7 +141,7 @@ def _asked(jobs: Jobs, job: str | None, *, logs: bool, after: int | None, logs_a
 class _Watch:
     """One stream through all its connections."""
 
-    def __init__(self, jobs: Jobs, asked: _Asked, on_outage: Told) -> None:
+    def __init__(self, jobs: Jobs, asked: _Asked, on_outage: OnOutage) -> None:
         self._http = jobs.http
         self._asked = asked
         self._on_outage = on_outage

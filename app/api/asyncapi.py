@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from app.api.log_answers import LogLine
+from app.api.openapi import REFERENCE, Json
 from app.model.job import Status
 from jobwire.version import __version__
 
-REFERENCE = "#/components/schemas/{name}"
 STATUS = Literal["scheduled", "pending", "delivered", "running", "completed", "dead", "killed"]
 
 
@@ -139,14 +139,12 @@ SOCKET_HEADERS = {
     "Sec-WebSocket-Protocol": "jobwire, jobwire.key.<the key in base64url, without padding>: where no header is set."
 }
 
-Json = dict[str, Any]
-
 
 def asyncapi_document(base: str) -> Json:
     """The whole document."""
     frames = (*JOB_FRAMES, *SPACE_FRAMES)
-    found, schemas = msgspec.json.schema_components(frames, ref_template=REFERENCE)
-    payloads = {kind.__name__: schema for kind, schema in zip(frames, found, strict=True)}
+    frame_schemas, schemas = msgspec.json.schema_components(frames, ref_template=REFERENCE)
+    payloads = {kind.__name__: schema for kind, schema in zip(frames, frame_schemas, strict=True)}
     messages = {name: {"name": name, "contentType": "application/json", "payload": p} for name, p in payloads.items()}
     job = describe_channel(
         f"{base}/realtime/{{jobId}}", "One job: its events, progress and log.", JOB_FRAMES, JOB_QUERY

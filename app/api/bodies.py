@@ -197,8 +197,8 @@ def decode_jobs_steps(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
     if len(body) > AT_ONCE_BYTES:
         requests = yield from _large_requests(body, many=many)
     else:
-        found = decode_body(JOBS_BODY if many else JOB_BODY, body, nesting=not many)
-        requests = found if many else [found]
+        decoded = decode_body(JOBS_BODY if many else JOB_BODY, body, nesting=not many)
+        requests = decoded if many else [decoded]
     if not requests:
         raise invalid("An array of jobs holds at least one.")
     if len(requests) > BATCH_JOBS:

@@ -232,7 +232,7 @@ def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: b
     What no type of ours looks at is not nested deeper than 64 either, unless the caller sees to it (not `nesting`).
     """
     try:
-        found = decoder.decode(body)
+        value = decoder.decode(body)
     except msgspec.ValidationError as error:
         text = str(error)
         place = text.rpartition(" - at `")[2]
@@ -244,4 +244,4 @@ def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: b
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
     if nesting:
         check_nesting(body, "The body", NESTING_MOST + 1)
-    return found
+    return value

@@ -82,8 +82,8 @@ class Application(Starlette):
 
 async def answer_bug(request: Request, _: Exception) -> Response:
     """What a bug is answered outside of all resources, as they answer theirs."""
-    told = bug_answer(request.scope)
-    return Response(told.body, told.status, media_type=JSON)
+    result = bug_answer(request.scope)
+    return Response(result.body, result.status, media_type=JSON)
 
 
 def is_path_trick(scope: Scope) -> bool:
@@ -93,9 +93,9 @@ def is_path_trick(scope: Scope) -> bool:
 
 def find_fast_paths(resources: Mapping[str, Resource]) -> dict[tuple[str, str], FastPath]:
     """The lanes of those paths that have the form, by stem and tail."""
-    made = {}
+    fast_paths = {}
     for path, resource in resources.items():
         _, stem, *rest = path.split("/", 3)
         if rest and rest[0].startswith("{") and not any("{" in part for part in rest[1:]):
-            made[stem, rest[1] if rest[1:] else ""] = FastPath(resource, rest[0].strip("{}"))
-    return made
+            fast_paths[stem, rest[1] if rest[1:] else ""] = FastPath(resource, rest[0].strip("{}"))
+    return fast_paths

@@ -19,6 +19,8 @@ log = logging.getLogger("jobwire.api")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+READ_METHODS = "GET, HEAD"
+"""The methods of a path that is only read, as the header `Allow` has them."""
 
 
 BUFFER_BYTES = 65_536

@@ -18,11 +18,10 @@ from app.logs.search import LineFilter, parse_levels, parse_q
 from app.logs.unreadable_logs import Unreadable
 from app.loop.turns import in_turns
 from app.model.errors import invalid
-from app.model.limits import KIB, MIB
+from app.model.limits import KIB, MIB, SEQ_MOST
 
 APPEND_WIRE_BYTES = 5 * MIB
 APPEND_BODY_BYTES = 32 * MIB
-SEQ_MOST = 2**53
 LINES_DEFAULT = 200
 LINES_MOST = 500
 
@@ -70,10 +69,10 @@ class LogHandlers:
             if page.mode == "before":
                 raise invalid("A download takes `after` only, not `before`.")
             return await self._download(call, page)
-        found = await self._logs.read_page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
-        at = found.cursor
+        lines = await self._logs.read_page(call.space, call.job, page, lambda size: call.hold(COPIES * size))
+        at = lines.cursor
         cursor = LogCursor(at.mode, at.oldest, at.newest, at.more, at.first_kept)
-        return json_answer(RowPage(found.rows, cursor))
+        return json_answer(RowPage(lines.rows, cursor))
 
     async def _download(self, call: Call, page: PageQuery) -> Streamed:
         pieces = await self._logs.download(call.space, call.job, page.position, page.wanted)

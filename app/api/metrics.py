@@ -3,11 +3,9 @@
 from prometheus_client.exposition import choose_encoder
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import method_refused_answer
+from app.api.http import READ_METHODS, method_refused_answer
 from app.jobs.service_gauges import ServiceGauges
 from app.metrics.exposition import Everything
-
-ALLOW = "GET, HEAD"
 
 
 class Metrics:
@@ -18,7 +16,7 @@ class Metrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await method_refused_answer(ALLOW).send(send)
+            await method_refused_answer(READ_METHODS).send(send)
             return
         encode, kind = choose_encoder(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
         body = encode(Everything(await self._service_gauges.collect()))

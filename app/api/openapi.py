@@ -43,8 +43,8 @@ def openapi_document(table: Mapping[str, Mapping[str, Action]], base: str) -> Js
         kind for operation in OPERATIONS.values() for kind in (operation.answer, operation.body) if kind is not None
     ]
     kinds = [*types, *(p.kind for operation in OPERATIONS.values() for p in operation.parameters), Problem]
-    found, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
-    schemas = Schemas(zip(kinds, found, strict=True))
+    kind_schemas, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
+    schemas = Schemas(zip(kinds, kind_schemas, strict=True))
     components["Problem"]["properties"]["code"]["enum"] = list(KINDS)
     return {
         "openapi": "3.1.1",
@@ -86,19 +86,21 @@ class Schemas:
 def describe_path(path: str, actions: Mapping[str, Action], schemas: Schemas) -> Json:
     """One path: its methods, and the parameters that stand in it."""
     names = re.findall(r"\{(\w+)\}", path)
-    made: Json = {method.lower(): describe_method(path, method, action, schemas) for method, action in actions.items()}
+    description: Json = {
+        method.lower(): describe_method(path, method, action, schemas) for method, action in actions.items()
+    }
     if names:
-        made["parameters"] = [
+        description["parameters"] = [
             {"name": name, "in": "path", "required": True, "description": MEANINGS[name], "schema": {"type": "string"}}
             for name in names
         ]
-    return made
+    return description
 
 
 def describe_method(path: str, method: str, action: Action, schemas: Schemas) -> Json:
     """One method of one path."""
     operation = OPERATIONS[method, path]
-    made: Json = {
+    description: Json = {
         "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
         "summary": operation.summary,
         "tags": [operation.tag],
@@ -107,8 +109,8 @@ def describe_method(path: str, method: str, action: Action, schemas: Schemas) ->
         "responses": describe_responses(path, action, operation, schemas),
     }
     if operation.body is not None:
-        made["requestBody"] = describe_body(operation, schemas)
-    return made
+        description["requestBody"] = describe_body(operation, schemas)
+    return description
 
 
 def describe_scope(scope: str) -> str:
@@ -163,8 +165,8 @@ def error_codes(path: str, action: Action, operation: Operation) -> list[str]:
 def describe_errors(status: int, codes_: list[str], schemas: Schemas) -> Json:
     """One status of errors."""
     example = {"error": "A sentence for a person.", "code": codes_[0]}
-    made: Json = {
+    description: Json = {
         "description": f"Refused: {', '.join(f'`{code}`' for code in codes_)}.",
         "content": {JSON: {"schema": schemas.of(Problem), "example": example}},
     }
-    return made | ({"headers": ANSWER_HEADERS[status]} if status in ANSWER_HEADERS else {})
+    return description | ({"headers": ANSWER_HEADERS[status]} if status in ANSWER_HEADERS else {})

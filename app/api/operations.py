@@ -37,13 +37,13 @@ from app.api.bodies import (
     SpaceRequest,
     TokenRequest,
 )
+from app.api.http import NDJSON
 from app.api.log_answers import LogPage, LogsAppended
-from app.api.logs import LINES_DEFAULT, LINES_MOST, SEQ_MOST
+from app.api.logs import LINES_DEFAULT, LINES_MOST
 from app.api.space_settings import SpacePatch
 from app.model.job import Status
-from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED
+from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED, SEQ_MOST
 
-NDJSON = "application/x-ndjson"
 _ANY_STATUS = f"({'|'.join(Status)})"
 STATUSES = Annotated[str, Meta(pattern=f"^{_ANY_STATUS}(,{_ANY_STATUS})*$")]
 SEQ = Annotated[int, Meta(ge=0, le=SEQ_MOST)]
@@ -127,8 +127,8 @@ def describe_lease_call(
     summary: str, body: Any = None, answer: Any = Renewed, *errors: str, needed: bool = False, example: Any = None
 ) -> Operation:
     """A call about one job, with its lease token."""
-    found = (*BODY_ERRORS, *errors, *LEASE_ERRORS)
-    return Operation(summary, "worker", answer, body, 200, found, (LEASE_TOKEN,), needed, example)
+    all_errors = (*BODY_ERRORS, *errors, *LEASE_ERRORS)
+    return Operation(summary, "worker", answer, body, 200, all_errors, (LEASE_TOKEN,), needed, example)
 
 
 OPERATIONS: dict[tuple[str, str], Operation] = {

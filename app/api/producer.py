@@ -55,13 +55,13 @@ class ProducerHandlers:
         await call.spend((len(jobs) - 1) // UNIT_JOBS)
         digest = hashlib.sha256(body).hexdigest() if idem_key else ""
         trace = traceparent_of(call.headers)
-        made = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
+        created = await self._store.create(call.space, jobs, idem_key=idem_key, digest=digest, trace=trace)
         base = self._realtime(call)
         answers = [
-            created_answer(call.space, job, id_, token, at_ms=made.at_ms, realtime_url=base + id_, trace=trace)
-            for job, id_, token in zip(jobs, made.ids, made.tokens, strict=True)
+            created_answer(call.space, job, id_, token, at_ms=created.at_ms, realtime_url=base + id_, trace=trace)
+            for job, id_, token in zip(jobs, created.ids, created.tokens, strict=True)
         ]
-        return json_answer(answers if many else answers[0], 201, (REPLAYED,) if made.replayed else ())
+        return json_answer(answers if many else answers[0], 201, (REPLAYED,) if created.replayed else ())
 
     async def kill(self, call: Call) -> Answer:
         """POST /jobs/:jobId/kill"""

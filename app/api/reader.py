@@ -23,7 +23,7 @@ from app.jobs.list_cursors import Cursors
 from app.jobs.store import HashFields, JobStore, Listed, list_slices
 from app.model.errors import invalid
 from app.model.job import Status
-from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES
+from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES, SEQ_MOST
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold
 
@@ -44,16 +44,16 @@ class ReaderHandlers:
         query = Query(call)
         statuses = query.get_words("status", tuple(Status))
         limit = query.get_integer("limit", 50, 1, 100)
-        offset = query.get_integer("offset", 0, 0, 2**53)
+        offset = query.get_integer("offset", 0, 0, SEQ_MOST)
         filters, below = {"status": statuses} if statuses else {}, 0
         if (cursor := query.get_text("cursor")) is not None:
             if query.get_text("offset") is not None:
                 raise invalid("Give offset or cursor, not both.")
             below = await self._cursors.check(cursor, "jobs", call.space, filters)
-        found = await self._store.list_jobs(call.space, statuses, limit, below=below, skipped=offset)
-        pieces, end = await fill_page(self._store, call.space, statuses, found.jobs, call.hold)
-        headers = [(b"x-total-count", b"%d" % found.total)]
-        if found.more or (found.jobs and found.jobs[-1].created != end):
+        listing = await self._store.list_jobs(call.space, statuses, limit, below=below, skipped=offset)
+        pieces, end = await fill_page(self._store, call.space, statuses, listing.jobs, call.hold)
+        headers = [(b"x-total-count", b"%d" % listing.total)]
+        if listing.more or (listing.jobs and listing.jobs[-1].created != end):
             headers.append((NEXT_CURSOR, (await self._cursors.sign("jobs", call.space, filters, end)).encode()))
         return Answer(200, b"[" + b",".join(pieces) + b"]", headers)
 
@@ -73,12 +73,12 @@ class ReaderHandlers:
     async def events(self, call: Call) -> Answer:
         """GET /jobs/:jobId/events"""
         query = Query(call)
-        after = query.get_integer("after", 0, 0, 2**53)
+        after = query.get_integer("after", 0, 0, SEQ_MOST)
         limit = query.get_integer("limit", 200, 1, EVENTS_ANSWERED)
         page = await self._store.read_events(call.space, call.job, after, limit)
         last = page.events[-1].seq if page.events else after
-        found = [event_answer(call.space, call.job, event) for event in page.events]
-        return json_answer(EventPage(found, EventCursor(page.first_kept, last, last < page.newest)))
+        answers = [event_answer(call.space, call.job, event) for event in page.events]
+        return json_answer(EventPage(answers, EventCursor(page.first_kept, last, last < page.newest)))
 
     async def progress(self, call: Call) -> Answer:
         """GET /jobs/:jobId/progress"""

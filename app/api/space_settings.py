@@ -53,16 +53,16 @@ class SpacePatch(Struct, rename="camel"):
 
         `allowed` are networks beside the public ones.
         """
-        found = {}
+        changed = {}
         if isinstance(self.name, str):
-            found["name"] = self.name
+            changed["name"] = self.name
         if self.webhook_secrets is not UNSET:
-            found["webhookSecrets"] = _secrets(self.webhook_secrets or [])
+            changed["webhookSecrets"] = _secrets(self.webhook_secrets or [])
         if self.push is not UNSET:
-            found["push"] = "" if self.push is None else _push(self.push, allowed)
+            changed["push"] = "" if self.push is None else _push(self.push, allowed)
         if self.slack is not UNSET:
-            found["slack"] = "" if self.slack is None else _slack(self.slack, allowed)
-        return found
+            changed["slack"] = "" if self.slack is None else _slack(self.slack, allowed)
+        return changed
 
 
 PATCH_BODY = msgspec.json.Decoder(SpacePatch)

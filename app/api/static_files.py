@@ -13,7 +13,7 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.http import Answer, error_answer, not_found_answer
+from app.api.http import READ_METHODS, Answer, error_answer, not_found_answer
 from app.model.errors import Refusal
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"
@@ -52,7 +52,6 @@ SAFE = (
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
 
-ALLOW = "GET, HEAD"
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -70,8 +69,8 @@ class StaticPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            text = f"This path allows {ALLOW}."
-            await error_answer(Refusal("method_not_allowed", text, headers={"allow": ALLOW})).send(send)
+            text = f"This path allows {READ_METHODS}."
+            await error_answer(Refusal("method_not_allowed", text, headers={"allow": READ_METHODS})).send(send)
             return
         headers = dict(scope["headers"])
         if self._etag in _tags(headers.get(b"if-none-match", b"")):

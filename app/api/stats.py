@@ -14,9 +14,9 @@ class StatsHandlers:
 
     async def of_space(self, call: Call) -> Answer:
         """GET /spaces/:spaceId/stats"""
-        found = await self._ends.read_space(call.space)
-        oldest_ms = min((one.oldest_ms for one in found if one.oldest_ms is not None), default=None)
-        return json_answer(StatsShown([_name(one) for one in found], when(oldest_ms)))
+        names = await self._ends.read_space(call.space)
+        oldest_ms = min((one.oldest_ms for one in names if one.oldest_ms is not None), default=None)
+        return json_answer(StatsShown([_name(one) for one in names], when(oldest_ms)))
 
 
 def _name(one: NameStats) -> NameShown:

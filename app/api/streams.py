@@ -12,13 +12,14 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.call import Call, ClientGone
 from app.api.cors import origin_of
 from app.api.gate import Gate
-from app.api.http import Answer, Streamed, bug_answer, error_answer
+from app.api.http import READ_METHODS, Answer, Streamed, bug_answer, error_answer
 from app.api.query import Query, fields_of
 from app.jobs.auth import Identity
 from app.metrics import catalog
 from app.model.base64url import decode_base64url
 from app.model.errors import ApiError, Refusal, invalid, job_not_found
 from app.model.job import ENDED, NO_SPACE
+from app.model.limits import SEQ_MOST
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
 from app.streams.frames import Audience, Frame, GapFrame, Stream, connected_text
@@ -30,14 +31,12 @@ from app.streams.watch import Watch
 from app.wire.connection import Connection, retry_text
 from app.wire.handover import HAND_OVER
 
-SEQ_MOST = 2**53
 EVENT_STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
     (b"connection", b"close"),
 )
-ALLOW = "GET, HEAD"
 KEY_SUBPROTOCOL = "jobwire.key."
 """What a browser names its key with, which can set no header on a WebSocket: base64url, without padding."""
 
@@ -258,7 +257,9 @@ class Endpoint:
         """An answer in place of a stream. A viewer that returns gets none that is final for what may pass."""
         try:
             if not call.is_socket and call.scope["method"] not in ("GET", "HEAD"):
-                raise Refusal("method_not_allowed", f"This path allows {ALLOW}.", headers={"allow": ALLOW})
+                raise Refusal(
+                    "method_not_allowed", f"This path allows {READ_METHODS}.", headers={"allow": READ_METHODS}
+                )
             return await self._handler(call, hand_over)
         except ApiError as error:
             catalog.refused(error.code, error.more.get("limit", ()))

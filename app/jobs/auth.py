@@ -116,10 +116,10 @@ class Keyring:
         if hmac.compare_digest(hashed, self._root_digest):
             return self._root
         seen = self._seen.get(hashed)
-        found = seen.identity if seen and seen.until_s > monotonic() else await self._ask(hashed)
-        if found is None or 0 < found.expires_ms <= self._clock.now_ms():
+        identity = seen.identity if seen and seen.until_s > monotonic() else await self._ask(hashed)
+        if identity is None or 0 < identity.expires_ms <= self._clock.now_ms():
             raise unauthorized("The key is unknown, revoked or expired.")
-        return found
+        return identity
 
     async def check_identities(self, identities: Sequence[Identity]) -> list[bool]:
         """Of each caller whether its key still works, asked of the store and not of the cache."""
@@ -141,11 +141,11 @@ class Keyring:
     async def _read_identity(self, hashed: str) -> Identity | None:
         asked_s = monotonic()
         (flat,) = await self._scripts.run("token_read", [self._keys.token(hashed)], [])
-        found = {flat[i]: flat[i + 1].decode() for i in range(0, len(flat), 2)}
+        fields = {flat[i]: flat[i + 1].decode() for i in range(0, len(flat), 2)}
         identity = None
-        if b"space" in found:
-            scopes = expand_scopes(found[b"scopes"].split())
-            identity = Identity(hashed, found[b"space"], scopes, int(found.get(b"expiresAt", 0)))
+        if b"space" in fields:
+            scopes = expand_scopes(fields[b"scopes"].split())
+            identity = Identity(hashed, fields[b"space"], scopes, int(fields.get(b"expiresAt", 0)))
         while len(self._seen) >= CACHE_MOST:
             del self._seen[next(iter(self._seen))]
         self._seen.pop(hashed, None)

@@ -47,9 +47,9 @@ class Cursors:
 
     async def check(self, text: str, kind: str, space: str, filters: Filters) -> int:
         """The position of a cursor of this very list. Refusal `invalid_request` for any other text."""
-        found = decode_cursor(text)
-        if len(found) == SIZE_BYTES and found[:1] == CURSOR_VERSION:
-            head, mac = found[:-MAC_BYTES], found[-MAC_BYTES:]
+        data = decode_cursor(text)
+        if len(data) == SIZE_BYTES and data[:1] == CURSOR_VERSION:
+            head, mac = data[:-MAC_BYTES], data[-MAC_BYTES:]
             if hmac.compare_digest(sign_position(await self._shared(), list_name(kind, space, filters), head), mac):
                 return int.from_bytes(head[1:])
         raise forged_cursor()

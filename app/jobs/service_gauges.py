@@ -64,8 +64,8 @@ class ServiceGauges:
 
     async def _refresh(self) -> None:
         try:
-            made = [*await self._spaces(), *await self._memory()]
-            self._readings, self._made_s = made, asyncio.get_running_loop().time()
+            readings = [*await self._spaces(), *await self._memory()]
+            self._readings, self._made_s = readings, asyncio.get_running_loop().time()
         except Outage:
             pass
         finally:

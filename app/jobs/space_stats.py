@@ -67,9 +67,9 @@ class NameStats(NamedTuple):
 
 def by_name(hashes: Iterable[FlatHash]) -> dict[str, Ends]:
     """What some hashes say together."""
-    found: dict[str, Ends] = {}
-    exhaust(fold_steps(found, hashes))
-    return found
+    ends: dict[str, Ends] = {}
+    exhaust(fold_steps(ends, hashes))
+    return ends
 
 
 def fold_steps(found: dict[str, Ends], hashes: Iterable[FlatHash]) -> Steps[None]:
@@ -164,5 +164,5 @@ class EndsReader:
         """The hashes of this hour and of the one before, of each of these spaces."""
         now_ms = self._clock.now_ms()
         keys = [self._keys.ends(space, at) for space in spaces for at in hour_names(now_ms, 2)]
-        found: list[FlatHash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
-        return found
+        hashes: list[FlatHash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
+        return hashes

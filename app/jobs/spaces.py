@@ -111,11 +111,11 @@ class Spaces:
     async def list_spaces(self) -> list[Space]:
         """All spaces, oldest first; read some at a time, so that small calls of others come in between."""
         ids = sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces))
-        found: list[Space] = []
+        spaces: list[Space] = []
         for at in range(0, len(ids), READ_AT_ONCE):
             some = await asyncio.gather(*map(self._get_if_there, ids[at : at + READ_AT_ONCE]))
-            found += [space for space in some if space is not None]
-        return found
+            spaces += [space for space in some if space is not None]
+        return spaces
 
     async def _get_if_there(self, space: str) -> Space | None:
         try:
@@ -180,11 +180,11 @@ class Spaces:
         """The keys of a space that work, oldest first; read some at a time. Refusal `space_not_found`."""
         await self.get(space)
         digests = await self._control.call("HVALS", self._keys.tokens(space))
-        found: list[Token] = []
+        tokens: list[Token] = []
         for at in range(0, len(digests), READ_AT_ONCE):
             some = [("HGETALL", self._keys.token(hashed.decode())) for hashed in digests[at : at + READ_AT_ONCE]]
-            found += [_token(hash_fields(flat)) for flat in await self._control.pipeline(*some) if flat]
-        return sorted(found, key=lambda token: token.id)
+            tokens += [_token(hash_fields(flat)) for flat in await self._control.pipeline(*some) if flat]
+        return sorted(tokens, key=lambda token: token.id)
 
     async def revoke_token(self, space: str, token: str) -> None:
         """Let a key work no more. Refusals: space_not_found, token_not_found."""

@@ -150,10 +150,10 @@ class JobStore:
         mark = tag_of(job)
         known = self._spaces.get(mark)
         if known is None:
-            found = await self._control.call("HGET", self._keys.spaces, mark)
-            if found is None:
+            space = await self._control.call("HGET", self._keys.spaces, mark)
+            if space is None:
                 return None
-            known = self._spaces[mark] = found.decode()
+            known = self._spaces[mark] = space.decode()
         return known
 
     def forget_space(self, space: str) -> None:
@@ -189,8 +189,8 @@ class JobStore:
             index = {"index": reply[1]} if len(jobs) > 1 else {}
             raise invalid("scheduledFor is more than a minute ago.", **index)
         if reply[0] == b"replay":
-            made = [entry.partition(":") for entry in reply[2].decode().split(",")]
-            return Created([m[0] for m in made], [m[2] for m in made], int(reply[1]), True)
+            created = [entry.partition(":") for entry in reply[2].decode().split(",")]
+            return Created([m[0] for m in created], [m[2] for m in created], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
         catalog.jobs_changed("created", len(jobs))
         catalog.jobs_changed("delivered", sum(job.claim for job in jobs))
@@ -370,8 +370,8 @@ class JobStore:
         Few slices are on their way at a time, so that small calls on the same link wait for a few MiB at most.
         """
         async with self._slices:
-            found = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, job.id)) for job in jobs))
-        return [hash_fields(flat) for flat in found]
+            hashes = await self._bulk.pipeline(*(("HGETALL", self._keys.job(space, job.id)) for job in jobs))
+        return [hash_fields(flat) for flat in hashes]
 
     # The sweeper's part
 

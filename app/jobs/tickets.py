@@ -31,12 +31,12 @@ class Tickets:
 
     async def exchange(self, ticket: str) -> str:
         """The key; the ticket is used by it. Refusal `unauthorized` for one that is used, too old, or none."""
-        found = await self._control.call("GETDEL", self._name(ticket))
-        if found is None:
+        encrypted = await self._control.call("GETDEL", self._name(ticket))
+        if encrypted is None:
             raise Refusal(
                 "unauthorized", "This link was already used, or is older than five minutes: sign in with a key."
             )
-        return str(_mixed(found, ticket).decode())
+        return str(_mixed(encrypted, ticket).decode())
 
     def _name(self, ticket: str) -> str:
         return self._keys.ticket(hashlib.sha256(ticket.encode()).hexdigest())

@@ -87,11 +87,11 @@ def seal_block(batches: Sequence[Stored]) -> SealedBlock:
     begun_ms = min(times)
     counts = [number for batch in batches for number in (batch.last + 1 - batch.first, batch.at_ms - begun_ms)]
     columns = Columns(_numbers(levels), counts, *_sources(rows), *_extras(rows))
-    said, rest = _compressor.compress(_joined([row.message for row in rows])), _compressor.compress(_pack(columns))
+    messages, rest = _compressor.compress(_joined([row.message for row in rows])), _compressor.compress(_pack(columns))
     first, last, bits = batches[0].first, batches[-1].last, level_bits(frozenset(levels))
     stored_bytes = sum(batch.size_bytes for batch in batches)
-    header = _HEADER.pack(BLOCK_VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(said))
-    return SealedBlock(first, last, stored_bytes, bits, header + said + rest)
+    header = _HEADER.pack(BLOCK_VERSION, bits, first, last, begun_ms, max(times), stored_bytes, len(messages))
+    return SealedBlock(first, last, stored_bytes, bits, header + messages + rest)
 
 
 def _numbers(levels: list[str]) -> bytes:

@@ -159,8 +159,8 @@ def large_items_of(body: bytes) -> Iterator[Raw]:
     items = 0
     wrapped = body.lstrip()[:1] == b"{"
     try:
-        found = member_elements(body, "logs", ENTRY_BYTES) if wrapped else array_elements(body, ENTRY_BYTES)
-        for item in found:
+        array = member_elements(body, "logs", ENTRY_BYTES) if wrapped else array_elements(body, ENTRY_BYTES)
+        for item in array:
             yield Raw(item)
             items += 1
     except TooLong:
@@ -177,7 +177,7 @@ def items_of(body: bytes) -> Sequence[Raw]:
     """The items of the array, undecoded. Refusal `invalid_json`, `invalid_request`, `too_large`."""
     array = array_decoder(len(body) > SLICE_BYTES)
     try:
-        found = array.decode(body if body.lstrip()[:1] != b"{" else _wrapped.decode(body).logs)
+        array_items = array.decode(body if body.lstrip()[:1] != b"{" else _wrapped.decode(body).logs)
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
             raise too_many_entries() from None
@@ -186,7 +186,11 @@ def items_of(body: bytes) -> Sequence[Raw]:
         raise Refusal("invalid_json", "The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
-    return found if isinstance(found, list) else [item for item in msgspec.structs.astuple(found) if item]
+    return (
+        array_items
+        if isinstance(array_items, list)
+        else [item for item in msgspec.structs.astuple(array_items) if item]
+    )
 
 
 @cache

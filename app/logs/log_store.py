@@ -313,9 +313,9 @@ class LogStore:
 
 def download_steps(run: Run, job: str, wanted: LineFilter, seqs: range) -> Steps[bytes]:
     """NDJSON of those of `seqs`, lines of this run, that a reader wants."""
-    found = yield from run.match_steps(wanted, seqs)
+    matching_seqs = yield from run.match_steps(wanted, seqs)
     yield
-    return encode_ndjson(run.build_rows(job, found)) if found else b""
+    return encode_ndjson(run.build_rows(job, matching_seqs)) if matching_seqs else b""
 
 
 def frame_steps(run: Run, job: str, seqs: range) -> Steps[list[tuple[list[Row], bytes]]]:

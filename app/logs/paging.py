@@ -120,17 +120,21 @@ class PageScan:
             seqs = range(run.first, min(run.last + 1, self.position or run.last + 1))
         if not seqs:
             return
-        found = yield from run.match_steps(self.wanted, seqs)
+        matching_seqs = yield from run.match_steps(self.wanted, seqs)
         yield
-        if len(found) >= self.missing:
-            found = found[: self.missing] if forward else found[-self.missing :]
-            seqs = range(seqs.start, found[-1] + 1) if forward else range(found[0], seqs.stop)
+        if len(matching_seqs) >= self.missing:
+            matching_seqs = matching_seqs[: self.missing] if forward else matching_seqs[-self.missing :]
+            seqs = range(seqs.start, matching_seqs[-1] + 1) if forward else range(matching_seqs[0], seqs.stop)
             self.full = True
-        if found:
-            rows = run.build_rows(self._job, found)
+        if matching_seqs:
+            rows = run.build_rows(self._job, matching_seqs)
             fitting = self._fitting(rows if forward else rows[::-1])
             if fitting < len(rows):
-                seqs = range(seqs.start, found[fitting]) if forward else range(found[-1 - fitting] + 1, seqs.stop)
+                seqs = (
+                    range(seqs.start, matching_seqs[fitting])
+                    if forward
+                    else range(matching_seqs[-1 - fitting] + 1, seqs.stop)
+                )
                 self.full = True
             kept = rows[:fitting] if forward else rows[len(rows) - fitting :]
             self.rows = self.rows + kept if forward else kept + self.rows

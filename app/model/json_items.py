@@ -38,14 +38,14 @@ def member_elements(body: bytes, member: str, most_bytes: int) -> Generator[byte
 
     Raises LookupError where it has not, or is no object.
     """
-    at, found = _past(body, _space(body, 0), b"{"), False
+    at, has_member = _past(body, _space(body, 0), b"{"), False
     for _ in range(MEMBERS_MOST):
         end = value_end(body, at, most_bytes)
         name, at = _name.decode(body[at:end]), _past(body, end, b":")
         if name == member:
-            if found or body[at : at + 1] != b"[":
+            if has_member or body[at : at + 1] != b"[":
                 raise LookupError(member)
-            found, at = True, (yield from _elements(body, at, most_bytes))
+            has_member, at = True, (yield from _elements(body, at, most_bytes))
         else:
             at = value_end(body, at, most_bytes)
         at = _space(body, at)
@@ -53,7 +53,7 @@ def member_elements(body: bytes, member: str, most_bytes: int) -> Generator[byte
             _finish(body, at + 1)
             break
         at = _past(body, at, b",")
-    if not found:
+    if not has_member:
         raise LookupError(member)
 
 
@@ -92,8 +92,8 @@ def _elements(body: bytes, at: int, most_bytes: int) -> Elements:
 
 
 def _space(body: bytes, at: int) -> int:
-    found = _SPACE.match(body, at)
-    return found.end() if found else at
+    match = _SPACE.match(body, at)
+    return match.end() if match else at
 
 
 def _past(body: bytes, at: int, mark: bytes) -> int:

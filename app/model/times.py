@@ -25,10 +25,10 @@ def rfc3339(at_ms: int) -> str:
 
 def parse_ms(text: str) -> int:
     """The moment of an RFC 3339 text, cut to ms since 1970. ValueError with a sentence for anything else."""
-    found = _RFC3339.fullmatch(text)
-    if found is None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
         raise ValueError("a time is RFC 3339 with an offset, as in 2026-03-01T09:21:01.120Z")
-    day, time, fraction, offset = found.groups()
+    day, time, fraction, offset = match.groups()
     if time.endswith(":60"):
         time = time[:-2] + "59"
     try:

@@ -85,5 +85,5 @@ def _mended(body: bytes) -> Steps[bytes]:
 
 def _end(escapes: bytes) -> int:
     """Where a piece ends without cutting an escape, or a pair of surrogates, in two."""
-    found = _UNFINISHED.search(escapes, max(0, len(escapes) - _LONGEST))
-    return (found.start() if found else 0) or len(escapes)
+    match = _UNFINISHED.search(escapes, max(0, len(escapes) - _LONGEST))
+    return (match.start() if match else 0) or len(escapes)

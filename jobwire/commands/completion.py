@@ -22,12 +22,12 @@ def a_job(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
     try:
         jobs = Jobs.from_env("reader")
         jobs.http = jobs.http.waiting(_WAIT_S)
-        found = jobs.list_jobs(limit=_JOBS)
+        recent = jobs.list_jobs(limit=_JOBS)
     except JobwireError:
         return []
     return [
         CompletionItem(job.id, help=harmless(f"{job.status} {job.name}"))
-        for job in found
+        for job in recent
         if job.id.startswith(incomplete.upper())
     ]
 
@@ -37,10 +37,10 @@ def a_space(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     try:
         admin = Admin.from_env()
         admin.http = admin.http.waiting(_WAIT_S)
-        found = admin.spaces()
+        spaces = admin.spaces()
     except JobwireError:
         return []
-    return [CompletionItem(space.id, help=harmless(space.name)) for space in found if space.id.startswith(incomplete)]
+    return [CompletionItem(space.id, help=harmless(space.name)) for space in spaces if space.id.startswith(incomplete)]
 
 
 def a_scope(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

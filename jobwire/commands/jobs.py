@@ -73,11 +73,11 @@ def show(job: str, as_json: bool) -> None:
     if as_json:
         print_json(api.http.call("GET", job_path(job)).body)
         return
-    found = api.get(job)
+    record = api.get(job)
     paint = Paint.for_stdout()
-    for name, value in [*_facts(found), *_progress(api.progress_of(job))]:
+    for name, value in [*_facts(record), *_progress(api.progress_of(job))]:
         click.echo(f"{paint.dim(name.ljust(10))} {paint.status(value) if name == 'status' else value}")
-    for event in map(value_of, found.events_json[-_SHOWN_EVENTS:]):
+    for event in map(value_of, record.events_json[-_SHOWN_EVENTS:]):
         at, kind = harmless(str(event.get("createdAt"))), harmless(str(event.get("type")))
         click.echo(f"{paint.dim(at)} {kind} {_event_data(event.get('data'))}".rstrip())
 
@@ -124,14 +124,14 @@ def create(
     api = Jobs.from_env("producer")
     body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
     answer = api.http.call("POST", f"{api.space_path}/jobs", body=body).body
-    made = msgspec.json.decode(answer, type=Job)
+    created = msgspec.json.decode(answer, type=Job)
     if as_json:
         print_json(answer)
     else:
-        click.echo(made.id)
+        click.echo(created.id)
     sys.stdout.flush()
     if wait:
-        exit_as(ctx, until_ended(Jobs.from_env("reader"), made.id, on_outage=tell_outage))
+        exit_as(ctx, until_ended(Jobs.from_env("reader"), created.id, on_outage=tell_outage))
 
 
 @jobs.command()
@@ -153,13 +153,13 @@ def wait(ctx: click.Context, *, job: tuple[str, ...], within_s: float | None) ->
     begun_s, code = time.monotonic(), exits.OK
     for job_id in job:
         left_s = None if within_s is None else max(0.0, within_s - (time.monotonic() - begun_s))
-        found = until_ended(api, job_id, within_s=left_s, on_outage=tell_outage)
-        if not found.has_ended:
-            notice(f"job {found.id} is still {found.status} after {within_s:g} s")
+        record = until_ended(api, job_id, within_s=left_s, on_outage=tell_outage)
+        if not record.has_ended:
+            notice(f"job {record.id} is still {record.status} after {within_s:g} s")
             ctx.exit(exits.TIMED_OUT)
-        click.echo(f"{found.id} {found.status}{reason_of(found.result) if found.status != 'completed' else ''}")
+        click.echo(f"{record.id} {record.status}{reason_of(record.result) if record.status != 'completed' else ''}")
         sys.stdout.flush()
-        code = code if found.status == "completed" else exits.JOB_FAILED
+        code = code if record.status == "completed" else exits.JOB_FAILED
     ctx.exit(code)
 
 

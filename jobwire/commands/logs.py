@@ -100,12 +100,12 @@ def _when(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(moment(text, -1) or "")
+        parsed = datetime.fromisoformat(moment(text, -1) or "")
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is not a time: use RFC 3339, or a time ago: 15m, 12h, 30d.", param_hint=option
         ) from None
-    return found.astimezone()
+    return parsed.astimezone()
 
 
 def _show_json(lines: Iterable[LogLine]) -> None:

@@ -88,10 +88,10 @@ def _deliver(path: Path | None) -> None:
     """Deliver a spool, once, and remove it."""
     assert path is not None
     jobs = Jobs.from_env("root")
-    found = Spool(path)
-    if found.age_s > KEYS_LIVE_S:
+    spool = Spool(path)
+    if spool.age_s > KEYS_LIVE_S:
         notice("this spool is older than 24 hours: what arrived without an answer may arrive twice")
-    job = found.deliver(jobs, patience_s=_SPOOL_PATIENCE_S, notice=notice)
+    job = spool.deliver(jobs, patience_s=_SPOOL_PATIENCE_S, notice=notice)
     notice(f"job {job.id}")
     notice(link_to(jobs, job.id))
 

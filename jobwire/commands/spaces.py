@@ -37,11 +37,11 @@ def create(name: str, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json(admin.http.call("POST", "/spaces", body=msgspec.json.encode({"name": name})).body)
         return
-    made = admin.create_space(name)
+    created = admin.create_space(name)
     if quiet:
-        click.echo(made.id)
+        click.echo(created.id)
     else:
-        echo_facts([("id", made.id), ("name", made.name), ("public key", made.public_token or "-")])
+        echo_facts([("id", created.id), ("name", created.name), ("public key", created.public_token or "-")])
 
 
 @spaces.command("list")
@@ -75,9 +75,9 @@ def show(space: str | None, as_json: bool) -> None:
     if as_json:
         print_json(admin.http.call("GET", admin.path(space)).body)
         return
-    found = admin.space(space)
-    counts = [(status, str(found.counts.get(status, 0))) for status in STATUSES]
-    echo_facts([("id", found.id), ("name", found.name), ("created", found.created_at or "-"), *counts])
+    record = admin.space(space)
+    counts = [(status, str(record.counts.get(status, 0))) for status in STATUSES]
+    echo_facts([("id", record.id), ("name", record.name), ("created", record.created_at or "-"), *counts])
 
 
 @spaces.command()
@@ -128,12 +128,12 @@ def delete(space: str, yes: bool) -> None:
     jobwire spaces delete SPACE --yes
     """
     admin = Admin.from_env()
-    found = admin.space(space)
+    record = admin.space(space)
     if not yes:
-        jobs = sum(found.counts.values())
-        click.confirm(f"Remove space {harmless(found.name)} ({found.id}) with {jobs} jobs?", abort=True, err=True)
+        jobs = sum(record.counts.values())
+        click.confirm(f"Remove space {harmless(record.name)} ({record.id}) with {jobs} jobs?", abort=True, err=True)
     admin.delete_space(space)
-    click.echo(f"{found.id} removed")
+    click.echo(f"{record.id} removed")
 
 
 def _row(space: Space) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     except Outage as outage:
         problem = str(outage)
     if as_json:
-        found = {"url": api.http.url, "ready": not problem, "problem": problem or None, "counts": counts or None}
-        click.echo(msgspec.json.encode(found).decode())
+        report = {"url": api.http.url, "ready": not problem, "problem": problem or None, "counts": counts or None}
+        click.echo(msgspec.json.encode(report).decode())
     else:
         echo_facts([("server", api.http.url), ("ready", problem or "yes"), *((n, str(c)) for n, c in counts.items())])
     if problem:

@@ -49,13 +49,13 @@ def create(
     export JOBWIRE_KEY=$(jobwire tokens create builder --scope jobs:worker -q)
     """
     admin = Admin.from_env()
-    made = admin.create_token(name, scopes, expires_at=moment(expires, 1), space=space)
+    created = admin.create_token(name, scopes, expires_at=moment(expires, 1), space=space)
     if as_json:
-        print_json(msgspec.json.encode(made))
+        print_json(msgspec.json.encode(created))
     elif quiet:
-        click.echo(made.key)
+        click.echo(created.key)
     else:
-        echo_facts([*_facts(made), ("key", made.key or "-")])
+        echo_facts([*_facts(created), ("key", created.key or "-")])
 
 
 @tokens.command("list")
