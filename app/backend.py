@@ -25,8 +25,8 @@ from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
 from app.streams.watch import WatchContext
-from app.sweeper.due_spaces import Agenda
-from app.sweeper.lease_notifications import LeaseExpiry
+from app.sweeper.due_spaces import DueSpaces
+from app.sweeper.lease_notifications import LeaseNotifications
 from app.sweeper.sweeper import Sweeper
 
 
@@ -79,16 +79,17 @@ class Backend:
         for part in (self.lag, self.service_gauges, self.long_polls, self.relay, self.clock, self.bulk, self.control):
             await part.close()
 
-    def sweeper(self) -> tuple[Sweeper, LeaseExpiry]:
+    def sweeper(self) -> tuple[Sweeper, LeaseNotifications]:
         """A sweeper on this process's links, and what wakes it; the caller starts and closes the latter."""
-        expiry = LeaseExpiry(self.connector, self.control, self.keys, timeout_s=self.settings.redis_timeout_s)
+        timeout_s = self.settings.redis_timeout_s
+        notifications = LeaseNotifications(self.connector, self.control, self.keys, timeout_s=timeout_s)
         sweeper = Sweeper(
             self.control,
             self.keys,
-            Agenda(self.control, self.keys, self.clock, self.settings),
+            DueSpaces(self.control, self.keys, self.clock, self.settings),
             store=self.store,
             spaces=self.spaces,
             deletion=self.deletion,
-            expiry=expiry,
+            notifications=notifications,
         )
-        return sweeper, expiry
+        return sweeper, notifications

@@ -16,6 +16,7 @@ from app.api.request_log import RequestLog
 from app.api.routes import Handlers, add_routes
 from app.backend import Backend
 from app.jobs.rate_limit import Rate
+from app.loop.background import Background, until_first_ends
 from app.metrics.counters import TALLY
 from app.metrics.service_log import configure
 from app.redis_links.server_advice import advise
@@ -40,13 +41,12 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         await backend.start()
-        tasks = [asyncio.create_task(work()) for work in beside]
         try:
-            yield {DRAIN: backend.drain}
+            async with Background() as background:
+                for work in beside:
+                    background.start(work(), "beside-web")
+                yield {DRAIN: backend.drain}
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await backend.close()
             if app.request_log is not None:
                 app.request_log.flush()
@@ -89,15 +89,9 @@ async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) ->
     outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
     callbacks = Callbacks(outbox, outgoing, hosts, settings)
     pusher = Pusher(backend.control, backend.relay, backend.keys, outgoing, hosts)
-    works = [asyncio.create_task(work) for work in (callbacks.run(), pusher.run(), _awaited(until))]
     try:
-        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-        for work in done:
-            work.result()
+        await until_first_ends(callbacks.run(), pusher.run(), _awaited(until))
     finally:
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
         await hosts.close(GRACE_S)
         await callbacks.flush()
         await outgoing.close()
@@ -110,16 +104,9 @@ async def _awaited(until: Callable[[], Awaitable[None]]) -> None:
 
 async def sweep(backend: Backend, until: Callable[[], Awaitable[None]]) -> None:
     """Run a sweeper on a started backend until `until` returns."""
-    sweeper, expiry = backend.sweeper()
-    expiry.start()
-    task = asyncio.create_task(sweeper.run(), name="sweeper")
-    waiting = asyncio.ensure_future(until())
+    sweeper, notifications = backend.sweeper()
+    notifications.start()
     try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+        await until_first_ends(sweeper.run(), _awaited(until))
     finally:
-        for running in (task, waiting):
-            running.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
-        await expiry.close()
+        await notifications.close()

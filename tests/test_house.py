@@ -63,7 +63,7 @@ PURE = {
 }
 """Rooms and modules that do no I/O, nor does anything that they import."""
 
-NOUNS = {"callback", "epoch", "feed", "job", "log", "outage", "rate", "ready", "secret", "space", "sweeper", "token"}
+NOUNS = {"callback", "epoch", "feed", "job", "leader", "log", "outage", "rate", "ready", "secret", "space", "token"}
 """What scripts act on."""
 
 SUFFIXES = {".py", ".lua", ".js"}

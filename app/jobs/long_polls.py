@@ -12,6 +12,7 @@ import contextlib
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, Refusal
 from app.model.redis_keys import Keys
@@ -143,18 +144,16 @@ class LongPolls:
         self._keys = keys
         self._waiters_of: dict[str, SpaceWaiters] = {}
         self._parked: dict[str, int] = {}
-        self._checker: asyncio.Task[None] | None = None
+        self._background = Background()
         self.released = False
 
     def start(self) -> None:
         """Look at the queues once a second from now on."""
-        self._checker = asyncio.create_task(self._check_forever(), name="long-polls")
+        self._background.start(self._check_forever(), "long-polls")
 
     async def close(self) -> None:
         """Release everybody, and look no more."""
-        if self._checker is not None:
-            self._checker.cancel()
-            await asyncio.gather(self._checker, return_exceptions=True)
+        await self._background.close()
         self.release()
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from app.jobs.due_index import DueIndex
 from app.jobs.outages import Downtime
 from app.metrics import catalog
 from app.model.errors import invalid, job_not_found
@@ -128,6 +129,7 @@ class JobStore:
         self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings, *, headroom: Headroom
     ) -> None:
         self._control = control
+        self._due, self._due_callbacks = DueIndex(control, keys.due), DueIndex(control, keys.due_callbacks)
         self._bulk = bulk
         self._keys = keys
         self._clock = clock
@@ -425,7 +427,7 @@ class JobStore:
 
     def _hint_due(self, space: str, at_ms: int) -> None:
         """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
-        self._control.cast("ZADD", self._keys.due, "LT", at_ms, space)
+        self._due.hint_soon(space, at_ms)
 
     def _hint_ended(self, space: str, callback_due_ms: int | None) -> None:
         """Tell of the callback, and the sweeper of when it has first to look at a job that ended now."""
@@ -435,7 +437,7 @@ class JobStore:
     def _hint_callback(self, space: str, due_ms: int | None) -> None:
         """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""
         if due_ms is not None:
-            self._control.cast("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
+            self._due_callbacks.hint_soon(space, due_ms)
 
 
 def list_slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,11 @@ from app.backend import Backend
 from app.jobs.tickets import Tickets
 from app.local.credentials import Credentials, furnish, load, save, set_aside
 from app.local.embedded_valkey import EmbeddedServer
+from app.loop.background import Background
 from app.main import call_back, sweep, web
 from app.redis_links.server_advice import advise
 from app.serve import address, listen, serve
 from app.settings import Settings
-
-log = logging.getLogger("jobwire.up")
 
 READY_S = 30.0
 
@@ -35,12 +33,12 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
     credentials, damaged = load(data, settings.root_key)
     settings = replace(settings, root_key=credentials.root_key)
     with contextlib.closing(listen(host, port)) as sock, contextlib.ExitStack() as stack:
-        background: list[Coroutine[None, None, None]] = []
+        supervise = None
         if not settings.redis_url:
             valkey = EmbeddedServer(data, appendfsync=settings.appendfsync, maxmemory_bytes=settings.maxmemory_bytes)
             await asyncio.to_thread(stack.enter_context, valkey)
             settings = replace(settings, redis_url=valkey.url)
-            background.append(valkey.supervise())
+            supervise = valkey.supervise
         credentials.url, credentials.public_url = address(sock), settings.public_url or msgspec.UNSET
         backend = Backend(settings)
 
@@ -52,23 +50,12 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             save(data, credentials)
             announce(credentials, await Tickets(backend.control, backend.keys).issue(credentials.root_key))
 
-        background.append(call_back(settings, forever))
-        tasks = [asyncio.create_task(work) for work in background]
-        for task in tasks:
-            task.add_done_callback(tell)
-        try:
+        async with Background() as background:
+            if supervise is not None:
+                background.start(supervise(), "embedded-valkey")
+            background.start(call_back(settings, forever), "callbacks")
             beside = (partial(sweep, backend, forever), partial(advise, backend.control))
             await serve(web(backend, *beside), sock, ready)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def tell(task: "asyncio.Task[None]") -> None:
-    """Let no part of the program end in silence."""
-    if not task.cancelled() and (error := task.exception()):
-        log.error("a part of jobwire has ended: start jobwire again", exc_info=error)
 
 
 async def forever() -> None:

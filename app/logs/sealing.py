@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from app.logs.blocks import BLOCK_BYTES, BLOCK_LINES, SealedBlock, seal_block
 from app.logs.lines import Stored
 from app.logs.unreadable_logs import Unreadable, UnreadableLogs
+from app.loop.background import Background
 from app.loop.turns import in_turns
 from app.metrics import catalog
 from app.model.errors import Outage
@@ -55,6 +56,7 @@ class Sealer:
         self._keys = keys
         self._hot_lines = settings.log_hot_lines
         self._spared: tuple[int, int] = (SPARED * settings.log_hot_lines, SPARED_BYTES)
+        self._background = Background()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
@@ -83,13 +85,11 @@ class Sealer:
 
     async def close(self) -> None:
         """Stop; what is not sealed yet is sealed after a later append, or when the job has rested."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._background.close()
 
     def _begin(self, job: str) -> None:
         if job not in self._tasks:
-            self._tasks[job] = asyncio.create_task(self._calmly(job), name="seal")
+            self._tasks[job] = self._background.start(self._calmly(job), "seal")
 
     async def _calmly(self, job: str) -> None:
         try:

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from app.loop.background import Background
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault, Word
@@ -33,6 +34,7 @@ class SpaceBudget:
         self._keys = keys
         self._most_bytes = most_bytes
         self._noted: dict[str, dict[str, int]] = defaultdict(dict)
+        self._background = Background()
         self._task: asyncio.Task[None] | None = None
 
     def note(self, space: str, job: str, size_bytes: int) -> None:
@@ -41,7 +43,7 @@ class SpaceBudget:
             return
         self._noted[space][job] = size_bytes
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._tell_soon(), name="space-budget")
+            self._task = self._background.start(self._tell_soon(), "space-budget")
 
     async def forget(self, space: str, job: str) -> None:
         """A log is gone."""
@@ -52,8 +54,7 @@ class SpaceBudget:
     async def close(self) -> None:
         """Tell what is not told yet."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._background.close()
             await self._tell_all()
 
     async def _tell_soon(self) -> None:

@@ -7,7 +7,7 @@ again: work that goes on whatever happens is repeated here, or goes through app/
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from app.model.errors import ApiError, Outage
 
@@ -17,10 +17,16 @@ T = TypeVar("T")
 
 
 class Background:
-    """The background tasks of one owner."""
+    """The background tasks of one owner: an object, which closes it, or a block, which `async with` closes."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run the work until it ends or the owner closes. If a bug ends it, the log says so."""

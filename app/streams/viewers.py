@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from app.jobs.auth import Identity, Keyring
+from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, unavailable
 from app.streams.job_watch import JobWatch, Standing
@@ -70,7 +71,7 @@ class Viewers:
         self._ending: dict[Connection, float] = {}
         self._anonymous = 0
         self._anonymous_most = anonymous_most
-        self._clock: asyncio.Task[None] | None = None
+        self._background = Background()
         self._leaving: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
         self.draining = False
@@ -83,14 +84,11 @@ class Viewers:
     def start(self) -> None:
         """Begin to keep time."""
         self._context.epoch.on_change(self._resync_all)
-        self._clock = asyncio.create_task(self._tick_forever(), name="viewers")
+        self._background.start(self._tick_forever(), "viewers")
 
     async def close(self) -> None:
         """Watch nothing any more."""
-        for task in (self._clock, self._leaving):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._background.close()
         for watch in self._watches.values():
             watch.close()
         for connection in tuple(self._admissions):
@@ -279,7 +277,7 @@ class Viewers:
     # The end
 
     def on_shutdown(self) -> None:
-        self._leaving = self._leaving or asyncio.create_task(self._drain())
+        self._leaving = self._leaving or self._background.start(self._drain(), "drain")
 
     async def drain(self) -> None:
         """Send everybody away, in waves, and return when what was sent has been taken, or was not for long."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec import MsgspecError
 
 from app.logs.unreadable_logs import Unreadable
+from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import NotFound, Outage, unavailable
 from app.model.redis_keys import Keys
@@ -69,7 +70,7 @@ class Watch(ABC):
         self._early_hints: list[bytes] = []
         self._on_gone = on_gone
         self._reads: dict[PageNeed, set[Viewer]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._reconciling: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 
@@ -100,8 +101,7 @@ class Watch(ABC):
     def close(self) -> None:
         """Watch no more."""
         self._unsubscribe()
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
 
     async def wait_settled(self) -> None:
         """Return when the topic is in step with the store; raises Unavailable when that takes too long."""
@@ -182,15 +182,7 @@ class Watch(ABC):
             await asyncio.sleep(LOOK_RETRY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a watch failed", exc_info=error)
+        return self._background.start(work, f"watch-{self.kind}")
 
     # Resynchronization
 

@@ -1,14 +1,15 @@
-"""Which space has something to do when: `jw:due`, a space by its earliest due moment, so that idle spaces cost nothing.
+"""Which spaces a sweeper works on next: those that are due, in turns.
 
-It is a hint. A space is taken out before it is worked on, and whoever makes something due afterwards puts it in again;
-what a script makes due earlier than before is noted by its caller. A hint that was lost, with the process that should
-have noted it, is made good by a walk through the spaces, a few at a time.
+A space is taken out of the due index before it is worked on, and whoever makes something due afterwards puts it in
+again; what a script makes due earlier than before is hinted by its caller. A hint that was lost, with the process that
+should have given it, is made good by a walk through the spaces, a few at a time.
 """
 
 from collections.abc import Sequence
 from itertools import islice
 from zlib import crc32
 
+from app.jobs.due_index import DueIndex
 from app.model.redis_keys import Keys
 from app.model.times import MOST_MS
 from app.redis_links.clock import RedisClock
@@ -16,25 +17,26 @@ from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
-HEADS = 64
+LOOK_SPACES = 64
 """Hints that are looked at in one trip."""
 
-STRIDE = 100
-"""Spaces that are noted in one trip."""
+WALK_SPACES = 100
+"""Spaces that are hinted in one trip of a walk."""
 
 IDLE_WALKS = 4
 """A space in which there was nothing to do at all is looked at on one walk of these."""
 
 
-class Agenda:
+class DueSpaces:
     """The hints, as one sweeper uses them.
 
-    `owed` are spaces that were taken out and not yet noted, in the order of their turns: a Redis that went away in
-    between loses none of them. `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
+    `owed` are spaces that were taken out and not yet hinted again, in the order of their turns: a Redis that went away
+    in between loses none of them. `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
     """
 
     def __init__(self, link: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
         self._link = link
+        self._index = DueIndex(link, keys.due)
         self._scripts = Scripts(link)
         self._keys = keys
         self._clock = clock
@@ -44,54 +46,52 @@ class Agenda:
         self.owed: dict[str, None] = {}
         self.tidying: dict[str, None] = {}
 
-    async def take(self, most: int) -> tuple[list[str], float]:
+    async def take_turns(self, most: int) -> tuple[list[str], float]:
         """The `most` spaces whose turn it is, of those owed and due; and seconds until the next one is due.
 
         Those that are due are now out of the hints, and have their turn after all that waited before them.
         """
-        heads = await self._link.call("ZRANGE", self._keys.due, 0, HEADS - 1, "WITHSCORES")
-        now = self._clock.now_ms()
-        due = [space.decode() for space, at in zip(heads[::2], heads[1::2], strict=True) if float(at) <= now]
-        if due:
-            self.owed.update(dict.fromkeys(due))
-            await self._link.call("ZREM", self._keys.due, *due)
-        later = [float(at) - now for at in heads[1::2] if float(at) > now]
-        return list(islice(self.owed, most)), min(later, default=MOST_MS) / 1000
+        first = await self._index.first(LOOK_SPACES)
+        now_ms = self._clock.now_ms()
+        due = [space for space, at_ms in first if at_ms <= now_ms]
+        self.owed.update(dict.fromkeys(due))
+        await self._index.drop(*due)
+        later_ms = [at_ms - now_ms for _, at_ms in first if at_ms > now_ms]
+        return list(islice(self.owed, most)), min(later_ms, default=MOST_MS) / 1000
 
-    async def note(self, spaces: Sequence[str]) -> None:
+    async def hint_next(self, spaces: Sequence[str]) -> None:
         """Look up when something is due next in each of these spaces, and hint it; they are owed no more."""
         calls: list[tuple[list[str], list[Word]]] = [([self._keys.space(space)], [self._keep_ms]) for space in spaces]
         now = self._clock.now_ms()
-        hints: list[Word] = []
+        hints: list[tuple[str, int]] = []
         for space, (urgent, patient) in zip(spaces, await self._scripts.read_many("space_due", calls), strict=True):
             if patient is not None and patient <= now:
                 self.tidying[space] = None
             moments = [at for at in (urgent, None if space in self.tidying else patient) if at is not None]
             if moments:
-                hints += (min(moments), space)
+                hints.append((space, min(moments)))
             (self._idle.add if urgent is None and patient is None else self._idle.discard)(space)
-        if hints:
-            await self._link.call("ZADD", self._keys.due, "LT", *hints)
+        await self._index.hint(hints)
         for space in spaces:
             self.owed.pop(space, None)
 
-    def again(self, space: str) -> None:
+    def queue_again(self, space: str) -> None:
         """There is more to do in a space: it has another turn, after those who wait."""
         self.owed.pop(space, None)
         self.owed[space] = None
 
     async def put_off(self, space: str, seconds: float) -> None:
         """Look at a space in a while, whatever is due there; it is owed no more."""
-        await self._link.call("ZADD", self._keys.due, "LT", self._clock.now_ms() + int(seconds * 1000), space)
+        await self._index.hint([(space, self._clock.now_ms() + int(seconds * 1000))])
         self.owed.pop(space, None)
 
-    async def strides(self, *, all_of_them: bool) -> list[list[str]]:
-        """The spaces to note on a walk, in portions, of which there is at least one: of the idle ones some, or all."""
+    async def walk_portions(self, *, all_of_them: bool) -> list[list[str]]:
+        """The spaces to look at on a walk, in portions, at least one: of the idle ones some, or all."""
         every = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
         self._idle.intersection_update(every)
         self._walks += 1
         spaces = [space for space in every if all_of_them or space not in self._idle or self._has_its_turn(space)]
-        return [spaces[start : start + STRIDE] for start in range(0, max(1, len(spaces)), STRIDE)]
+        return [spaces[start : start + WALK_SPACES] for start in range(0, max(1, len(spaces)), WALK_SPACES)]
 
     def _has_its_turn(self, space: str) -> bool:
         return (crc32(space.encode()) + self._walks) % IDLE_WALKS == 0

@@ -11,6 +11,8 @@ import logging
 import re
 from typing import Any
 
+from app.loop.attempts import OutageNotice
+from app.loop.background import Background
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.dialling import Connector
@@ -22,7 +24,7 @@ log = logging.getLogger("jobwire.sweeper")
 FLAGS = "Kx"
 
 
-class LeaseExpiry:
+class LeaseNotifications:
     """Spaces in which a lease key expired, as Redis told of them."""
 
     def __init__(self, connector: Connector, control: Link, keys: Keys, *, timeout_s: float) -> None:
@@ -32,8 +34,12 @@ class LeaseExpiry:
         self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
         self._spaces: dict[str, None] = {}
         self._heard = asyncio.Event()
-        self._told = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._notice = OutageNotice(
+            log,
+            "Redis sends no notifications of expired leases (%s); the sweeper uses the deadlines instead",
+            "Redis sends notifications of expired leases again",
+        )
 
     def start(self) -> None:
         """Listen from now on."""
@@ -41,15 +47,16 @@ class LeaseExpiry:
 
     async def close(self) -> None:
         """Listen no more."""
+        await self._background.close()
         await self._link.close()
 
-    def take(self) -> list[str]:
+    def take_spaces(self) -> list[str]:
         """The spaces in which a lease key expired since this was last asked."""
         self._heard.clear()
         spaces, self._spaces = list(self._spaces), {}
         return spaces
 
-    async def wait(self, most_s: float) -> None:
+    async def wait_for_one(self, most_s: float) -> None:
         """Return when a lease key expired, at the latest after `most_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
@@ -57,9 +64,7 @@ class LeaseExpiry:
 
     def _up(self) -> None:
         self._link.post("PSUBSCRIBE", self._pattern)
-        task = asyncio.create_task(self._switch_on())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(self._switch_on(), "lease-notifications")
 
     def _message(self, reply: list[Any]) -> None:
         if reply[0] != b"pmessage" or reply[3] != b"expired":
@@ -78,8 +83,6 @@ class LeaseExpiry:
             if missing:
                 await self._control.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
         except (Outage, RedisFault) as error:
-            if not self._told:
-                log.warning(
-                    "Redis sends no notifications of expired leases (%s); the sweeper uses the deadlines instead", error
-                )
-            self._told = True
+            self._notice.away(error)
+        else:
+            self._notice.back()

@@ -11,30 +11,27 @@ patient. A space that fails is put off and never stands in the way of another.
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from app.jobs.deletion import Deletion
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
 from app.jobs.store import JobStore
+from app.loop.attempts import Attempts
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
+from app.redis_links.election import RENEW_S, Election
 from app.redis_links.link import Link, RedisFault
-from app.redis_links.scripts import Scripts
-from app.sweeper.due_spaces import Agenda
-from app.sweeper.lease_notifications import LeaseExpiry
+from app.sweeper.due_spaces import DueSpaces
+from app.sweeper.lease_notifications import LeaseNotifications
 
 log = logging.getLogger("jobwire.sweeper")
-
-T = TypeVar("T")
 
 STEP_JOBS = 6
 """Jobs that one script call acts on: about a millisecond, which other calls hardly notice."""
 
-BREATH_S = 0.001
+STEP_PAUSE_S = 0.001
 """A pause between two such calls, in which other calls have their turn."""
 
 STALE_TRIES = 3
@@ -45,8 +42,9 @@ TURN_STEPS = 10
 
 SPACES_AT_ONCE = 16
 TIDY_AT_ONCE = 4
-HOLD_MS = 2000
-TICK_S = 0.1
+IDLE_S = 0.1
+"""How long a loop that has nothing to do rests, and one whose work failed."""
+
 WALK_S = 30.0
 PUT_OFF_S = 5.0
 """How long a space rests in which something failed that is not Redis's absence."""
@@ -59,52 +57,56 @@ class Sweeper:
         self,
         link: Link,
         keys: Keys,
-        agenda: Agenda,
+        due: DueSpaces,
         *,
         store: JobStore,
         spaces: Spaces,
         deletion: Deletion,
-        expiry: LeaseExpiry,
+        notifications: LeaseNotifications,
     ) -> None:
-        self._scripts = Scripts(link)
-        self._holder_key = keys.sweeper
-        self._agenda = agenda
+        self._election = Election(link, keys.sweeper)
+        self._due = due
         self._store = store
         self._spaces = spaces
         self._deletion = deletion
-        self._expiry = expiry
-        self._name = secrets.token_hex(8)
-        self._outages = Outages(link, keys, self._name)
+        self._notifications = notifications
+        self._outages = Outages(link, keys, self._election.candidate)
+        self._attempts = Attempts(
+            log,
+            waits="the sweeper waits: %s",
+            goes_on="the sweeper goes on",
+            failed="the sweeper failed, and goes on",
+            pause_s=IDLE_S,
+        )
         self._begun = asyncio.Event()
-        self._waits = False
         self._tidied: set[str] = set()
         self.working = False
 
     async def run(self) -> None:
         """Sweep until cancelled; a Redis that is away is waited for. Then another may work at once."""
-        loops = (self._hold_forever, self._walk_forever, self._resume_forever, self._look_forever)
+        loops = (self._lead_forever, self._walk_forever, self._resume_forever, self._look_forever)
         try:
             async with asyncio.TaskGroup() as group:
                 for loop in (*loops, *(self._tidy_forever,) * TIDY_AT_ONCE):
                     group.create_task(loop(), name=f"sweeper{loop.__name__}")
         finally:
             if self.working:
-                await self._calmly(partial(self._hold, 0), False)
+                await self._attempts.make(self._election.resign, None)
 
-    async def _hold_forever(self) -> None:
+    async def _lead_forever(self) -> None:
         while True:
-            held = await self._calmly(partial(self._hold, HOLD_MS), False)
-            if held and not self.working:
+            leads = await self._attempts.make(self._lead, False)
+            if leads and not self.working:
                 log.info("this sweeper works now")
                 self._begun.set()
-            self.working = held
-            await asyncio.sleep(HOLD_MS / 4000)
+            self.working = leads
+            await asyncio.sleep(RENEW_S)
 
-    async def _hold(self, for_ms: int) -> bool:
-        (held,) = await self._scripts.run("sweeper_hold", [self._holder_key], [self._name, for_ms])
-        if held:
+    async def _lead(self) -> bool:
+        leads = await self._election.lead()
+        if leads:
             await self._outages.mark()
-        return bool(held)
+        return leads
 
     async def _walk_forever(self) -> None:
         """Through all spaces: at once when the work begins, for hints may be lost, then at leisure."""
@@ -112,24 +114,24 @@ class Sweeper:
             in_haste = self._begun.is_set()
             self._begun.clear()
             if self.working:
-                await self._calmly(partial(self._walk, in_haste), None)
+                await self._attempts.make(partial(self._walk, in_haste), None)
             else:
-                await self._begins_within(TICK_S)
+                await self._begins_within(IDLE_S)
 
     async def _walk(self, in_haste: bool) -> None:
-        strides = await self._agenda.strides(all_of_them=in_haste)
-        for spaces in strides:
-            await self._note(spaces)
-            if not in_haste and await self._begins_within(WALK_S / len(strides)):
+        portions = await self._due.walk_portions(all_of_them=in_haste)
+        for spaces in portions:
+            await self._hint_next(spaces)
+            if not in_haste and await self._begins_within(WALK_S / len(portions)):
                 return
 
-    async def _note(self, spaces: Sequence[str]) -> None:
-        """Note them together; where one fails, each by itself."""
+    async def _hint_next(self, spaces: Sequence[str]) -> None:
+        """Hint them together; where one fails, each by itself."""
         try:
-            await self._agenda.note(spaces)
+            await self._due.hint_next(spaces)
         except RedisFault:
             for space in spaces:
-                await self._in_space(space, nothing)
+                await self._in_space(space, do_nothing)
 
     async def _begins_within(self, seconds: float) -> bool:
         try:
@@ -143,30 +145,30 @@ class Sweeper:
         """Go on with removals of spaces that were cut off."""
         while True:
             if self.working:
-                await self._calmly(self._spaces.resume_deletions, None)
+                await self._attempts.make(self._spaces.resume_deletions, None)
             await asyncio.sleep(WALK_S)
 
     async def _look_forever(self) -> None:
         while True:
             if not self.working:
-                self._expiry.take()
-                await asyncio.sleep(TICK_S)
+                self._notifications.take_spaces()
+                await asyncio.sleep(IDLE_S)
                 continue
-            pause_s = await self._calmly(self._look, TICK_S)
+            pause_s = await self._attempts.make(self._look, IDLE_S)
             if pause_s > 0:
-                await self._expiry.wait(min(pause_s, TICK_S))
+                await self._notifications.wait_for_one(min(pause_s, IDLE_S))
 
     async def _look(self) -> float:
         """Give some spaces their turn; seconds until more is due."""
-        self._agenda.owed.update(dict.fromkeys(self._expiry.take()))
-        spaces, pause_s = await self._agenda.take(SPACES_AT_ONCE)
+        self._due.owed.update(dict.fromkeys(self._notifications.take_spaces()))
+        spaces, pause_s = await self._due.take_turns(SPACES_AT_ONCE)
         if not spaces:
             return max(pause_s, 0.001)
         await asyncio.gather(*(self.sweep(space) for space in spaces))
         return 0.0
 
     async def sweep(self, space: str) -> None:
-        """A turn of a space: some of what is urgent there. If that was all, it is noted when something is due next."""
+        """A turn of a space: some of what is urgent there. If that was all, it is hinted when something is due next."""
         await self._in_space(space, self._end_leases_and_promote)
 
     async def _end_leases_and_promote(self, space: str) -> bool:
@@ -180,7 +182,7 @@ class Sweeper:
         for _ in range(TURN_STEPS):
             if await step() < STEP_JOBS:
                 return False
-            await asyncio.sleep(BREATH_S)
+            await asyncio.sleep(STEP_PAUSE_S)
         return True
 
     async def _end_leases(self, space: str, most: int) -> int:
@@ -193,18 +195,18 @@ class Sweeper:
 
     async def _tidy_forever(self) -> None:
         while True:
-            space = next((one for one in self._agenda.tidying if one not in self._tidied), None)
+            space = next((one for one in self._due.tidying if one not in self._tidied), None)
             if not self.working or space is None:
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(IDLE_S)
                 continue
             self._tidied.add(space)
-            await self._calmly(partial(self._tidy, space), None)
+            await self._attempts.make(partial(self._tidy, space), None)
             self._tidied.discard(space)
 
     async def _tidy(self, space: str) -> None:
         """Do some of what is patient in one space; what is left makes it due again."""
-        del self._agenda.tidying[space]
-        self._agenda.owed[space] = None
+        del self._due.tidying[space]
+        self._due.owed[space] = None
         await self._in_space(space, self._retire_and_settle)
 
     async def _retire_and_settle(self, space: str) -> bool:
@@ -213,38 +215,22 @@ class Sweeper:
         return False
 
     async def _in_space(self, space: str, work: Callable[[str], Awaitable[bool]]) -> None:
-        """Work, then wait for another turn if it says that there is more, or note when something is due next.
+        """Work, then wait for another turn if it says that there is more, or hint when something is due next.
 
         What fails puts the space off. Raises Outage: Redis is away.
         """
         try:
             if await work(space):
-                self._agenda.again(space)
+                self._due.queue_again(space)
             else:
-                await self._agenda.note([space])
+                await self._due.hint_next([space])
         except Outage:
             raise
         except Exception:
             log.exception("space %s waits %g s: the sweeper failed there", space, PUT_OFF_S)
-            await self._agenda.put_off(space, PUT_OFF_S)
-
-    async def _calmly(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """What the call returns; `otherwise`, after a pause, when it failed: the sweeper goes on."""
-        try:
-            result = await call()
-        except Outage as outage:
-            if not self._waits:
-                log.warning("the sweeper waits: %s", outage.text)
-            self._waits = True
-        except Exception:
-            log.exception("the sweeper failed, and goes on")
-        else:
-            self._waits = False
-            return result
-        await asyncio.sleep(TICK_S)
-        return otherwise
+            await self._due.put_off(space, PUT_OFF_S)
 
 
-async def nothing(space: str) -> bool:
+async def do_nothing(space: str) -> bool:
     """Do nothing in a space, of which nothing is left."""
     return False

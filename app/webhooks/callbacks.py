@@ -12,15 +12,14 @@ import logging
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 
+from app.loop.attempts import Attempts
+from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, OutcomeUnknown
-from app.redis_links.link import RedisFault
 from app.settings import Settings
 from app.webhooks.host_lanes import Hosts
 from app.webhooks.http_client import Outcome, Outgoing
@@ -30,11 +29,9 @@ from app.webhooks.signatures import signed
 
 log = logging.getLogger("jobwire.callbacks")
 
-T = TypeVar("T")
-
 TAKE = 50
 POSTPONE = 100
-TICK_S = 0.05
+LOOK_S = 0.05
 REBUILD_S = 30.0
 PAUSE_S = 0.1
 UNSENT_DELAY_MS = 1000
@@ -70,22 +67,25 @@ class Callbacks:
         self._delays_s = settings.callback_delays_s
         self._wait_ms = int(settings.callback_timeout_s * 2000)
         self._lease_ms = int(settings.callback_timeout_s * 4000)
-        self._away = False
+        self._attempts = Attempts(
+            log,
+            waits="callbacks wait: %s",
+            goes_on="callbacks go on",
+            failed="callbacks met an error",
+            pause_s=PAUSE_S,
+        )
+        self._background = Background()
         self._working: dict[str, asyncio.Task[None]] = {}
         self._back: defaultdict[str, list[tuple[Taken, int]]] = defaultdict(list)
 
     async def run(self) -> None:
         """Send what is due until cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._rebuild_forever(), name="callbacks-rebuild")
-                group.create_task(self._give_back_forever(), name="callbacks-give-back")
-                await self._look_forever()
+            self._background.start(self._rebuild_forever(), "callbacks-rebuild")
+            self._background.start(self._give_back_forever(), "callbacks-give-back")
+            await self._look_forever()
         finally:
-            working = tuple(self._working.values())
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
+            await self._background.close()
 
     async def flush(self) -> None:
         """Give back now what waits to be given back. What Redis does not take comes back when its lease is over."""
@@ -93,34 +93,34 @@ class Callbacks:
             space, items = self._back.popitem()
             for at in range(0, len(items), POSTPONE):
                 step = items[at : at + POSTPONE]
-                await self._once(partial(self._outbox.postpone, space, step), None)
+                await self._attempts.make(partial(self._outbox.postpone, space, step), None)
 
     # Finding
 
     async def _rebuild_forever(self) -> None:
         while True:
-            await self._once(self._outbox.rebuild, None)
+            await self._attempts.make(self._outbox.rebuild, None)
             await asyncio.sleep(REBUILD_S)
 
     async def _give_back_forever(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(LOOK_S)
             await self.flush()
 
     async def _look_forever(self) -> None:
         nothing: list[str] = []
         while True:
-            for space in await self._once(partial(self._outbox.due_spaces, len(self._working)), nothing):
+            for space in await self._attempts.make(partial(self._outbox.due_spaces, len(self._working)), nothing):
                 if space not in self._working:
-                    self._working[space] = asyncio.create_task(self._work(space), name="callbacks-work")
-            await asyncio.sleep(TICK_S)
+                    self._working[space] = self._background.start(self._work(space), "callbacks-work")
+            await asyncio.sleep(LOOK_S)
 
     async def _work(self, space: str) -> None:
         """Take all that is due in one space, as fast as its hosts take it."""
         try:
             await self._empty(space)
-        except RedisFault:
-            log.exception("callbacks met an error reply")
+        except Exception:
+            log.exception("callbacks met an error")
         finally:
             del self._working[space]
 
@@ -128,18 +128,18 @@ class Callbacks:
         dropped = False
         while True:
             while not self._hosts.has_room(space):
-                await self._hosts.freed(TICK_S)
+                await self._hosts.freed(LOOK_S)
             try:
                 if not dropped:
                     await self._outbox.drop_hint(space)
                     dropped = True
                 taken, next_due = await self._outbox.take(space, TAKE, self._lease_ms)
             except Outage as outage:
-                self._tell(outage)
+                self._attempts.notice.away(outage.text)
                 await asyncio.sleep(PAUSE_S)
                 continue
             if len(taken) < TAKE:
-                await self._once(partial(self._outbox.hint, space, next_due), None)
+                await self._attempts.make(partial(self._outbox.hint, space, next_due), None)
             await self._hand_out(space, taken)
             if len(taken) < TAKE:
                 return
@@ -151,7 +151,7 @@ class Callbacks:
             self._hosts.offer(one)
         hosts = {one.host for one in tries}
         while any(self._hosts.is_full(space, host) for host in hosts):
-            await self._hosts.freed(TICK_S)
+            await self._hosts.freed(LOOK_S)
 
     # Trying
 
@@ -199,27 +199,6 @@ class Callbacks:
                 return await self._outbox.note(taken, token, kind, data, again_ms)
             except Outage:
                 await asyncio.sleep(PAUSE_S)
-
-    def _tell(self, outage: Outage | None) -> None:
-        """Say once that Redis is away, and once that it is back."""
-        if outage is not None and not self._away:
-            log.warning("callbacks wait: %s", outage.text)
-        elif outage is None and self._away:
-            log.info("callbacks go on")
-        self._away = outage is not None
-
-    async def _once(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """What the call returns; `otherwise`, after a pause, while Redis is away."""
-        try:
-            found = await call()
-            self._tell(None)
-            return found
-        except Outage as outage:
-            self._tell(outage)
-        except RedisFault:
-            log.exception("callbacks met an error reply")
-        await asyncio.sleep(PAUSE_S)
-        return otherwise
 
 
 def _failed(url: str, outcome: Outcome) -> bytes:

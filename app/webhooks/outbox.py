@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
+from app.jobs.due_index import DueIndex
 from app.model.redis_keys import Keys
 from app.model.times import rfc3339
 from app.redis_links.clock import RedisClock
@@ -71,25 +72,24 @@ class Outbox:
     def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock) -> None:
         self._control = control
         self._keys = keys
+        self._due = DueIndex(control, keys.due_callbacks)
         self._clock = clock
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
 
     async def due_spaces(self, more: int = 0) -> list[str]:
         """Spaces whose hint says that something is due, the longest due first; `more` than else are looked at."""
-        found = await self._control.call(
-            "ZRANGEBYSCORE", self._keys.due_callbacks, "-inf", self._clock.now_ms(), "LIMIT", 0, LOOK_SPACES + more
-        )
-        return [space.decode() for space in found]
+        now_ms = self._clock.now_ms()
+        return [space for space, at_ms in await self._due.first(LOOK_SPACES + more) if at_ms <= now_ms]
 
     async def drop_hint(self, space: str) -> None:
         """Take the hint away, before looking: whoever makes something due from now on gives a new one."""
-        await self._control.call("ZREM", self._keys.due_callbacks, space)
+        await self._due.drop(space)
 
     async def hint(self, space: str, due_ms: int | None) -> None:
         """Something is due in the space then, if not earlier."""
         if due_ms is not None:
-            await self._control.call("ZADD", self._keys.due_callbacks, "LT", due_ms, space)
+            await self._due.hint([(space, due_ms)])
 
     async def rebuild(self) -> None:
         """Look at every space, for hints that were lost."""

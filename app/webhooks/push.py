@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from app.jobs.store import hash_fields
-from app.model.errors import Outage
+from app.loop.background import Background
 from app.model.redis_keys import Keys
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.election import RENEW_S, Election
+from app.redis_links.link import Link
 from app.redis_links.pubsub import Relay
-from app.redis_links.scripts import Scripts
 from app.webhooks.host_lanes import Hosts
 from app.webhooks.http_client import Outgoing
 from app.webhooks.outbox import host_of
@@ -28,8 +28,6 @@ from app.webhooks.space_hooks import SLACK_EVENTS, Hooks, Push, hooks
 
 log = logging.getLogger("jobwire.callbacks")
 
-HOLD_MS = 2000
-REFRESH_S = 0.5
 LINGER_S = 0.02
 """How long a push waits: a job that is born claimed, or taken at once, needs none."""
 
@@ -87,7 +85,8 @@ class SlackSender:
         self._url = url
         self._lines: deque[str] = deque(maxlen=SLACK_WAITING)
         self._told = asyncio.Event()
-        self._task = asyncio.create_task(self._send_forever(), name="slack")
+        self._background = Background()
+        self._background.start(self._send_forever(), "slack")
 
     def tell(self, line: str) -> None:
         """Say this in the next message; the oldest lines go when too many wait."""
@@ -96,8 +95,7 @@ class SlackSender:
 
     async def close(self) -> None:
         """Say no more."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.close()
 
     async def _send_forever(self) -> None:
         while True:
@@ -159,27 +157,21 @@ class Pusher:
 
     def __init__(self, link: Link, relay: Relay, keys: Keys, outgoing: Outgoing, hosts: Hosts) -> None:
         self._link = link
-        self._scripts = Scripts(link)
+        self._election = Election(link, keys.pusher)
         self._relay = relay
         self._keys = keys
         self._outgoing = outgoing
         self._hosts = hosts
-        self._name = secrets.token_hex(8)
+        self._background = Background()
         self._listeners: dict[str, Listener] = {}
         self._slack: dict[str, SlackSender] = {}
 
     async def run(self) -> None:
         """Tell until cancelled."""
         try:
-            while True:
-                try:
-                    await self._refresh()
-                except Outage:
-                    pass
-                except RedisFault:
-                    log.exception("the pusher met an error reply")
-                await asyncio.sleep(REFRESH_S)
+            await self._background.repeat(self._refresh, RENEW_S, "push")
         finally:
+            await self._background.close()
             for sender in self._slack.values():
                 await sender.close()
 
@@ -195,8 +187,7 @@ class Pusher:
 
     async def _refresh(self) -> None:
         """Hold the lease, and know what each space wants."""
-        (working,) = await self._scripts.run("sweeper_hold", [self._keys.pusher], [self._name, HOLD_MS])
-        wanted = await self._wanted() if working else {}
+        wanted = await self._wanted() if await self._election.lead() else {}
         for space in self._listeners.keys() - wanted.keys():
             self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).hear)
         for space, found in wanted.items():

@@ -27,6 +27,15 @@ def test_a_task_ends_with_its_owner_and_has_a_name() -> None:
     asyncio.run(work())
 
 
+def test_a_block_ends_its_tasks() -> None:
+    async def work() -> None:
+        async with Background() as background:
+            task = background.start(forever(), "in-the-block")
+        assert task.cancelled()
+
+    asyncio.run(work())
+
+
 def test_an_owner_that_started_nothing_closes() -> None:
     asyncio.run(Background().close())
 

@@ -79,7 +79,7 @@ def dead_ones(room: Room) -> Call:
 
 
 def owned(room: Room) -> Call:
-    room.run("sweeper_hold", [room.keys.sweeper], ["me", 10_000])
+    room.run("leader_hold", [room.keys.sweeper], ["me", 10_000])
     return [room.keys.sweeper], ["me", 10_000]
 
 
@@ -172,7 +172,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "space_patch": lambda room: ([room.hash], ["secret", 0]),
     "space_read": lambda room: ([room.hash], []),
     "space_stats": lambda room: ([room.hash], []),
-    "sweeper_hold": owned,
+    "leader_hold": owned,
     "token_create": lambda room: ([room.keys.token("x")], ["", "space", "s"]),
     "token_read": token,
     "log_append": log(4, 1, "c", 10**6, 10**9, "", "000", 1, 1, '["x"]'),

@@ -267,12 +267,12 @@ def test_who_needs_more_of_a_rate_than_is_free_takes_nothing_and_is_told_when_to
 
 def test_one_of_many_sweepers_works_and_only_it_can_let_go(room: Room) -> None:
     key = room.keys.sweeper
-    replies = room.race(lambda n: room.run("sweeper_hold", [key], [f"s{n}", 5000]))
+    replies = room.race(lambda n: room.run("leader_hold", [key], [f"s{n}", 5000]))
     assert sum(reply[1] for reply in replies) == 1
     (winner,) = (n for n, reply in enumerate(replies) if reply[1])
-    assert room.run("sweeper_hold", [key], [f"s{winner + 1}", 0])[1] == 0
+    assert room.run("leader_hold", [key], [f"s{winner + 1}", 0])[1] == 0
     assert room.redis.get(key) == f"s{winner}".encode()
-    room.run("sweeper_hold", [key], [f"s{winner}", 0])
+    room.run("leader_hold", [key], [f"s{winner}", 0])
     assert room.redis.get(key) is None
 
 

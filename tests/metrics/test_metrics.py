@@ -281,7 +281,7 @@ def test_a_sweeper_answers_metrics_at_its_own_port() -> None:
                     value(
                         parsed(httpx.get(f"http://127.0.0.1:{port}/metrics").text),
                         "script_seconds_count",
-                        script="sweeper_hold",
+                        script="leader_hold",
                     )
                     > 0
                 )

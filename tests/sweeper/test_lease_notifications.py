@@ -6,7 +6,7 @@ import pytest
 
 from app.backend import Backend
 from app.settings import Settings
-from app.sweeper.lease_notifications import LeaseExpiry
+from app.sweeper.lease_notifications import LeaseNotifications
 from tests.logs.log_room import ROOT_KEY, Room, with_room
 from tests.sweeper.sweeping import eventually, home, is_in, make, sweeping, take
 from tests.valkey import Valkey
@@ -50,8 +50,8 @@ def test_flags_that_include_ours_stay_as_they_are() -> None:
 def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
     async def work(room: Room) -> None:
         backend = room.backend
-        expiry = LeaseExpiry(backend.connector, backend.control, backend.keys, timeout_s=3.0)
-        expiry.start()
+        notifications = LeaseNotifications(backend.connector, backend.control, backend.keys, timeout_s=3.0)
+        notifications.start()
         try:
             await eventually(lambda: listens(backend))
             for key in ("unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26)):
@@ -60,14 +60,14 @@ def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
 
             async def heard() -> bool:
                 await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
-                found.extend(expiry.take())
+                found.extend(notifications.take_spaces())
                 return bool(found)
 
             await eventually(heard)
             assert found == ["A" * 26]
-            assert expiry.take() == []
+            assert notifications.take_spaces() == []
         finally:
-            await expiry.close()
+            await notifications.close()
 
     async def listens(backend: Backend) -> bool:
         return await backend.control.call("PUBSUB", "NUMPAT") > 0 and await flags(backend) >= set("Kx")
