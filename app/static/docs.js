@@ -36,10 +36,10 @@ const LIFE = [
 
 /** What to type first: each step's sentence, method, path and body. */
 const BEGIN = [
-  ["Make a job. The answer has its id.", "POST", "/spaces/$SPACE/jobs", '{"name": "resize", "payload": {"image": "cat.jpg"}}'],
-  ["Be its worker: take it. The answer has its leaseToken.", "POST", "/spaces/$SPACE/jobs/poll", '{"names": ["resize"], "waitSeconds": 20}'],
+  ["Create a job. The answer has its id.", "POST", "/spaces/$SPACE/jobs", '{"name": "resize", "payload": {"image": "cat.jpg"}}'],
+  ["As a worker, take the job. The answer has its leaseToken.", "POST", "/spaces/$SPACE/jobs/poll", '{"names": ["resize"], "waitSeconds": 20}'],
   ["Say that it has begun.", "POST", "/jobs/$JOB/ack", ""],
-  ["Say how far it is, and what it does.", "POST", "/jobs/$JOB/progress", '{"percent": 40, "message": "half way"}'],
+  ["Report progress.", "POST", "/jobs/$JOB/progress", '{"percent": 40, "message": "half way"}'],
   ["", "POST", "/jobs/$JOB/logs", '["opened cat.jpg", "resized"]'],
   ["End it.", "POST", "/jobs/$JOB/complete", '{"width": 640}'],
   ["Look at it.", "GET", "/jobs/$JOB", ""],

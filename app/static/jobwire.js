@@ -28,7 +28,7 @@ const TRIES = 3;
 const OVER = new Set([1000, 1008]);
 
 const SILENT = "Nothing comes through: something between here and the service keeps it.";
-const FOREIGN = "Something else than the service answers.";
+const FOREIGN = "The answer does not come from the service, but from something else at this address.";
 const BROKEN = "The connection broke.";
 
 const TRANSPORTS = { websocket: overSocket, "event stream": overEvents };

@@ -15,7 +15,7 @@ export function isLost({ status }) {
 /** An address that names no page. */
 export class LostView {
   constructor() {
-    this.element = h("main", {}, lost("There is no such page", "The address names none of this service."));
+    this.element = h("main", {}, lost("There is no such page", "This address does not exist on this service."));
   }
 
   start() {}

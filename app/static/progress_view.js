@@ -8,7 +8,7 @@ import { Progress } from "./progress_bar.js";
 import { go, jobAddress } from "./router.js";
 import { badge, ended, setBadge } from "./status.js";
 
-const ONLY = "This key shows progress only: jobs:read would show the log and all the rest.";
+const ONLY = "This key shows progress only. A key with jobs:read shows the log and everything else.";
 
 /** Show a job's progress until `signal`. */
 export class ProgressView {
@@ -76,7 +76,7 @@ export class ProgressView {
     show(this.badge, true);
     setBadge(this.badge, status);
     this.progress.element.dataset.status = status;
-    if (ended(status)) setText(this.none, "It ended without telling of progress.");
+    if (ended(status)) setText(this.none, "The job ended without reporting progress.");
   }
 }
 

@@ -118,7 +118,7 @@ class PushPart {
       new Field("push.headers", this.headers, field("Headers", this.headers, HEADERS)),
       new Field("push.names", this.names, field("Only jobs named", this.names, "One a line. Empty: all.")),
     ];
-    const about = h("p", { class: "hint" }, "The URL is told of each job that becomes pending, so that a worker need not poll all the time.");
+    const about = h("p", { class: "hint" }, "The URL gets a message for each job that becomes pending, so that a worker need not poll all the time.");
     const submit = async () => {
       this.show(await view.patch({ push: { url: this.url.value, headers: headersOf(this.headers.value), names: this.#names() } }));
       return "Push is saved.";
@@ -165,7 +165,7 @@ class SlackPart {
     };
     const remove = async () => {
       this.show(await view.patch({ slack: null }));
-      return "Slack is told nothing any more.";
+      return "No messages go to Slack any more.";
     };
     this.remove = button("Remove", () => this.part.attempt(remove), { class: "danger" });
     this.part = new Part("Slack", { about: [this.state], fields, buttons: [save(), this.remove], submit });
@@ -184,7 +184,7 @@ class SlackPart {
 class EndPart {
   constructor(view) {
     this.view = view;
-    const about = h("p", { class: "hint" }, "The space goes with its keys, its jobs and their logs. Nothing of it comes back.");
+    const about = h("p", { class: "hint" }, "The space is deleted with its keys, its jobs and their logs. This cannot be undone.");
     this.part = new Part("Delete", { about: [about], buttons: [button("Delete this space", () => this.#ask(), { class: "danger" })] });
     this.element = this.part.element;
   }
@@ -198,7 +198,7 @@ class EndPart {
       notice(`${visible(name)} is deleted.`);
       go("#/");
     };
-    const body = [h("p", {}, "It goes with its keys, its jobs and their logs, for good."), field(`Its name, ${visible(name)}`, typed)];
+    const body = [h("p", {}, "It is deleted with its keys, its jobs and their logs. This cannot be undone."), field(`Its name, ${visible(name)}`, typed)];
     await ask({ title: `Delete ${visible(name)}?`, body, action: "Delete", danger: true, submit });
   }
 }

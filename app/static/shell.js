@@ -71,7 +71,7 @@ export class Shell {
   }
 
   /** Say that none have come for a while, and what the page does meanwhile. */
-  stale({ error = "No connection has come about yet." }) {
+  stale({ error = "There is no connection yet." }) {
     show(this.still, true);
     const since = this.since ? ` since ${clock(new Date(this.since)).slice(0, 8)}` : "";
     setText(this.still, `Not live: ${error} Read again every few seconds${since}.`);
