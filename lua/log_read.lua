@@ -40,6 +40,7 @@ local function take(first, last, at, text)
   found[#found + 1] = at
   found[#found + 1] = text
   bytes = bytes + #text
+  -- The first run may begin or end in the middle of what is wanted: only its lines beyond the position count.
   if text ~= '' then
     if forward then lines = lines + last - math.max(first - 1, position) end
     if not forward then lines = lines + math.min(last + 1, position) - first end
@@ -48,6 +49,7 @@ local function take(first, last, at, text)
   return true
 end
 
+-- Lua 5.1 has no bitwise `and`; many blocks have the same bits, so each combination is worked out once.
 local known = {}
 local function has_level(bits)
   if known[bits] == nil then
@@ -100,6 +102,7 @@ local function read_batches()
   end
 end
 
+-- Blocks lie before batches: forwards they are read first, backwards last.
 if forward then
   if position < sealed then read_blocks(holder_of(index, position + 1), blocks_count, 1) end
   if not full then read_batches() end

@@ -27,6 +27,7 @@ local edge = string.format('%d-0', last)
 if #redis.call('XRANGE', log, edge, edge) == 0 then return { 'ok', 0 } end
 if newest - sealed <= spare_lines and hot <= spare_bytes and unread(log, last) then return { 'spared' } end
 
+-- Without lines the stream goes as a whole, but its consumer groups would go with it.
 if last == newest and #redis.call('XINFO', 'GROUPS', log) == 0 then
   redis.call('DEL', log)
 else
