@@ -22,10 +22,10 @@ from app.metrics.service_log import configure
 from app.redis_links.server_advice import advise
 from app.serve import DRAIN
 from app.settings import Settings, read
-from app.webhooks.address_rules import networks
+from app.webhooks.address_rules import parse_networks
 from app.webhooks.callbacks import Callbacks
-from app.webhooks.host_lanes import Hosts
-from app.webhooks.http_client import Outgoing
+from app.webhooks.host_lanes import HostLanes
+from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import Outbox
 from app.webhooks.push import Pusher
 from app.webhooks.ssrf_guard import Guard
@@ -84,17 +84,17 @@ async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) ->
     """Send callbacks, pushes and Slack messages until `until` returns, or until cancelled."""
     backend = Backend(settings)
     await backend.start()
-    outgoing = Outgoing(Guard(networks(settings.callback_allow)), settings.callback_timeout_s)
-    hosts = Hosts(settings.callback_connections, asyncio.get_running_loop().time)
+    client = WebhookClient(Guard(parse_networks(settings.callback_allow)), settings.callback_timeout_s)
+    hosts = HostLanes(settings.callback_connections, asyncio.get_running_loop().time)
     outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
-    callbacks = Callbacks(outbox, outgoing, hosts, settings)
-    pusher = Pusher(backend.control, backend.relay, backend.keys, outgoing, hosts)
+    callbacks = Callbacks(outbox, client, hosts, settings)
+    pusher = Pusher(backend.control, backend.relay, backend.keys, client, hosts)
     try:
         await until_first_ends(callbacks.run(), pusher.run(), _awaited(until))
     finally:
         await hosts.close(GRACE_S)
-        await callbacks.flush()
-        await outgoing.close()
+        await callbacks.flush_given_back()
+        await client.close()
         await backend.close()
 
 

@@ -13,7 +13,7 @@ from app.jobs.spaces import Space, Token
 from app.jobs.store import Delivered, Event, HashFields, NewJob
 from app.model.ids import encode_ulid
 from app.model.times import rfc3339
-from app.webhooks.space_hooks import HooksShown, shown
+from app.webhooks.space_hooks import HooksShown, show_hooks
 
 NULL = Raw(b"null")
 
@@ -196,7 +196,7 @@ def space_answer(
         space.fields["name"].decode(),
         created_at,
         Raw(space.counts),
-        shown(space.fields),
+        show_hooks(space.fields),
         public_token,
         webhook_secret,
     )

@@ -26,7 +26,7 @@ from app.model.errors import job_not_found
 from app.model.job import NO_SPACE
 from app.model.limits import BATCH_BYTES, ERROR_BYTES, KIB, UNIT_JOBS
 from app.settings import Settings
-from app.webhooks.address_rules import networks
+from app.webhooks.address_rules import parse_networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
 TEXT_BODY_BYTES = 8 * ERROR_BYTES
@@ -40,7 +40,7 @@ class ProducerHandlers:
         self._store = store
         self._bulk_retries = bulk_retries
         self._deletion = deletion
-        self._allowed = networks(settings.callback_allow)
+        self._allowed = parse_networks(settings.callback_allow)
         self._public_url = settings.public_url.rstrip("/")
 
     async def create(self, call: Call) -> Answer:

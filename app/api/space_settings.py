@@ -14,7 +14,7 @@ from app.jobs.spaces import Spaces
 from app.model.errors import invalid
 from app.model.limits import KIB, POLL_NAMES, URL_CHARS
 from app.settings import Settings
-from app.webhooks.address_rules import Network, networks
+from app.webhooks.address_rules import Network, parse_networks
 from app.webhooks.signatures import SECRETS_MOST, is_secret, new_secret
 from app.webhooks.space_hooks import SLACK_EVENTS, Push, Slack
 
@@ -73,7 +73,7 @@ class SpaceSettingsHandlers:
 
     def __init__(self, spaces: Spaces, settings: Settings) -> None:
         self._spaces = spaces
-        self._allowed = networks(settings.callback_allow)
+        self._allowed = parse_networks(settings.callback_allow)
 
     async def patch(self, call: Call) -> Answer:
         """PATCH /spaces/:spaceId"""

@@ -93,7 +93,7 @@ class Topic(ABC):
     def remove_viewer(self, viewer: Viewer) -> None:
         """The viewer has gone."""
         self.viewers.discard(viewer)
-        self._take_off_live(viewer)
+        self._make_behind(viewer)
 
     def is_live(self, viewer: Viewer) -> bool:
         """Whether it is written every frame as it leaves."""
@@ -105,7 +105,7 @@ class Topic(ABC):
         if self._sending:
             self._filled.append(viewer)
         else:
-            self._take_off_live(viewer)
+            self._make_behind(viewer)
 
     def feed_viewer(self, viewer: Viewer) -> PageNeed | None:
         """Write to a viewer that is behind, until it is full, or live, or needs a page."""
@@ -133,7 +133,7 @@ class Topic(ABC):
             self._groups[key] = LiveGroup(*key)
         self._groups[key].members[viewer] = viewer.connection.write
 
-    def _take_off_live(self, viewer: Viewer) -> None:
+    def _make_behind(self, viewer: Viewer) -> None:
         key = (viewer.audience, viewer.connection.wrap)
         group = self._groups.get(key)
         if group is not None and group.members.pop(viewer, None) is not None:
@@ -159,7 +159,7 @@ class Topic(ABC):
                     write(data)
         self._sending = False
         while self._filled:
-            self._take_off_live(self._filled.pop())
+            self._make_behind(self._filled.pop())
 
     # What a job and a space do differently
 

@@ -55,12 +55,12 @@ ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """Upper halves of the interface ids in which ISATAP puts an IPv4 address (RFC 5214)."""
 
 
-def networks(texts: Iterable[str]) -> tuple[Network, ...]:
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """The networks of a setting; ValueError names the first that is none."""
     return tuple(ip_network(text) for text in texts)
 
 
-def plain(address: Address) -> Address:
+def embedded_v4(address: Address) -> Address:
     """The IPv4 address that a mapped or a NAT64 address stands for, or the address itself (without its zone)."""
     if isinstance(address, IPv6Address):
         whole = int(address)
@@ -70,9 +70,9 @@ def plain(address: Address) -> Address:
     return address
 
 
-def special(address: Address) -> str:
+def special_kind(address: Address) -> str:
     """What kind of address it is that must not be called; "" for a public one."""
-    address = plain(address)
+    address = embedded_v4(address)
     for network, kind in SPECIAL_V4 if isinstance(address, IPv4Address) else SPECIAL_V6:
         if address in network:
             return kind
@@ -84,16 +84,16 @@ def special(address: Address) -> str:
     return ""
 
 
-def forbidden(text: str, allowed: Sequence[Network]) -> str:
+def forbidden_kind(text: str, allowed: Sequence[Network]) -> str:
     """Why an address must not be called, as a kind of address; "" if it may be: public, or of an allowed network."""
     try:
         address = ip_address(text)
     except ValueError:
         return "not an address"
-    inner = plain(address)
+    inner = embedded_v4(address)
     if any(address in network or inner in network for network in allowed):
         return ""
-    return special(address)
+    return special_kind(address)
 
 
 THIS_MACHINE = frozenset(
@@ -142,9 +142,9 @@ def check_literal(text: str, allowed: Sequence[Network]) -> None:
     """
     host = str(check_url(text).raw_host).rstrip(".").lower()
     if host in THIS_MACHINE or host.endswith(".localhost"):
-        kind = forbidden("127.0.0.1", allowed) and forbidden("::1", allowed)
+        kind = forbidden_kind("127.0.0.1", allowed) and forbidden_kind("::1", allowed)
     else:
-        kind = forbidden(host, allowed) if _is_address(host) else ""
+        kind = forbidden_kind(host, allowed) if _is_address(host) else ""
     if kind:
         raise Forbidden(f"The host is not public but {kind}; JOBWIRE_CALLBACK_ALLOW can allow its network.")
 

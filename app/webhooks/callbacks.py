@@ -21,48 +21,48 @@ from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, OutcomeUnknown
 from app.settings import Settings
-from app.webhooks.host_lanes import Hosts
-from app.webhooks.http_client import Outcome, Outgoing
-from app.webhooks.outbox import Message, Outbox, Taken
+from app.webhooks.host_lanes import HostLanes
+from app.webhooks.http_client import Outcome, WebhookClient
+from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from app.webhooks.retry_schedule import delay_ms
-from app.webhooks.signatures import signed
+from app.webhooks.signatures import sign_headers
 
 log = logging.getLogger("jobwire.callbacks")
 
-TAKE = 50
-POSTPONE = 100
+LEASE_AT_ONCE = 50
+POSTPONED_AT_ONCE = 100
 LOOK_S = 0.05
 REBUILD_S = 30.0
-PAUSE_S = 0.1
+OUTAGE_PAUSE_S = 0.1
 UNSENT_DELAY_MS = 1000
 
 
-class Try:
-    """One callback in hand: an errand for the hosts."""
+class CallbackTry:
+    """One callback in hand: a request for the hosts."""
 
-    __slots__ = ("_callbacks", "host", "space", "taken")
+    __slots__ = ("_callbacks", "host", "leased", "space")
 
-    def __init__(self, callbacks: "Callbacks", taken: Taken) -> None:
+    def __init__(self, callbacks: "Callbacks", leased: LeasedCallback) -> None:
         self._callbacks = callbacks
-        self.taken = taken
-        self.space = taken.space
-        self.host = taken.host
+        self.leased = leased
+        self.space = leased.space
+        self.host = leased.host
 
     async def run(self) -> bool | None:
         """Send it and note how that went."""
-        return await self._callbacks.attempt(self.taken)
+        return await self._callbacks.send_callback(self.leased)
 
     def put_off(self, delay_s: float) -> None:
         """Give it back."""
-        self._callbacks.give_back(self.taken, delay_s)
+        self._callbacks.give_back(self.leased, delay_s)
 
 
 class Callbacks:
     """One process's share of the callbacks. `hosts` may be shared with other senders."""
 
-    def __init__(self, outbox: Outbox, outgoing: Outgoing, hosts: Hosts, settings: Settings) -> None:
+    def __init__(self, outbox: Outbox, client: WebhookClient, hosts: HostLanes, settings: Settings) -> None:
         self._outbox = outbox
-        self._outgoing = outgoing
+        self._client = client
         self._hosts = hosts
         self._delays_s = settings.callback_delays_s
         self._wait_ms = int(settings.callback_timeout_s * 2000)
@@ -72,133 +72,133 @@ class Callbacks:
             waits="callbacks wait: %s",
             goes_on="callbacks go on",
             failed="callbacks met an error",
-            pause_s=PAUSE_S,
+            pause_s=OUTAGE_PAUSE_S,
         )
         self._background = Background()
         self._working: dict[str, asyncio.Task[None]] = {}
-        self._back: defaultdict[str, list[tuple[Taken, int]]] = defaultdict(list)
+        self._given_back: defaultdict[str, list[tuple[LeasedCallback, int]]] = defaultdict(list)
 
     async def run(self) -> None:
         """Send what is due until cancelled."""
         try:
             self._background.start(self._rebuild_forever(), "callbacks-rebuild")
             self._background.start(self._give_back_forever(), "callbacks-give-back")
-            await self._look_forever()
+            await self._work_forever()
         finally:
             await self._background.close()
 
-    async def flush(self) -> None:
+    async def flush_given_back(self) -> None:
         """Give back now what waits to be given back. What Redis does not take comes back when its lease is over."""
-        while self._back:
-            space, items = self._back.popitem()
-            for at in range(0, len(items), POSTPONE):
-                step = items[at : at + POSTPONE]
-                await self._attempts.make(partial(self._outbox.postpone, space, step), None)
+        while self._given_back:
+            space, items = self._given_back.popitem()
+            for at in range(0, len(items), POSTPONED_AT_ONCE):
+                step = items[at : at + POSTPONED_AT_ONCE]
+                await self._attempts.make(partial(self._outbox.postpone_callbacks, space, step), None)
 
     # Finding
 
     async def _rebuild_forever(self) -> None:
         while True:
-            await self._attempts.make(self._outbox.rebuild, None)
+            await self._attempts.make(self._outbox.rebuild_hints, None)
             await asyncio.sleep(REBUILD_S)
 
     async def _give_back_forever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self.flush()
+            await self.flush_given_back()
 
-    async def _look_forever(self) -> None:
+    async def _work_forever(self) -> None:
         nothing: list[str] = []
         while True:
             for space in await self._attempts.make(partial(self._outbox.due_spaces, len(self._working)), nothing):
                 if space not in self._working:
-                    self._working[space] = self._background.start(self._work(space), "callbacks-work")
+                    self._working[space] = self._background.start(self._work_space(space), "callbacks-work")
             await asyncio.sleep(LOOK_S)
 
-    async def _work(self, space: str) -> None:
+    async def _work_space(self, space: str) -> None:
         """Take all that is due in one space, as fast as its hosts take it."""
         try:
-            await self._empty(space)
+            await self._send_due(space)
         except Exception:
             log.exception("callbacks met an error")
         finally:
             del self._working[space]
 
-    async def _empty(self, space: str) -> None:
+    async def _send_due(self, space: str) -> None:
         dropped = False
         while True:
             while not self._hosts.has_room(space):
-                await self._hosts.freed(LOOK_S)
+                await self._hosts.wait_for_room(LOOK_S)
             try:
                 if not dropped:
                     await self._outbox.drop_hint(space)
                     dropped = True
-                taken, next_due = await self._outbox.take(space, TAKE, self._lease_ms)
+                leased, next_due = await self._outbox.lease_callbacks(space, LEASE_AT_ONCE, self._lease_ms)
             except Outage as outage:
                 self._attempts.notice.away(outage.text)
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(OUTAGE_PAUSE_S)
                 continue
-            if len(taken) < TAKE:
-                await self._attempts.make(partial(self._outbox.hint, space, next_due), None)
-            await self._hand_out(space, taken)
-            if len(taken) < TAKE:
+            if len(leased) < LEASE_AT_ONCE:
+                await self._attempts.make(partial(self._outbox.add_hint, space, next_due), None)
+            await self._offer_tries(space, leased)
+            if len(leased) < LEASE_AT_ONCE:
                 return
 
-    async def _hand_out(self, space: str, taken: list[Taken]) -> None:
-        """To the hosts; returns when those that are quick have room again."""
-        tries = [Try(self, one) for one in taken]
+    async def _offer_tries(self, space: str, leased: list[LeasedCallback]) -> None:
+        """Offer them to their hosts; return when the quick ones among these have room again."""
+        tries = [CallbackTry(self, callback) for callback in leased]
         for one in tries:
-            self._hosts.offer(one)
-        hosts = {one.host for one in tries}
+            self._hosts.offer_request(one)
+        hosts = {try_.host for try_ in tries}
         while any(self._hosts.is_full(space, host) for host in hosts):
-            await self._hosts.freed(LOOK_S)
+            await self._hosts.wait_for_room(LOOK_S)
 
     # Trying
 
-    def give_back(self, taken: Taken, delay_s: float) -> None:
+    def give_back(self, leased: LeasedCallback, delay_s: float) -> None:
         """It was not tried; it is due again after a while."""
-        self._back[taken.space].append((taken, int(delay_s * 1000)))
+        self._given_back[leased.space].append((leased, int(delay_s * 1000)))
 
-    async def attempt(self, taken: Taken) -> bool | None:
+    async def send_callback(self, leased: LeasedCallback) -> bool | None:
         """One try, from its beginning to its note; whether the host answered, None when nothing was sent."""
         token = secrets.token_hex(8)
         try:
-            message = await self._outbox.begin(taken, token, self._wait_ms, len(self._delays_s))
+            message = await self._outbox.begin_try(leased, token, self._wait_ms, len(self._delays_s))
         except OutcomeUnknown:
             unsent = Outcome(None, "Redis went away before this try; nothing was sent.", None, None, None)
-            await self._note(taken, token, "callback_failed", _failed(taken.url, unsent), UNSENT_DELAY_MS)
+            await self._note(leased, token, "callback_failed", _failed(leased.url, unsent), UNSENT_DELAY_MS)
             return None
         except Outage:
-            self.give_back(taken, UNSENT_DELAY_MS / 1000)
+            self.give_back(leased, UNSENT_DELAY_MS / 1000)
             return None
         if message is None:
             return None
-        outcome = await self._send(taken, message)
+        outcome = await self._send(leased, message)
         if not outcome.error:
             data = {"url": message.url, "statusCode": outcome.status}
-            await self._note(taken, token, "callback_sent", msgspec.json.encode(data), None)
+            await self._note(leased, token, "callback_sent", msgspec.json.encode(data), None)
             catalog.CALLBACKS.inc("sent")
         else:
             wait_s, chance = outcome.retry_after_s, random.random()
             again = delay_ms(self._delays_s, message.number, outcome.status, wait_s, chance)
-            await self._note(taken, token, "callback_failed", _failed(message.url, outcome), again)
+            await self._note(leased, token, "callback_failed", _failed(message.url, outcome), again)
             catalog.CALLBACKS.inc("given_up" if again is None else "failed")
         return outcome.reached
 
-    async def _send(self, taken: Taken, message: Message) -> Outcome:
-        own = signed(message.id, self._outgoing.now_s(), message.body, message.secrets)
-        outcome = await self._outgoing.post(message.url, message.body, message.headers, own, space=taken.space)
+    async def _send(self, leased: LeasedCallback, message: CallbackRequest) -> Outcome:
+        own = sign_headers(message.id, self._client.now_s(), message.body, message.secrets)
+        outcome = await self._client.post_json(message.url, message.body, message.headers, own, space=leased.space)
         if outcome.detail:
-            log.info("no answer to the callback of job %s from %s: %s", taken.job, taken.host, outcome.detail)
+            log.info("no answer to the callback of job %s from %s: %s", leased.job, leased.host, outcome.detail)
         return outcome
 
-    async def _note(self, taken: Taken, token: str, kind: str, data: bytes, again_ms: int | None) -> None:
+    async def _note(self, leased: LeasedCallback, token: str, kind: str, data: bytes, again_ms: int | None) -> None:
         """Note it, however long Redis is away: a note is the one thing that must not be given up."""
         while True:
             try:
-                return await self._outbox.note(taken, token, kind, data, again_ms)
+                return await self._outbox.note_try(leased, token, kind, data, again_ms)
             except Outage:
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(OUTAGE_PAUSE_S)
 
 
 def _failed(url: str, outcome: Outcome) -> bytes:

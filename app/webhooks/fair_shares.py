@@ -7,7 +7,7 @@ want all, each has a third, and so on: whoever comes later finds a place, howeve
 from collections import Counter
 
 
-class Shares:
+class FairShares:
     """Places of one kind, `most` in all."""
 
     def __init__(self, most: int) -> None:
@@ -20,12 +20,12 @@ class Shares:
         left = self._most - self.held
         return left > 0 and self._held[space] <= left
 
-    def take(self, space: str) -> None:
+    def hold_place(self, space: str) -> None:
         """It has one more."""
         self._held[space] += 1
         self.held += 1
 
-    def give(self, space: str) -> None:
+    def free_place(self, space: str) -> None:
         """It has one less."""
         self.held -= 1
         self._held[space] -= 1

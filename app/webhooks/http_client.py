@@ -30,13 +30,13 @@ from jobwire.version import __version__
 
 ANSWER_BYTES = 65_536
 KEPT_BYTES = 1024
-LARGE_BYTES = 262_144
+STREAMED_BODY_BYTES = 262_144
 """Larger bodies are handed to aiohttp as a file, which it sends piece by piece."""
 
-IDLE_S = 4.0
+KEEPALIVE_S = 4.0
 """How long an idle connection is kept: shorter than common servers keep it, so that they do not close it under us."""
 
-OURS = frozenset(
+OWN_HEADERS = frozenset(
     {
         "accept-encoding",
         "connection",
@@ -60,8 +60,8 @@ OURS = frozenset(
 """Headers that a user's do not replace: they frame the message, or prove where it comes from."""
 
 
-HEAD_BYTES = 65_536
-HEADERS_MOST = 1000
+ANSWER_HEAD_BYTES = 65_536
+ANSWER_HEADERS_MOST = 1000
 """What is taken of the head of an answer. Of a larger one only the status line counts."""
 
 UNREACHED = "The host could not be reached, or gave no answer."
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
-class Beginning:
+class AnswerStart:
     """How the answer to one request begins, as far as it came."""
 
     def __init__(self) -> None:
@@ -110,23 +110,23 @@ class Beginning:
 
 
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
-ASKED: ContextVar[Beginning] = ContextVar("ASKED")
+ANSWER_START: ContextVar[AnswerStart] = ContextVar("ANSWER_START")
 
 
-class Connection(ResponseHandler):
+class RecordingConnection(ResponseHandler):
     """A connection of aiohttp's that keeps how each answer begins: its parser keeps nothing of what it refuses."""
 
-    beginning = Beginning()
+    answer_start = AnswerStart()
 
     def set_response_params(self, **params: Any) -> None:
         """A request begins; it is that of the task which calls this."""
-        self.beginning = ASKED.get()
+        self.answer_start = ANSWER_START.get()
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        room = HEAD_BYTES - len(self.beginning.bytes)
+        room = ANSWER_HEAD_BYTES - len(self.answer_start.bytes)
         if room > 0:
-            self.beginning.bytes += data[:room]
+            self.answer_start.bytes += data[:room]
         super().data_received(data)
         broken = self.exception()
         if broken is not None and self._payload is not None and self._payload.exception() is None:
@@ -134,19 +134,19 @@ class Connection(ResponseHandler):
             self._payload.set_exception(aiohttp.ClientPayloadError(), broken)
 
 
-class Outgoing:
+class WebhookClient:
     """One client for all that is sent. To be made and closed on the event loop."""
 
     def __init__(self, guard: Guard, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         connector = aiohttp.TCPConnector(
             resolver=guard,
-            socket_factory=guard.socket,
+            socket_factory=guard.make_socket,
             limit=0,
-            keepalive_timeout=IDLE_S,
+            keepalive_timeout=KEEPALIVE_S,
             ttl_dns_cache=10,
         )
-        connector._factory = partial(Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a kind of it
+        connector._factory = partial(RecordingConnection, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a kind of it
         self._guard = guard
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -155,9 +155,9 @@ class Outgoing:
             trust_env=False,
             auto_decompress=False,
             skip_auto_headers=("Accept-Encoding",),
-            max_line_size=HEAD_BYTES,
-            max_field_size=HEAD_BYTES,
-            max_headers=HEADERS_MOST,
+            max_line_size=ANSWER_HEAD_BYTES,
+            max_field_size=ANSWER_HEAD_BYTES,
+            max_headers=ANSWER_HEADERS_MOST,
         )
 
     @staticmethod
@@ -170,7 +170,7 @@ class Outgoing:
         await self._session.close()
         await self._guard.close()
 
-    async def post(
+    async def post_json(
         self, url: str, body: bytes, headers: Mapping[str, str], own: Mapping[str, str], *, space: str = ""
     ) -> Outcome:
         """POST JSON once, with a user's `headers` and our `own`, which win. Never raises but when cancelled.
@@ -181,29 +181,29 @@ class Outgoing:
             target = check_url(url)
         except Forbidden as error:
             return Outcome(None, str(error), None, None, None)
-        data = io.BytesIO(body) if len(body) > LARGE_BYTES else body
-        beginning = Beginning()
-        token = ASKED.set(beginning)
+        data = io.BytesIO(body) if len(body) > STREAMED_BODY_BYTES else body
+        answer_start = AnswerStart()
+        token = ANSWER_START.set(answer_start)
         try:
-            with self._guard.asking(space):
+            with self._guard.resolving_for(space):
                 async with self._session.post(
-                    target, data=data, headers=_sent(headers, own), allow_redirects=False
+                    target, data=data, headers=_request_headers(headers, own), allow_redirects=False
                 ) as response:
                     wait = response.headers.get("Retry-After", "")
-                    return answered(response.status, await self._read(response, tuple(headers.values())), wait)
+                    return outcome_of_answer(response.status, await self._read(response, tuple(headers.values())), wait)
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            status = beginning.status
-            return self._failed(error) if status is None else answered(status, "", "")
+            status = answer_start.status
+            return self._failed(error) if status is None else outcome_of_answer(status, "", "")
         finally:
-            ASKED.reset(token)
+            ANSWER_START.reset(token)
 
     def _failed(self, error: Exception) -> Outcome:
         """No answer came."""
-        seen: BaseException | None = error
-        while seen is not None:
-            if isinstance(seen, Forbidden):
-                return Outcome(None, UNREACHED, None, None, None, str(seen))
-            seen = seen.__cause__ or getattr(seen, "os_error", None)
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, Forbidden):
+                return Outcome(None, UNREACHED, None, None, None, str(cause))
+            cause = cause.__cause__ or getattr(cause, "os_error", None)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             detail = f"no connection within {self._timeout_s / 3:g} s"
         elif isinstance(error, TimeoutError):
@@ -231,10 +231,10 @@ class Outgoing:
             response.close()
         if 200 <= response.status < 300:
             return ""
-        return without(kept.decode("utf-8", "replace"), hidden, len(kept[:KEPT_BYTES].decode("utf-8", "replace")))
+        return mask_echoes(kept.decode("utf-8", "replace"), hidden, len(kept[:KEPT_BYTES].decode("utf-8", "replace")))
 
 
-def answered(status: int, body: str, wait: str) -> Outcome:
+def outcome_of_answer(status: int, body: str, wait: str) -> Outcome:
     """An answer came, with such a body, and a Retry-After or ""."""
     if 200 <= status < 300:
         return Outcome(status, "", None, None, True)
@@ -242,9 +242,9 @@ def answered(status: int, body: str, wait: str) -> Outcome:
     return Outcome(status, f"The answer was {status}{redirect}.", body, retry_after(wait, time.time()), True)
 
 
-def _sent(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def _request_headers(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """The headers of a request."""
-    sent = {name: value for name, value in headers.items() if name.lower() not in OURS}
+    sent = {name: value for name, value in headers.items() if name.lower() not in OWN_HEADERS}
     if "user-agent" not in {name.lower() for name in sent}:
         sent["User-Agent"] = f"jobwire/{__version__}"
     return sent | {"Content-Type": "application/json", "Accept-Encoding": "identity", **own}
@@ -253,7 +253,7 @@ def _sent(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
 # What a receiver echoes of our headers
 
 
-def spellings(secret: str) -> Iterator[str]:
+def spell_secret(secret: str) -> Iterator[str]:
     """The ways in which an echo spells it."""
     yield secret
     for ascii_only in (True, False):
@@ -267,10 +267,10 @@ def hidden_words(values: Sequence[str]) -> list[str]:
     """What must not be shown, the longest first: the values of headers, and long words in them as after `Bearer `."""
     secrets = {value for value in values if value}
     secrets |= {word for value in values for word in value.split() if len(word) >= 8}
-    return sorted({spelt for secret in secrets for spelt in spellings(secret)}, key=len, reverse=True)
+    return sorted({spelt for secret in secrets for spelt in spell_secret(secret)}, key=len, reverse=True)
 
 
-def without(text: str, values: Sequence[str], most: int) -> str:
+def mask_echoes(text: str, values: Sequence[str], most: int) -> str:
     """The first `most` characters of a text, but for echoes of these values; each is masked as a whole.
 
     One of three characters or fewer is masked where it stands by itself: it might be a part of any word.
@@ -282,19 +282,19 @@ def without(text: str, values: Sequence[str], most: int) -> str:
     patterns = (re.escape(word) if len(word) > 3 else rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
     pieces: list[str] = []
     at = 0
-    for found in re.finditer("|".join(patterns), text):
-        if found.start() >= most:
+    for match in re.finditer("|".join(patterns), text):
+        if match.start() >= most:
             break
-        pieces += (text[at : found.start()], MASK)
-        at = found.end()
-    end = len(text) - unfinished(text[at:], words, most - at)
+        pieces += (text[at : match.start()], MASK)
+        at = match.end()
+    end = len(text) - unfinished_length(text[at:], words, most - at)
     pieces.append(text[at : min(end, most)])
     if end < min(len(text), most):
         pieces.append(MASK)
     return "".join(pieces)
 
 
-def unfinished(text: str, words: Sequence[str], most: int) -> int:
+def unfinished_length(text: str, words: Sequence[str], most: int) -> int:
     """With how many characters of one of the words, its beginning, a text breaks off; 0 if they begin behind `most`."""
     least = max(BEGINNING_CHARS, len(text) - most)
     lengths = ((word, range(min(len(word) - 1, len(text)), least - 1, -1)) for word in words)

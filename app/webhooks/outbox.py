@@ -18,7 +18,7 @@ from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
 
-LOOK_SPACES = 64
+DUE_SPACES_MOST = 64
 
 
 def host_of(url: str) -> str:
@@ -26,7 +26,7 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
-class Taken(NamedTuple):
+class LeasedCallback(NamedTuple):
     """A callback that is ours until `lease_end_ms`."""
 
     space: str
@@ -40,7 +40,7 @@ class Taken(NamedTuple):
         return host_of(self.url)
 
 
-class Message(NamedTuple):
+class CallbackRequest(NamedTuple):
     """What one try sends."""
 
     id: str
@@ -63,7 +63,7 @@ class CallbackBody(Struct, rename="camel"):
     timestamp: str
 
 
-HEADERS = msgspec.json.Decoder(dict[str, str])
+HEADERS_DECODER = msgspec.json.Decoder(dict[str, str])
 
 
 class Outbox:
@@ -80,74 +80,74 @@ class Outbox:
     async def due_spaces(self, more: int = 0) -> list[str]:
         """Spaces whose hint says that something is due, the longest due first; `more` than else are looked at."""
         now_ms = self._clock.now_ms()
-        return [space for space, at_ms in await self._due.first(LOOK_SPACES + more) if at_ms <= now_ms]
+        return [space for space, at_ms in await self._due.first(DUE_SPACES_MOST + more) if at_ms <= now_ms]
 
     async def drop_hint(self, space: str) -> None:
-        """Take the hint away, before looking: whoever makes something due from now on gives a new one."""
+        """Remove the hint, before looking: whoever makes something due from now on adds a new one."""
         await self._due.drop(space)
 
-    async def hint(self, space: str, due_ms: int | None) -> None:
-        """Something is due in the space then, if not earlier."""
+    async def add_hint(self, space: str, due_ms: int | None) -> None:
+        """Hint that something is due in the space then, if not earlier; None adds nothing."""
         if due_ms is not None:
             await self._due.hint([(space, due_ms)])
 
-    async def rebuild(self) -> None:
+    async def rebuild_hints(self) -> None:
         """Look at every space, for hints that were lost."""
         spaces = [space.decode() for space in await self._control.call("HVALS", self._keys.spaces)]
-        for at in range(0, len(spaces), LOOK_SPACES):
-            step = spaces[at : at + LOOK_SPACES]
+        for at in range(0, len(spaces), DUE_SPACES_MOST):
+            step = spaces[at : at + DUE_SPACES_MOST]
             heads = await self._control.pipeline(
                 *(("ZRANGE", self._keys.callbacks(space), 0, 0, "WITHSCORES") for space in step)
             )
             for space, head in zip(step, heads, strict=True):
                 if head:
-                    await self.hint(space, int(float(head[1])))
+                    await self.add_hint(space, int(float(head[1])))
 
-    async def take(self, space: str, most: int, lease_ms: int) -> tuple[list[Taken], int | None]:
+    async def lease_callbacks(self, space: str, most: int, lease_ms: int) -> tuple[list[LeasedCallback], int | None]:
         """Up to `most` callbacks that are due, and when the next one is, leases included."""
         lease_end, next_due, *items = await self._scripts.run(
             "callback_take", [self._keys.space(space)], [most, lease_ms]
         )
-        taken = [Taken(space, id_.decode(), url.decode(), lease_end) for id_, url in items]
-        return taken, None if next_due is None else int(float(next_due))
+        leased = [LeasedCallback(space, id_.decode(), url.decode(), lease_end) for id_, url in items]
+        return leased, None if next_due is None else int(float(next_due))
 
-    async def begin(self, taken: Taken, token: str, wait_ms: int, most: int) -> Message | None:
-        """Begin a try: what to send. None when the callback is not ours any more, or has had its `most` tries."""
-        args: list[Word] = [taken.job, taken.lease_end_ms, token, wait_ms, most]
-        reply = await self._bulk_scripts.raw("callback_begin", [self._keys.space(taken.space)], args)
+    async def begin_try(self, leased: LeasedCallback, token: str, wait_ms: int, most: int) -> CallbackRequest | None:
+        """Begin a try: what to send; None when the lease is over, or after `most` tries."""
+        args: list[Word] = [leased.job, leased.lease_end_ms, token, wait_ms, most]
+        reply = await self._bulk_scripts.raw("callback_begin", [self._keys.space(leased.space)], args)
         if reply[0] != b"ok":
             return None
         number, name, status, attempt, result, completed, url, headers, secrets = reply[1:]
         body = CallbackBody(
-            taken.job,
-            taken.space,
+            leased.job,
+            leased.space,
             name.decode(),
             status.decode(),
             int(attempt),
             Raw(result),
             rfc3339(int(completed)),
         )
-        return Message(
-            f"msg_{taken.job}_{int(completed)}",
+        return CallbackRequest(
+            f"msg_{leased.job}_{int(completed)}",
             number,
             url.decode(),
-            HEADERS.decode(headers) if headers else {},
+            HEADERS_DECODER.decode(headers) if headers else {},
             msgspec.json.encode(body),
             secrets.decode().split() if secrets else [],
         )
 
-    async def note(self, taken: Taken, token: str, kind: str, data: bytes, delay_ms: int | None) -> None:
+    async def note_try(self, leased: LeasedCallback, token: str, kind: str, data: bytes, delay_ms: int | None) -> None:
         """A try is over: its event, and the next try after `delay_ms`, if there is one. To repeat it is safe."""
         again: Word = "" if delay_ms is None else delay_ms
-        args: list[Word] = [taken.job, token, kind, data[:-1], again]
-        reply = await self._scripts.raw("callback_note", [self._keys.space(taken.space)], args)
+        args: list[Word] = [leased.job, token, kind, data[:-1], again]
+        reply = await self._scripts.raw("callback_note", [self._keys.space(leased.space)], args)
         if reply[0] == b"ok":
-            await self.hint(taken.space, reply[1])
+            await self.add_hint(leased.space, reply[1])
 
-    async def postpone(self, space: str, items: Sequence[tuple[Taken, int]]) -> None:
+    async def postpone_callbacks(self, space: str, items: Sequence[tuple[LeasedCallback, int]]) -> None:
         """Give callbacks back untried, each due again after so many ms."""
         args: list[Word] = []
-        for taken, delay_ms in items:
-            args += (taken.job, taken.lease_end_ms, delay_ms)
+        for leased, delay_ms in items:
+            args += (leased.job, leased.lease_end_ms, delay_ms)
         (earliest,) = await self._scripts.run("callback_postpone", [self._keys.space(space)], args)
-        await self.hint(space, earliest)
+        await self.add_hint(space, earliest)

@@ -20,15 +20,15 @@ from app.model.redis_keys import Keys
 from app.redis_links.election import RENEW_S, Election
 from app.redis_links.link import Link
 from app.redis_links.pubsub import Relay
-from app.webhooks.host_lanes import Hosts
-from app.webhooks.http_client import Outgoing
+from app.webhooks.host_lanes import HostLanes
+from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import host_of
-from app.webhooks.signatures import signed
-from app.webhooks.space_hooks import SLACK_EVENTS, Hooks, Push, hooks
+from app.webhooks.signatures import sign_headers
+from app.webhooks.space_hooks import SLACK_EVENTS, Hooks, Push, read_hooks
 
 log = logging.getLogger("jobwire.callbacks")
 
-LINGER_S = 0.02
+PUSH_DELAY_S = 0.02
 """How long a push waits: a job that is born claimed, or taken at once, needs none."""
 
 PENDING = frozenset({"created", "pending", "retried", "delivery_timeout", "requeued"})
@@ -39,7 +39,7 @@ SLACK_LINES = 20
 SLACK_WAITING = 500
 
 
-class Heard(Struct, rename="camel"):
+class HeardEvent(Struct, rename="camel"):
     """What is read of an event's message: see lua/include/emit.lua."""
 
     type: str
@@ -48,17 +48,17 @@ class Heard(Struct, rename="camel"):
     status: str
 
 
-HEARD = msgspec.json.Decoder(Heard)
+HEARD_EVENT = msgspec.json.Decoder(HeardEvent)
 
 
-class PushErrand:
+class PendingPush:
     """One job.pending on its way: tried once, dropped when its host cannot take it."""
 
-    __slots__ = ("_body", "_hooks", "_id", "_outgoing", "_push", "host", "space")
+    __slots__ = ("_body", "_client", "_hooks", "_id", "_push", "host", "space")
 
-    def __init__(self, outgoing: Outgoing, space: str, found: Hooks, push: Push, body: bytes) -> None:
-        self._outgoing = outgoing
-        self._hooks = found
+    def __init__(self, client: WebhookClient, space: str, hooks: Hooks, push: Push, body: bytes) -> None:
+        self._client = client
+        self._hooks = hooks
         self._push = push
         self._id = f"msg_{secrets.token_hex(13)}"
         self._body = body
@@ -67,41 +67,41 @@ class PushErrand:
 
     async def run(self) -> bool | None:
         """Send it."""
-        own = signed(self._id, self._outgoing.now_s(), self._body, self._hooks.secrets)
-        sent = await self._outgoing.post(self._push.url, self._body, self._push.headers, own, space=self.space)
-        if sent.detail:
-            log.info("no answer to a push of space %s from %s: %s", self.space, self.host, sent.detail)
-        return sent.reached
+        own = sign_headers(self._id, self._client.now_s(), self._body, self._hooks.secrets)
+        outcome = await self._client.post_json(self._push.url, self._body, self._push.headers, own, space=self.space)
+        if outcome.detail:
+            log.info("no answer to a push of space %s from %s: %s", self.space, self.host, outcome.detail)
+        return outcome.reached
 
     def put_off(self, delay_s: float) -> None:
-        """It is dropped: a push that comes late tells nothing."""
+        """Drop it: a push that comes late is of no use."""
 
 
 class SlackSender:
     """One incoming webhook: lines gather while its pace makes them wait, and leave together."""
 
-    def __init__(self, outgoing: Outgoing, url: str) -> None:
-        self._outgoing = outgoing
+    def __init__(self, client: WebhookClient, url: str) -> None:
+        self._client = client
         self._url = url
         self._lines: deque[str] = deque(maxlen=SLACK_WAITING)
-        self._told = asyncio.Event()
+        self._line_added = asyncio.Event()
         self._background = Background()
         self._background.start(self._send_forever(), "slack")
 
-    def tell(self, line: str) -> None:
-        """Say this in the next message; the oldest lines go when too many wait."""
+    def add_line(self, line: str) -> None:
+        """Add a line to the next message; the oldest lines are dropped when too many wait."""
         self._lines.append(line)
-        self._told.set()
+        self._line_added.set()
 
     async def close(self) -> None:
-        """Say no more."""
+        """Stop, and drop the lines that wait."""
         await self._background.close()
 
     async def _send_forever(self) -> None:
         while True:
-            await self._told.wait()
+            await self._line_added.wait()
             body = msgspec.json.encode({"text": self._text()})
-            outcome = await self._outgoing.post(self._url, body, {}, {}, space=self._url)
+            outcome = await self._client.post_json(self._url, body, {}, {}, space=self._url)
             if outcome.error:
                 log.info("Slack did not take a message: %s", outcome.detail or outcome.error)
             await asyncio.sleep(max(SLACK_PACE_S, min(60.0, outcome.retry_after_s or 0)))
@@ -111,11 +111,11 @@ class SlackSender:
         if self._lines:
             lines.append(f"... and {len(self._lines)} more")
             self._lines.clear()
-        self._told.clear()
+        self._line_added.clear()
         return "\n".join(lines)
 
 
-class Listener:
+class SpaceListener:
     """One space: what it hears, and whom it tells."""
 
     def __init__(self, space: str, pusher: "Pusher") -> None:
@@ -124,24 +124,24 @@ class Listener:
         self._pending: dict[str, str] = {}
         self.hooks = Hooks()
 
-    def hear(self, payload: bytes | None) -> None:
+    def on_message(self, payload: bytes | None) -> None:
         """A message of the space's channel; None, when some were lost, changes nothing."""
         if payload is None:
             return
         try:
-            heard = HEARD.decode(payload)
+            heard = HEARD_EVENT.decode(payload)
         except msgspec.DecodeError:
             return
         push, slack = self.hooks.push, self.hooks.slack
         if push is not None and heard.type in PENDING and heard.status == "pending":
             if not push.names or heard.job_name in push.names:
                 if not self._pending:
-                    asyncio.get_running_loop().call_later(LINGER_S, self._push)
+                    asyncio.get_running_loop().call_later(PUSH_DELAY_S, self._push)
                 self._pending[heard.job_id] = heard.job_name
         elif heard.type == "delivered":
             self._pending.pop(heard.job_id, None)
         if slack is not None and SLACK_EVENTS.get(heard.type) in slack.events:
-            self._pusher.slack(slack.url).tell(slack_line(heard))
+            self._pusher.slack_sender(slack.url).add_line(slack_line(heard))
 
     def _push(self) -> None:
         pending, self._pending = self._pending, {}
@@ -149,21 +149,21 @@ class Listener:
             return
         for job, name in pending.items():
             body = msgspec.json.encode({"jobId": job, "spaceId": self._space, "name": name})
-            self._pusher.push(self._space, self.hooks, self.hooks.push, body)
+            self._pusher.send_push(self._space, self.hooks, self.hooks.push, body)
 
 
 class Pusher:
     """All spaces that want to be told."""
 
-    def __init__(self, link: Link, relay: Relay, keys: Keys, outgoing: Outgoing, hosts: Hosts) -> None:
+    def __init__(self, link: Link, relay: Relay, keys: Keys, client: WebhookClient, hosts: HostLanes) -> None:
         self._link = link
         self._election = Election(link, keys.pusher)
         self._relay = relay
         self._keys = keys
-        self._outgoing = outgoing
+        self._client = client
         self._hosts = hosts
         self._background = Background()
-        self._listeners: dict[str, Listener] = {}
+        self._listeners: dict[str, SpaceListener] = {}
         self._slack: dict[str, SlackSender] = {}
 
     async def run(self) -> None:
@@ -175,39 +175,39 @@ class Pusher:
             for sender in self._slack.values():
                 await sender.close()
 
-    def push(self, space: str, found: Hooks, push: Push, body: bytes) -> None:
+    def send_push(self, space: str, hooks: Hooks, push: Push, body: bytes) -> None:
         """Tell a worker of a job."""
-        self._hosts.offer(PushErrand(self._outgoing, space, found, push, body))
+        self._hosts.offer_request(PendingPush(self._client, space, hooks, push, body))
 
-    def slack(self, url: str) -> SlackSender:
+    def slack_sender(self, url: str) -> SlackSender:
         """The sender of an incoming webhook: spaces with the same one share its pace."""
         if url not in self._slack:
-            self._slack[url] = SlackSender(self._outgoing, url)
+            self._slack[url] = SlackSender(self._client, url)
         return self._slack[url]
 
     async def _refresh(self) -> None:
         """Hold the lease, and know what each space wants."""
         wanted = await self._wanted() if await self._election.lead() else {}
         for space in self._listeners.keys() - wanted.keys():
-            self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).hear)
-        for space, found in wanted.items():
+            self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).on_message)
+        for space, hooks in wanted.items():
             if space not in self._listeners:
-                listener = self._listeners[space] = Listener(space, self)
-                listener.hooks = found
-                await self._relay.subscribe(self._keys.live(space), listener.hear)
-            self._listeners[space].hooks = found
-        used = {found.slack.url for found in wanted.values() if found.slack}
+                listener = self._listeners[space] = SpaceListener(space, self)
+                listener.hooks = hooks
+                await self._relay.subscribe(self._keys.live(space), listener.on_message)
+            self._listeners[space].hooks = hooks
+        used = {hooks.slack.url for hooks in wanted.values() if hooks.slack}
         for url in self._slack.keys() - used:
             await self._slack.pop(url).close()
 
     async def _wanted(self) -> dict[str, Hooks]:
         spaces = [space.decode() for space in await self._link.call("SMEMBERS", self._keys.hooks)]
         hashes = await self._link.pipeline(*(("HGETALL", self._keys.space(space)) for space in spaces))
-        found = {space: hooks(hash_fields(flat)) for space, flat in zip(spaces, hashes, strict=True)}
-        return {space: hook for space, hook in found.items() if hook.push or hook.slack}
+        all_hooks = {space: read_hooks(hash_fields(flat)) for space, flat in zip(spaces, hashes, strict=True)}
+        return {space: hooks for space, hooks in all_hooks.items() if hooks.push or hooks.slack}
 
 
-def slack_line(heard: Heard) -> str:
+def slack_line(heard: HeardEvent) -> str:
     """What Slack shows of an event; names are the users', so that their markup is not ours."""
     name = heard.job_name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return f"{name} {SLACK_EVENTS[heard.type]} ({heard.job_id})"

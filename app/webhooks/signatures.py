@@ -32,7 +32,7 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
 
 
-def signed(id_: str, at_s: int, body: bytes, keys: Sequence[str]) -> dict[str, str]:
+def sign_headers(id_: str, at_s: int, body: bytes, keys: Sequence[str]) -> dict[str, str]:
     """The three headers of a message; without secrets only its id and time. One signature a secret, newest first."""
     headers = {"webhook-id": id_, "webhook-timestamp": str(at_s)}
     content = b"%s.%d.%s" % (id_.encode(), at_s, body)

@@ -59,7 +59,7 @@ PUSH = msgspec.json.Decoder(Push)
 SLACK = msgspec.json.Decoder(Slack)
 
 
-def hooks(fields: Mapping[str, bytes]) -> Hooks:
+def read_hooks(fields: Mapping[str, bytes]) -> Hooks:
     """What stands in a space's hash."""
     return Hooks(
         tuple(fields.get("webhookSecrets", b"").decode().split()),
@@ -68,14 +68,14 @@ def hooks(fields: Mapping[str, bytes]) -> Hooks:
     )
 
 
-def shown(fields: Mapping[str, bytes]) -> HooksShown | UnsetType:
+def show_hooks(fields: Mapping[str, bytes]) -> HooksShown | UnsetType:
     """The same, fit to be shown; UNSET when nothing is set."""
-    found = hooks(fields)
-    if found == NOTHING:
+    hooks = read_hooks(fields)
+    if hooks == NOTHING:
         return UNSET
-    push, slack = found.push, found.slack
+    push, slack = hooks.push, hooks.slack
     return HooksShown(
-        len(found.secrets),
+        len(hooks.secrets),
         push and Push(push.url, dict.fromkeys(push.headers, MASK), push.names),
         slack and Slack(f"{URL(slack.url).origin()}/{MASK}", slack.events),
     )

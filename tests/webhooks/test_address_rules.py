@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.webhooks.address_rules import Forbidden, check_literal, check_url, forbidden, networks
+from app.webhooks.address_rules import Forbidden, check_literal, check_url, forbidden_kind, parse_networks
 
 PUBLIC = [
     "8.8.8.8",
@@ -106,12 +106,12 @@ REFUSED = [
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_a_public_address_may_be_called(address: str) -> None:
-    assert forbidden(address, ()) == ""
+    assert forbidden_kind(address, ()) == ""
 
 
 @pytest.mark.parametrize(("address", "kind"), REFUSED)
 def test_an_address_that_is_not_public_is_refused_and_named(address: str, kind: str) -> None:
-    assert forbidden(address, ()) == kind
+    assert forbidden_kind(address, ()) == kind
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_address_that_is_not_public_is_refused_and_named(address: str, kind: 
     ],
 )
 def test_an_allowed_network_may_be_called_and_no_other(address: str, allowed: list[str], may: bool) -> None:
-    assert (forbidden(address, networks(allowed)) == "") is may
+    assert (forbidden_kind(address, parse_networks(allowed)) == "") is may
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_url_whose_looks_are_odd_is_refused(url: str, why: str) -> None:
 
 def test_full_width_digits_are_the_address_that_they_look_like() -> None:
     url = check_url("http://１２７.０.０.１/")
-    assert forbidden(str(url.raw_host), ()) == "loopback"
+    assert forbidden_kind(str(url.raw_host), ()) == "loopback"
 
 
 INWARD = [
@@ -256,6 +256,6 @@ def test_other_names_and_public_addresses_are_taken(url: str) -> None:
     ],
 )
 def test_a_literal_address_of_an_allowed_network_is_taken(url: str, allowed: str) -> None:
-    check_literal(url, networks([allowed]))
+    check_literal(url, parse_networks([allowed]))
     with pytest.raises(Forbidden):
-        check_literal(url, networks(["10.9.0.0/16"]))
+        check_literal(url, parse_networks(["10.9.0.0/16"]))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from app.webhooks.host_lanes import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, Hosts
+from app.webhooks.host_lanes import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, HostLanes
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 
 
 class Stub:
-    """An errand that ends when told, or as its host always does."""
+    """A request that ends when told, or as its host always does."""
 
     def __init__(self, host: str, answers: Callable[[], Awaitable[bool | None]], space: str = "") -> None:
         self.host = host
@@ -55,53 +55,53 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def on_loop(work: Callable[[Hosts, Clock], Awaitable[Any]], most: int = 100) -> None:
+def on_loop(work: Callable[[HostLanes, Clock], Awaitable[Any]], most: int = 100) -> None:
     async def run() -> None:
         clock = Clock()
-        hosts = Hosts(most, clock)
+        hosts = HostLanes(most, clock)
         await work(hosts, clock)
         await hosts.close(0)
 
     asyncio.run(run())
 
 
-def offer(hosts: Hosts, host: str, answers: Callable[[], Awaitable[bool | None]], count: int = 1) -> list[Stub]:
-    errands = [Stub(host, answers) for _ in range(count)]
-    for errand in errands:
-        hosts.offer(errand)
-    return errands
+def offer(hosts: HostLanes, host: str, answers: Callable[[], Awaitable[bool | None]], count: int = 1) -> list[Stub]:
+    requests = [Stub(host, answers) for _ in range(count)]
+    for request in requests:
+        hosts.offer_request(request)
+    return requests
 
 
 def test_a_host_that_answers_gets_wider_up_to_a_bound() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         offer(hosts, "a", yes, 16)
         await settled()
         offer(hosts, "a", yes, 100)
         await settled()
         waiting = offer(hosts, "a", hang, 200)
         await settled()
-        assert sum(errand.begun for errand in waiting) == WIDTH_MOST
+        assert sum(request.begun for request in waiting) == WIDTH_MOST
 
     on_loop(work)
 
 
 def test_a_host_that_hangs_holds_two_places_and_the_others_go_on() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         for number in range(20):
             offer(hosts, f"hanging-{number}", hang, 10)
         healthy = offer(hosts, "healthy", yes, 16)
         await settled()
-        assert all(errand.begun for errand in healthy)
+        assert all(request.begun for request in healthy)
 
     on_loop(work, most=100)
 
 
 def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
-        errands = offer(hosts, "ill", no, 16)
+    async def work(hosts: HostLanes, clock: Clock) -> None:
+        requests = offer(hosts, "ill", no, 16)
         await settled()
-        assert sum(errand.begun for errand in errands) == BREAK_AFTER
-        rested = [errand.put_off_s for errand in errands if not errand.begun]
+        assert sum(request.begun for request in requests) == BREAK_AFTER
+        rested = [request.put_off_s for request in requests if not request.begun]
         assert all(delay_s is not None and REST_S <= delay_s <= REST_S * 1.5 for delay_s in rested)
         (late,) = offer(hosts, "ill", yes)
         assert not late.begun
@@ -112,19 +112,19 @@ def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
 
 
 def test_after_its_rest_one_try_finds_out() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         offer(hosts, "ill", no, 16)
         await settled()
         clock.now_s += REST_S + 1
         probes = offer(hosts, "ill", hang, 3)
         await settled()
-        assert [errand.begun for errand in probes] == [True, False, False]
+        assert [request.begun for request in probes] == [True, False, False]
 
     on_loop(work)
 
 
 def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         offer(hosts, "ill", no, 16)
         await settled()
         clock.now_s += REST_S + 1
@@ -139,26 +139,26 @@ def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
         assert probe.begun
         well = offer(hosts, "ill", yes, 5)
         await settled()
-        assert all(errand.begun for errand in well)
+        assert all(request.begun for request in well)
 
     on_loop(work)
 
 
 def test_what_tells_nothing_of_the_host_does_not_open_its_breaker() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         async def nothing() -> None:
             return None
 
         for _ in range(4):
-            errands = offer(hosts, "a", nothing, 16)
+            requests = offer(hosts, "a", nothing, 16)
             await settled()
-            assert all(errand.begun for errand in errands)
+            assert all(request.begun for request in requests)
 
     on_loop(work)
 
 
 def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         offer(hosts, "slow", hang, 18)
         offer(hosts, "quick", hang, 18)
         assert hosts.is_full("quick", "quick")
@@ -171,7 +171,7 @@ def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> N
 
 
 def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         free = asyncio.Semaphore(0)
 
         async def one() -> bool:
@@ -184,32 +184,32 @@ def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None
         first = offer(hosts, "a", one, 12)
         second = offer(hosts, "b", one, 12)
         await settled()
-        assert sum(errand.begun for errand in first + second) == 3
+        assert sum(request.begun for request in first + second) == 3
         for _ in range(10):
             free.release()
             await settled()
-        assert sum(errand.begun for errand in second) >= 4
-        assert sum(errand.begun for errand in first) >= 4
+        assert sum(request.begun for request in second) >= 4
+        assert sum(request.begun for request in first) >= 4
 
     on_loop(work, most=3)
 
 
 def test_hosts_that_hang_share_half_of_all_places_however_many_they_are() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         offer(hosts, "healthy", yes, 4)
         await settled()
-        hanging = [errand for number in range(50) for errand in offer(hosts, f"hanging-{number}", hang, 5)]
+        hanging = [request for number in range(50) for request in offer(hosts, f"hanging-{number}", hang, 5)]
         await settled()
-        assert sum(errand.begun for errand in hanging) == 10
+        assert sum(request.begun for request in hanging) == 10
         healthy = offer(hosts, "healthy", yes, 20)
         await settled()
-        assert all(errand.begun for errand in healthy)
+        assert all(request.begun for request in healthy)
 
     on_loop(work, most=20)
 
 
-def test_an_errand_that_fails_leaves_its_place(caplog: Any) -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+def test_a_request_that_fails_leaves_its_place(caplog: Any) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         async def broken() -> bool:
             raise ZeroDivisionError
 
@@ -218,67 +218,67 @@ def test_an_errand_that_fails_leaves_its_place(caplog: Any) -> None:
         assert hosts.in_hand == 0
 
     on_loop(work)
-    assert "an errand failed" in caplog.text
+    assert "a request failed" in caplog.text
 
 
 def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         free = asyncio.Event()
 
         async def one() -> bool:
             await free.wait()
             return True
 
-        errands = offer(hosts, "a", one, 5)
+        requests = offer(hosts, "a", one, 5)
         await settled()
         asyncio.get_running_loop().call_later(0.01, free.set)
         await hosts.close(5)
-        assert [errand.begun for errand in errands] == [True, True, False, False, False]
-        assert [errand.put_off_s for errand in errands] == [None, None, 0.0, 0.0, 0.0]
+        assert [request.begun for request in requests] == [True, True, False, False, False]
+        assert [request.put_off_s for request in requests] == [None, None, 0.0, 0.0, 0.0]
         assert hosts.in_hand == 0
 
     on_loop(work)
 
 
 def in_space(
-    hosts: Hosts, space: str, names: Iterable[str], answers: Callable[[], Awaitable[bool | None]]
+    hosts: HostLanes, space: str, names: Iterable[str], answers: Callable[[], Awaitable[bool | None]]
 ) -> list[Stub]:
-    """An errand of this space to each of these hosts."""
-    errands = [Stub(host, answers, space) for host in names]
-    for errand in errands:
-        hosts.offer(errand)
-    return errands
+    """A request of this space to each of these hosts."""
+    requests = [Stub(host, answers, space) for host in names]
+    for request in requests:
+        hosts.offer_request(request)
+    return requests
 
 
 def test_a_space_whose_hosts_all_hang_leaves_others_as_many_places_as_it_has() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         hanging = in_space(hosts, "ill", (f"hanging-{number}" for number in range(4000)), hang)
         await settled()
-        assert 120 <= sum(errand.begun for errand in hanging) <= 130
+        assert 120 <= sum(request.begun for request in hanging) <= 130
         unknown = in_space(hosts, "well", (f"new-{number}" for number in range(60)), yes)
         await settled()
-        assert all(errand.begun for errand in unknown), "hosts of which nothing is known yet, too"
+        assert all(request.begun for request in unknown), "hosts of which nothing is known yet, too"
 
     on_loop(work, most=512)
 
 
 def test_a_space_whose_hosts_answer_slowly_leaves_others_places_too() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         names = [f"slow-{number}" for number in range(40) for _ in range(5)]
         in_space(hosts, "busy", names, yes)
         await settled()
         busy = in_space(hosts, "busy", names, hang)
         await settled()
-        assert 18 <= sum(errand.begun for errand in busy) <= 22
+        assert 18 <= sum(request.begun for request in busy) <= 22
         well = in_space(hosts, "well", ("a", "b", "c"), yes)
         await settled()
-        assert all(errand.begun for errand in well)
+        assert all(request.begun for request in well)
 
     on_loop(work, most=40)
 
 
 def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_a_place() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         begun = []
         for space in range(6):
             begun.append(in_space(hosts, f"ill-{space}", (f"h{number}" for number in range(200)), hang))
@@ -286,13 +286,13 @@ def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_
         (late,) = in_space(hosts, "late", ("any",), yes)
         await settled()
         assert late.begun
-        assert all(any(errand.begun for errand in errands) for errands in begun)
+        assert all(any(request.begun for request in requests) for requests in begun)
 
     on_loop(work, most=256)
 
 
 def test_free_places_go_to_the_spaces_in_turn() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         free = asyncio.Semaphore(0)
         order = []
 
@@ -310,14 +310,14 @@ def test_free_places_go_to_the_spaces_in_turn() -> None:
         for _ in range(60):
             free.release()
             await settled()
-        assert abs(sum(errand.begun for errand in first) - sum(errand.begun for errand in second)) <= 4
+        assert abs(sum(request.begun for request in first) - sum(request.begun for request in second)) <= 4
         assert abs(order.count("a") - order.count("b")) <= 4
 
     on_loop(work, most=8)
 
 
 def test_what_one_space_sends_to_a_host_does_not_wait_for_what_another_does() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         in_space(hosts, "flood", ["shared"] * 1000, hang)
         clock.now_s += 5
         (one,) = in_space(hosts, "well", ["shared"], yes)
@@ -328,10 +328,10 @@ def test_what_one_space_sends_to_a_host_does_not_wait_for_what_another_does() ->
 
 
 def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         flood = in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
         assert not hosts.has_room("flood")
-        assert sum(errand.put_off_s is not None for errand in flood) >= IN_HAND_MOST // 2 - 1
+        assert sum(request.put_off_s is not None for request in flood) >= IN_HAND_MOST // 2 - 1
         assert hosts.has_room("well")
         (one,) = in_space(hosts, "well", ["a"], yes)
         await settled()
@@ -341,7 +341,7 @@ def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
 
 
 def test_ten_thousand_hosts_are_taken_in_within_a_second_or_two() -> None:
-    async def work(hosts: Hosts, clock: Clock) -> None:
+    async def work(hosts: HostLanes, clock: Clock) -> None:
         begun = time.monotonic()
         in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
         assert time.monotonic() - begun < 2, "each new host looks through all the others"

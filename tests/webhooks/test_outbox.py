@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.jobs.store import NewJob
-from app.webhooks.outbox import Message, Outbox, Taken
+from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from tests.logs.log_room import Room, refusal_of, with_room
 
 T = TypeVar("T")
@@ -54,17 +54,17 @@ class Desk:
         score = await self.room.call("ZSCORE", self.room.keys.callbacks(self.space), job)
         return None if score is None else float(score)
 
-    async def take(self, most: int = 100, lease_ms: int = LEASE_MS) -> list[Taken]:
+    async def take(self, most: int = 100, lease_ms: int = LEASE_MS) -> list[LeasedCallback]:
         """What is due."""
-        return (await self.outbox.take(self.space, most, lease_ms))[0]
+        return (await self.outbox.lease_callbacks(self.space, most, lease_ms))[0]
 
-    async def begin(self, taken: Taken, token: str = "t", wait_ms: int = WAIT_MS) -> Message | None:
+    async def begin(self, taken: LeasedCallback, token: str = "t", wait_ms: int = WAIT_MS) -> CallbackRequest | None:
         """Begin a try."""
-        return await self.outbox.begin(taken, token, wait_ms, TRIES)
+        return await self.outbox.begin_try(taken, token, wait_ms, TRIES)
 
-    async def note(self, taken: Taken, kind: str, delay_ms: int | None = None, token: str = "t") -> None:
+    async def note(self, taken: LeasedCallback, kind: str, delay_ms: int | None = None, token: str = "t") -> None:
         """Note a try."""
-        await self.outbox.note(taken, token, kind, SENT if kind == "callback_sent" else FAILED, delay_ms)
+        await self.outbox.note_try(taken, token, kind, SENT if kind == "callback_sent" else FAILED, delay_ms)
 
     async def events(self, job: str) -> list[tuple[str, Any]]:
         """The job's callback events."""
@@ -280,9 +280,9 @@ def test_what_is_given_back_was_not_tried() -> None:
     async def work(desk: Desk) -> None:
         job = await desk.completed()
         (taken,) = await desk.take()
-        await desk.outbox.postpone(desk.space, [(taken, 0)])
+        await desk.outbox.postpone_callbacks(desk.space, [(taken, 0)])
         (again,) = await desk.take(lease_ms=2 * LEASE_MS)
-        await desk.outbox.postpone(desk.space, [(taken, 10_000_000)])
+        await desk.outbox.postpone_callbacks(desk.space, [(taken, 10_000_000)])
         message = await desk.begin(again)
         assert message is not None
         assert message.number == 0
@@ -296,7 +296,7 @@ def test_a_hint_that_was_lost_is_found_again() -> None:
         await desk.completed()
         await desk.outbox.drop_hint(desk.space)
         assert await desk.outbox.due_spaces() == []
-        await desk.outbox.rebuild()
+        await desk.outbox.rebuild_hints()
         assert await desk.outbox.due_spaces() == [desk.space]
 
     at_desk(work)

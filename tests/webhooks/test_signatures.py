@@ -5,14 +5,14 @@ import time
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.webhooks.signatures import is_secret, new_secret, signed
+from app.webhooks.signatures import is_secret, new_secret, sign_headers
 
 BODY = '{"a": "ü", "n": 12345678901234567890}'.encode()
 
 
 def test_the_reference_library_takes_our_signature() -> None:
     secret = new_secret()
-    assert Webhook(secret).verify(BODY, signed("msg_1", int(time.time()), BODY, [secret])) == {
+    assert Webhook(secret).verify(BODY, sign_headers("msg_1", int(time.time()), BODY, [secret])) == {
         "a": "ü",
         "n": 12345678901234567890,
     }
@@ -20,7 +20,7 @@ def test_the_reference_library_takes_our_signature() -> None:
 
 def test_during_a_rotation_both_secrets_verify_and_no_third() -> None:
     new, old = new_secret(), new_secret()
-    headers = signed("msg_1", int(time.time()), BODY, [new, old])
+    headers = sign_headers("msg_1", int(time.time()), BODY, [new, old])
     for secret in (new, old):
         Webhook(secret).verify(BODY, headers)
     with pytest.raises(WebhookVerificationError):
@@ -30,7 +30,7 @@ def test_during_a_rotation_both_secrets_verify_and_no_third() -> None:
 @pytest.mark.parametrize("change", ["webhook-id", "webhook-timestamp", "body"])
 def test_whatever_is_changed_on_the_way_fails(change: str) -> None:
     secret = new_secret()
-    headers = signed("msg_1", int(time.time()), BODY, [secret])
+    headers = sign_headers("msg_1", int(time.time()), BODY, [secret])
     body = BODY + b" " if change == "body" else BODY
     if change == "webhook-id":
         headers[change] = "msg_2"
@@ -42,14 +42,14 @@ def test_whatever_is_changed_on_the_way_fails(change: str) -> None:
 
 def test_the_specifications_own_example() -> None:
     """https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
-    headers = signed(
+    headers = sign_headers(
         "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
     )
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_without_a_secret_there_is_no_signature() -> None:
-    assert signed("msg_1", 1, BODY, []).keys() == {"webhook-id", "webhook-timestamp"}
+    assert sign_headers("msg_1", 1, BODY, []).keys() == {"webhook-id", "webhook-timestamp"}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.webhooks.address_rules import networks
-from app.webhooks.http_client import KEPT_BYTES, MASK, UNREACHED, Beginning, Outcome, Outgoing, without
+from app.webhooks.address_rules import parse_networks
+from app.webhooks.http_client import KEPT_BYTES, MASK, UNREACHED, AnswerStart, Outcome, WebhookClient, mask_echoes
 from app.webhooks.ssrf_guard import Guard
 from tests.webhooks.receiving import Receiving
 
@@ -28,11 +28,11 @@ class Names(Guard):
     """A guard whose name server is the test: each look-up takes the next answer, the last one for ever."""
 
     def __init__(self, *answers: list[str], allowed: list[str] = HERE) -> None:
-        super().__init__(networks(allowed))
+        super().__init__(parse_networks(allowed))
         self._answers = list(answers)
         self.asked = 0
 
-    def look_up(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
+    def resolve_blocking(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
         self.asked += 1
         found = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in found]
@@ -44,11 +44,11 @@ def post(
     """One POST by a client of its own."""
 
     async def run() -> Outcome:
-        outgoing = Outgoing(guard or Guard(networks(HERE)), timeout_s)
+        client = WebhookClient(guard or Guard(parse_networks(HERE)), timeout_s)
         try:
-            return await outgoing.post(url, body, headers, {})
+            return await client.post_json(url, body, headers, {})
         finally:
-            await outgoing.close()
+            await client.close()
 
     return asyncio.run(run())
 
@@ -76,14 +76,14 @@ def test_rebinding_a_name_that_turns_inward_later_is_refused_then(receiver: Rece
     came = len(receiver.seen())
 
     async def run() -> list[Outcome]:
-        outgoing = Outgoing(Names(["127.0.0.1"], ["127.0.0.1", "10.0.0.1"]), 5.0)
+        client = WebhookClient(Names(["127.0.0.1"], ["127.0.0.1", "10.0.0.1"]), 5.0)
         try:
             outcomes = []
             for port_of in (receiver.url("/status/200", "a.example"), receiver.url("/ok", "b.example")):
-                outcomes.append(await outgoing.post(port_of, b"{}", {}, {}))
+                outcomes.append(await client.post_json(port_of, b"{}", {}, {}))
             return outcomes
         finally:
-            await outgoing.close()
+            await client.close()
 
     first, second = asyncio.run(run())
     assert first.status == 200
@@ -116,7 +116,7 @@ def test_without_an_allowed_network_this_machine_is_not_reached(receiver: Receiv
 
 def test_the_socket_is_checked_even_if_the_resolver_was_passed_by() -> None:
     with pytest.raises(OSError, match="is private"):
-        Guard(()).socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.1", 80)))
+        Guard(()).make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.1", 80)))
 
 
 @pytest.mark.parametrize("url", ["http://0x7f000001/", "ftp://example.com/", "http://a:b@example.com/"])
@@ -212,12 +212,12 @@ def posts_to(handler: Handler, times: int = 1, timeout_s: float = 5.0) -> list[O
                 await writer.wait_closed()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        outgoing = Outgoing(Guard(networks(HERE)), timeout_s)
+        client = WebhookClient(Guard(parse_networks(HERE)), timeout_s)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         try:
-            return [await outgoing.post(url, b"{}", {}, {}) for _ in range(times)]
+            return [await client.post_json(url, b"{}", {}, {}) for _ in range(times)]
         finally:
-            await outgoing.close()
+            await client.close()
             server.close()
             await asyncio.gather(*(task for task in handled if task), return_exceptions=True)
 
@@ -309,39 +309,39 @@ def test_the_beginning_of_one_answer_is_not_taken_for_that_of_the_next() -> None
     ],
 )
 def test_without_a_whole_status_line_there_is_no_answer(begun: bytes) -> None:
-    beginning = Beginning()
-    beginning.bytes = begun
-    assert beginning.status is None
+    answer_start = AnswerStart()
+    answer_start.bytes = begun
+    assert answer_start.status is None
     (outcome,) = said(begun)
     assert (outcome.status, outcome.error, outcome.body, outcome.reached) == (None, UNREACHED, None, False)
 
 
 def test_a_name_whose_look_ups_hang_does_not_keep_another_space_waiting(receiver: Receiving) -> None:
     class Hanging(Names):
-        def look_up(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
+        def resolve_blocking(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
             if host.startswith("dead"):
                 over.wait(20)
-            return super().look_up(host, port, family)
+            return super().resolve_blocking(host, port, family)
 
     over = threading.Event()
 
     async def run() -> Outcome:
-        outgoing = Outgoing(Hanging(["127.0.0.1"]), 30.0)
+        client = WebhookClient(Hanging(["127.0.0.1"]), 30.0)
         try:
             dead = [
-                asyncio.create_task(outgoing.post(f"http://dead-{n}.example/", b"{}", {}, {}, space="ill"))
+                asyncio.create_task(client.post_json(f"http://dead-{n}.example/", b"{}", {}, {}, space="ill"))
                 for n in range(200)
             ]
             await asyncio.sleep(0.1)
             async with asyncio.timeout(5):
-                outcome = await outgoing.post(receiver.url("/ok", "well.example"), b"{}", {}, {}, space="well")
+                outcome = await client.post_json(receiver.url("/ok", "well.example"), b"{}", {}, {}, space="well")
             for task in dead:
                 task.cancel()
             await asyncio.gather(*dead, return_exceptions=True)
             return outcome
         finally:
             over.set()
-            await outgoing.close()
+            await client.close()
 
     assert asyncio.run(run()).status == 200
 
@@ -391,7 +391,7 @@ def test_secrets_that_a_receiver_echoes_are_taken_out(receiver: Receiving) -> No
     ],
 )
 def test_echoes_of_header_values_are_masked_however_they_are_spelt(text: str, values: list[str], shown: str) -> None:
-    assert without(text, values, 1024) == shown
+    assert mask_echoes(text, values, 1024) == shown
 
 
 @pytest.mark.parametrize("at", [1000, 1015, 1019, 1023, 1024])
@@ -399,7 +399,7 @@ def test_echoes_of_header_values_are_masked_however_they_are_spelt(text: str, va
 def test_an_echo_that_the_kib_cuts_is_masked_as_a_whole(at: int, after: int) -> None:
     secret = "0123456789" * 2
     text = "x" * at + (secret + "y" * 2000)[: len(secret) - 5 + after]
-    shown = without(text, [secret], 1024)
+    shown = mask_echoes(text, [secret], 1024)
     assert shown.removesuffix("y" * (len(shown) - at - 3)) in (("x" * at + "***"), "x" * 1024)
     assert "0123" not in shown
 
@@ -421,7 +421,7 @@ def test_a_body_of_a_mebibyte_arrives_whole(receiver: Receiving) -> None:
 def test_hundreds_of_words_are_masked_in_no_time_whatever_is_answered() -> None:
     words = " ".join(f"aaaaa{number:03}" for number in range(900))
     begun_s = time.process_time()
-    assert without("aaaaa" * 800_000, [words], KEPT_BYTES) == "aaaaa" * 204 + "aaaa"
-    assert without("aaaaa899" * 500_000, [words], KEPT_BYTES) == MASK * 128
-    assert without("&amp;" * 9000, ["&" * 8000], KEPT_BYTES) == MASK
+    assert mask_echoes("aaaaa" * 800_000, [words], KEPT_BYTES) == "aaaaa" * 204 + "aaaa"
+    assert mask_echoes("aaaaa899" * 500_000, [words], KEPT_BYTES) == MASK * 128
+    assert mask_echoes("&amp;" * 9000, ["&" * 8000], KEPT_BYTES) == MASK
     assert time.process_time() - begun_s < 1
