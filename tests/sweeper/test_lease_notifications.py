@@ -102,4 +102,4 @@ def test_where_config_is_forbidden_it_says_so_once_and_leases_end_all_the_same(
         url = f"unix://narrow:secret@{valkey.url.removeprefix('unix://')}"
         asyncio.run(work(Backend(Settings(redis_url=url, root_key=ROOT_KEY))))
         assert not valkey.cli("CONFIG", "GET", NOTIFY)[NOTIFY.encode()]
-    assert caplog.text.count("does not tell of expired leases") == 1
+    assert caplog.text.count("sends no notifications of expired leases") == 1
