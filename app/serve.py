@@ -38,14 +38,14 @@ DRAIN = "drain"
 WINDOW_S = 25
 """How long a process may take from being told to leave until requests that are still under way are cut."""
 
-CLOSE_S = 2
+LINKS_CLOSE_S = 2
 """How long the application may take to close its links when it has to end at once."""
 
 STALL_CHECK_TICKS = 20
 """uvicorn's ticks (0.1 s) between two looks at all connections."""
 
-POLL_S = 0.05
-BREATH_S = 0.1
+DRAIN_POLL_S = 0.05
+LAST_REQUEST_S = 0.1
 """How long a connection that was accepted last of all may take to send its request."""
 
 
@@ -105,18 +105,18 @@ class Server(uvicorn.Server):
         if drain is not None:
             draining = asyncio.ensure_future(drain())
             while not draining.done() and not self.force_exit:
-                await asyncio.wait([draining], timeout=POLL_S)
+                await asyncio.wait([draining], timeout=DRAIN_POLL_S)
                 await self._resume_accepting()
         for listening in self._listening:
             listening.close()
         for sock in sockets or ():
             sock.close()
-        await asyncio.sleep(BREATH_S)
+        await asyncio.sleep(LAST_REQUEST_S)
         self.config.timeout_graceful_shutdown = max(1, int(ends_s - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
         if self.force_exit:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.lifespan.shutdown(), CLOSE_S)
+                await asyncio.wait_for(self.lifespan.shutdown(), LINKS_CLOSE_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ PATIENCE_BEATS = 20
 """How often a worker's event loop says that it runs, and after how many beats without a word it is ended."""
 
 START_S = 30
-RETRY_S = 5
+RESTART_S = 5
 LEAVE_S = WINDOW_S + 3
 """How long a worker may take until it serves, how long after the start of one that never did another is tried, and how
 long one may take to leave."""
@@ -39,14 +39,14 @@ class WorkerFailed(Exception):
     """A worker did not come so far as to serve; its log says why."""
 
 
-class Worker:
+class WorkerProcess:
     """One process that serves, and the line to it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._line, theirs = socket.socketpair()
         self._line.setblocking(False)
-        self._process = SPAWN.Process(target=work, args=(sock, theirs), name="jobwire web")
-        with theirs, held_back():
+        self._process = SPAWN.Process(target=run_worker, args=(sock, theirs), name="jobwire web")
+        with theirs, hold_signals_back():
             self._process.start()
         self.patience_beats = int(START_S / BEAT_S)
         self._serves = asyncio.Event()
@@ -65,8 +65,8 @@ class Worker:
 
     @property
     def is_to_be_replaced(self) -> bool:
-        """Whether it is gone; one that never served only RETRY_S after its start, by the beats of whoever keeps it."""
-        return self.is_gone and (self._serves.is_set() or self.patience_beats < (START_S - RETRY_S) / BEAT_S)
+        """Whether it is gone; one that never served only RESTART_S after its start, counted in beats."""
+        return self.is_gone and (self._serves.is_set() or self.patience_beats < (START_S - RESTART_S) / BEAT_S)
 
     async def serves(self) -> bool:
         """Return once it serves: True; False if it has ended, or does not within START_S."""
@@ -118,8 +118,8 @@ class Workers:
     def __init__(self, sock: socket.socket, count: int) -> None:
         self._sock = sock
         self._count = count
-        self._places: list[Worker] = []
-        self._alive: set[Worker] = set()
+        self._places: list[WorkerProcess] = []
+        self._alive: set[WorkerProcess] = set()
         self._leaving = asyncio.Event()
         self._renewal = asyncio.Event()
 
@@ -129,7 +129,7 @@ class Workers:
         A second signal ends all of them at once, SIGHUP replaces them one after the other. Raises WorkerFailed when
         the first ones cannot serve.
         """
-        resource_tracker.ensure_running()  # starting it lets signals through, so not inside held_back
+        resource_tracker.ensure_running()  # starting it lets signals through, so not inside hold_signals_back
         self._obey()
         keeping = asyncio.create_task(self._serve(ready))
         leaving = asyncio.create_task(self._leaving.wait())
@@ -156,18 +156,18 @@ class Workers:
         self._leaving.set()
 
     async def _serve(self, ready: Callable[[], Awaitable[None]]) -> None:
-        self._places = [self._hire() for _ in range(self._count)]
+        self._places = [self._start_worker() for _ in range(self._count)]
         if not all(await asyncio.gather(*(worker.serves() for worker in self._places))):
             raise WorkerFailed
         await ready()
-        await asyncio.gather(self._keep(), self._renew_forever())
+        await asyncio.gather(self._replace_dead(), self._replace_all_forever())
 
-    def _hire(self) -> Worker:
-        worker = Worker(self._sock)
+    def _start_worker(self) -> WorkerProcess:
+        worker = WorkerProcess(self._sock)
         self._alive = {known for known in self._alive if not known.is_gone} | {worker}
         return worker
 
-    async def _keep(self) -> None:
+    async def _replace_dead(self) -> None:
         """Replace those who died, and end those who hang."""
         while True:
             await asyncio.sleep(BEAT_S)
@@ -175,21 +175,21 @@ class Workers:
                 worker.patience_beats -= 1
                 if worker.is_to_be_replaced:
                     log.error("%s has ended: another one is started in its place", worker)
-                    self._places[place] = self._hire()
+                    self._places[place] = self._start_worker()
                 elif worker.patience_beats < 0:
                     log.error("%s does not answer: it is killed", worker)
                     worker.kill()
 
-    async def _renew_forever(self) -> None:
+    async def _replace_all_forever(self) -> None:
         while True:
             await self._renewal.wait()
             self._renewal.clear()
-            await self._renew()
+            await self._replace_all()
 
-    async def _renew(self) -> None:
+    async def _replace_all(self) -> None:
         """Replace all, each only when the one after it serves."""
         for place in range(self._count):
-            new = self._hire()
+            new = self._start_worker()
             if not await new.serves():
                 log.error("%s cannot serve: the others stay", new)
                 new.kill()
@@ -200,7 +200,7 @@ class Workers:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def hold_signals_back() -> Iterator[None]:
     """Hold SIGNALS back, in this process meanwhile, and in one that is started until it is ready for them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -209,26 +209,26 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def work(sock: socket.socket, line: socket.socket) -> None:
+def run_worker(sock: socket.socket, line: socket.socket) -> None:
     """What a worker does: serve until the line ends, and say all along that it does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     line.setblocking(False)
 
     async def ready() -> None:
-        beat(line)
+        send_beats(line)
 
     with sock, line:
-        run(serve(web_from_environment(), sock, ready, lambda server: obey(server, line)))
+        run(serve(web_from_environment(), sock, ready, lambda server: obey_line(server, line)))
 
 
-def beat(line: socket.socket) -> None:
+def send_beats(line: socket.socket) -> None:
     """Say from now on, at each beat, that the event loop runs. On the way down nobody listens any more."""
     with contextlib.suppress(OSError):
         line.send(b".")
-    asyncio.get_running_loop().call_later(BEAT_S, beat, line)
+    asyncio.get_running_loop().call_later(BEAT_S, send_beats, line)
 
 
-def obey(server: Server, line: socket.socket) -> None:
+def obey_line(server: Server, line: socket.socket) -> None:
     """Leave when the line ends, or at a signal; to be told twice changes nothing, here it is the same word again."""
     loop = asyncio.get_running_loop()
 
