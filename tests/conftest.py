@@ -7,7 +7,7 @@ the tests over processes; files that are named run in one.
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
@@ -15,6 +15,7 @@ from xdist.remote import Producer
 
 from app.serve import allow_open_files
 from tests.factories import Space
+from tests.logs.log_room import Room, new_room
 from tests.scheduling import AloneLast, group_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.valkey import Valkey
@@ -130,6 +131,19 @@ def redis_url(shared: Shared, redis_kind: str) -> str:
 def server(shared: Shared, redis_kind: str) -> Server:
     """The server that this process's tests share."""
     return shared.server(redis_kind)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What async tests run on."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[Room]:
+    """A started backend with a prefix of its own, on a Valkey that this process's tests share."""
+    async with new_room() as made:
+        yield made
 
 
 @pytest.fixture

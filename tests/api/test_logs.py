@@ -1,16 +1,18 @@
 """POST and GET /jobs/:jobId/logs over HTTP: every refusal, every form of a body, every parameter."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 import zstandard
 
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import new_room
 
 NDJSON = "application/x-ndjson"
 
@@ -22,14 +24,11 @@ async def new_job(http: httpx.AsyncClient) -> str:
     return f"/jobs/{job['id']}/logs"
 
 
-def over_http(work: Any, **settings: Any) -> None:
-    """Run an async function of a client and the path of a job's logs."""
-
-    async def run(room: Room) -> None:
-        async with room.client() as http:
-            await work(http, await new_job(http))
-
-    with_room(run, **settings)
+@contextlib.asynccontextmanager
+async def new_log(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """A client, and the path of a fresh job's logs."""
+    async with new_room(**settings) as room, room.client() as http:
+        yield http, await new_job(http)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,8 @@ def over_http(work: Any, **settings: Any) -> None:
         ({"content-encoding": "identity"}, b'["a", "b"]'),
     ],
 )
-def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes) -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes) -> None:
+    async with new_log() as (http, path):
         answer = await http.post(path, content=body, headers=headers)
         assert answer.status_code == 200
         assert answer.json() == {
@@ -56,8 +55,6 @@ def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes) ->
             "status": "pending",
         }
         assert [line["message"] for line in (await http.get(path)).json()["logs"]] == ["a", "b"]
-
-    over_http(work)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +82,10 @@ def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes) ->
         ({"idempotency-key": "k" * 129}, b'["a"]', 400, "invalid_request", {}),
     ],
 )
-def test_a_refused_append_stores_nothing(
+async def test_a_refused_append_stores_nothing(
     headers: dict[str, str], body: bytes, status: int, code: str, more: dict[str, Any]
 ) -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+    async with new_log() as (http, path):
         answer = await http.post(path, content=body, headers={"idempotency-key": "key"} | headers)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert {name: answer.json()[name] for name in more} == more
@@ -100,11 +97,9 @@ def test_a_refused_append_stores_nothing(
         assert accepted.status_code == 200
         assert "idempotency-replayed" not in accepted.headers
 
-    over_http(work)
 
-
-def test_a_job_that_does_not_exist_is_not_found() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_job_that_does_not_exist_is_not_found() -> None:
+    async with new_log() as (http, path):
         ghost = path[:-8] + ("0" * 3) + path[-5:]
         for missing in (ghost, "/jobs/nonsense/logs", "/jobs/" + "0" * 26 + "/logs"):
             answers = [
@@ -116,11 +111,9 @@ def test_a_job_that_does_not_exist_is_not_found() -> None:
             assert [answer.status_code for answer in answers] == [404] * 4
             assert {answer.json()["error"] for answer in answers} == {"Job not found"}
 
-    over_http(work)
 
-
-def test_an_empty_batch_inserts_nothing_and_has_null_seqs() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_an_empty_batch_inserts_nothing_and_has_null_seqs() -> None:
+    async with new_log() as (http, path):
         for answer in (
             await http.post(path, json=[]),
             await http.post(path, json={"logs": []}),
@@ -137,11 +130,9 @@ def test_an_empty_batch_inserts_nothing_and_has_null_seqs() -> None:
                 "status": 0,
             }
 
-    over_http(work)
 
-
-def test_an_idempotent_append_is_answered_alike_however_it_was_packed() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_an_idempotent_append_is_answered_alike_however_it_was_packed() -> None:
+    async with new_log() as (http, path):
         headers = {"idempotency-key": "one batch", "content-type": NDJSON}
         first = await http.post(path, content=b'"a"\n"b"\n', headers=headers)
         again = await http.post(
@@ -154,11 +145,9 @@ def test_an_idempotent_append_is_answered_alike_however_it_was_packed() -> None:
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
         assert len((await http.get(path)).json()["logs"]) == 2
 
-    over_http(work)
 
-
-def test_two_copies_of_one_request_at_once_are_done_once() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_two_copies_of_one_request_at_once_are_done_once() -> None:
+    async with new_log() as (http, path):
         for n in range(20):
             both = await asyncio.gather(
                 *(http.post(path, json=[f"{n}"] * 3, headers={"idempotency-key": f"key {n}"}) for _ in range(2))
@@ -167,11 +156,9 @@ def test_two_copies_of_one_request_at_once_are_done_once() -> None:
             assert sorted("idempotency-replayed" in answer.headers for answer in both) == [False, True]
         assert len((await http.get(path)).json()["logs"]) == 60
 
-    over_http(work)
 
-
-def test_a_line_has_every_field_of_the_contract() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_line_has_every_field_of_the_contract() -> None:
+    async with new_log() as (http, path):
         big = b'{"n": 12345678901234567890123, "f": 1.0}'
         await http.post(
             path, content=b'["a", {"message": "b", "level": "ERR", "source": "s", "metadata": ' + big + b"}]"
@@ -189,8 +176,6 @@ def test_a_line_has_every_field_of_the_contract() -> None:
             "hasMore": False,
             "firstSeq": 1,
         }
-
-    over_http(work)
 
 
 @pytest.mark.parametrize(
@@ -210,16 +195,14 @@ def test_a_line_has_every_field_of_the_contract() -> None:
         "after=99999999999999999999",
     ],
 )
-def test_parameters_out_of_range_are_refused_and_not_clamped(query: str) -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_parameters_out_of_range_are_refused_and_not_clamped(query: str) -> None:
+    async with new_log() as (http, path):
         answer = await http.get(f"{path}?{query}")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
-    over_http(work)
 
-
-def test_pages_filter_by_level_and_words() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_pages_filter_by_level_and_words() -> None:
+    async with new_log() as (http, path):
         entries = [
             {"message": f"Connection {i} to DB lost", "level": ["info", "warn", "error"][i % 3]} for i in range(30)
         ]
@@ -239,11 +222,9 @@ def test_pages_filter_by_level_and_words() -> None:
         for query, lines in cases.items():
             assert len((await http.get(f"{path}?{query}")).json()["logs"]) == lines, query
 
-    over_http(work)
 
-
-def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_asked() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_asked() -> None:
+    async with new_log() as (http, path):
         await http.post(path, json=[f"line {i}" for i in range(3000)])
         page = (await http.get(path, params={"after": 2990})).json()["logs"]
         plain = await http.get(path, params={"after": 2990}, headers={"accept": NDJSON, "accept-encoding": "identity"})
@@ -257,11 +238,9 @@ def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_asked() ->
         assert len(found.content.splitlines()) == 111
         assert (await http.get(path, params={"before": 5}, headers={"accept": NDJSON})).status_code == 400
 
-    over_http(work)
 
-
-def test_a_large_batch_does_not_hold_up_other_calls() -> None:
-    async def work(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_large_batch_does_not_hold_up_other_calls() -> None:
+    async with new_log() as (http, path):
         body = b'{"message":"' + b"x" * 100 + b'"}\n'
         large = gzip.compress(body * 10_000, 1)
         headers = {"content-type": NDJSON, "content-encoding": "gzip"}
@@ -279,5 +258,3 @@ def test_a_large_batch_does_not_hold_up_other_calls() -> None:
             slowest = max(slowest, loop.time() - begun)
         await flooding
         assert slowest < 0.5
-
-    over_http(work)

@@ -22,7 +22,7 @@ from app.jobs.auth import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS
 from tests.faults.service import Service
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room, new_room
 from tests.test_house import _NoHandlers
 
 STAND_IN: Any = _NoHandlers()
@@ -58,14 +58,11 @@ def test_a_line_is_described_as_it_is_written() -> None:
     assert [field.encode_name for field in msgspec.structs.fields(LogLine)] == list(Row.__struct_fields__)
 
 
-def test_the_document_is_served_and_is_the_same_for_everybody() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            reply = await client.get("http://test/openapi.json", headers={"x-api-key": ""})
-        assert reply.status_code == 200
-        assert reply.json() == json.loads(msgspec.json.encode(DOCUMENT))
-
-    with_room(work)
+async def test_the_document_is_served_and_is_the_same_for_everybody(room: Room) -> None:
+    async with room.client() as client:
+        reply = await client.get("http://test/openapi.json", headers={"x-api-key": ""})
+    assert reply.status_code == 200
+    assert reply.json() == json.loads(msgspec.json.encode(DOCUMENT))
 
 
 # Each documented refusal
@@ -146,77 +143,62 @@ async def send(client: httpx.AsyncClient, operation: Operation, sent: dict[str, 
     return await client.request(method, path.format(**sent.pop("path")), **sent)
 
 
-def test_every_documented_refusal_happens(documented: list[tuple[Operation, str]]) -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            here = await stage(client)
-            for operation, code in documented:
-                reply = await send(client, operation, provoked(here, operation, code))
-                told = (reply.status_code, reply.json().get("code"))
-                assert told == (KINDS[code].status, code), f"{operation} {reply.text[:200]}"
-
-    with_room(work)
+async def test_every_documented_refusal_happens(documented: list[tuple[Operation, str]], room: Room) -> None:
+    async with room.client() as client:
+        here = await stage(client)
+        for operation, code in documented:
+            reply = await send(client, operation, provoked(here, operation, code))
+            told = (reply.status_code, reply.json().get("code"))
+            assert told == (KINDS[code].status, code), f"{operation} {reply.text[:200]}"
 
 
-def test_every_call_whose_job_must_be_in_some_state_says_so() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            here = await stage(client)
-            for operation in [operation for operation, code in REFUSED if code == "invalid_state"]:
-                revives = operation[1].endswith("retry") or operation[0] == "DELETE"
-                sent = provoked(here, operation, "token_not_found")
-                sent["path"]["job_id"] = here.job if revives else here.ended
-                if operation[1].endswith("/complete"):
-                    sent["json"] = "another result"
+async def test_every_call_whose_job_must_be_in_some_state_says_so(room: Room) -> None:
+    async with room.client() as client:
+        here = await stage(client)
+        for operation in [operation for operation, code in REFUSED if code == "invalid_state"]:
+            revives = operation[1].endswith("retry") or operation[0] == "DELETE"
+            sent = provoked(here, operation, "token_not_found")
+            sent["path"]["job_id"] = here.job if revives else here.ended
+            if operation[1].endswith("/complete"):
+                sent["json"] = "another result"
+            reply = await send(client, operation, sent)
+            assert (reply.status_code, reply.json()["code"]) == (409, "invalid_state"), operation
+
+
+async def test_every_idempotent_call_refuses_another_body(room: Room) -> None:
+    async with room.client() as client:
+        here = await stage(client)
+        for operation in [operation for operation, code in REFUSED if code == "idempotency_mismatch"]:
+            first = provoked(here, operation, "token_not_found") | {"headers": {"idempotency-key": "k"}}
+            other = {**first, "json": [{"name": "other", "message": "other"}]}
+            assert (await send(client, operation, {**first})).status_code < 300
+            reply = await send(client, operation, other)
+            assert (reply.status_code, reply.json()["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_every_call_is_refused_over_the_rate() -> None:
+    async with new_room(rate=1) as room, room.client() as client:
+        here = await stage(client)
+        key = {"x-api-key": await new_key(client, here.space, *SCOPES)}
+        for operation in [operation for operation, code in REFUSED if code == "rate_limited"]:
+            status = 0
+            while status != 429:
+                sent = provoked(here, operation, "token_not_found") | {"headers": key}
                 reply = await send(client, operation, sent)
-                assert (reply.status_code, reply.json()["code"]) == (409, "invalid_state"), operation
-
-    with_room(work)
-
-
-def test_every_idempotent_call_refuses_another_body() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            here = await stage(client)
-            for operation in [operation for operation, code in REFUSED if code == "idempotency_mismatch"]:
-                first = provoked(here, operation, "token_not_found") | {"headers": {"idempotency-key": "k"}}
-                other = {**first, "json": [{"name": "other", "message": "other"}]}
-                assert (await send(client, operation, {**first})).status_code < 300
-                reply = await send(client, operation, other)
-                assert (reply.status_code, reply.json()["code"]) == (422, "idempotency_mismatch")
-
-    with_room(work)
+                status = reply.status_code
+            assert reply.json()["code"] == "rate_limited"
+            assert reply.headers["retry-after"]
 
 
-def test_every_call_is_refused_over_the_rate() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            here = await stage(client)
-            key = {"x-api-key": await new_key(client, here.space, *SCOPES)}
-            for operation in [operation for operation, code in REFUSED if code == "rate_limited"]:
-                status = 0
-                while status != 429:
-                    sent = provoked(here, operation, "token_not_found") | {"headers": key}
-                    reply = await send(client, operation, sent)
-                    status = reply.status_code
-                assert reply.json()["code"] == "rate_limited"
-                assert reply.headers["retry-after"]
-
-    with_room(work, rate=1)
-
-
-def test_every_call_that_brings_something_new_is_refused_by_a_full_space() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            here = await stage(client)
-            await client.post(f"/jobs/{here.job}/claim")
-            await client.post(f"/jobs/{here.job}/checkpoint", json={"x": "y" * 5000})
-            for operation in [operation for operation, code in REFUSED if code == "space_full"]:
-                reply = await send(client, operation, provoked(here, operation, "token_not_found"))
-                assert (reply.status_code, reply.json()["code"]) == (503, "space_full")
-                assert reply.json()["limit"] == {"spaceBytes": 5000}
-
-    with_room(work, space_bytes=5000)
+async def test_every_call_that_brings_something_new_is_refused_by_a_full_space() -> None:
+    async with new_room(space_bytes=5000) as room, room.client() as client:
+        here = await stage(client)
+        await client.post(f"/jobs/{here.job}/claim")
+        await client.post(f"/jobs/{here.job}/checkpoint", json={"x": "y" * 5000})
+        for operation in [operation for operation, code in REFUSED if code == "space_full"]:
+            reply = await send(client, operation, provoked(here, operation, "token_not_found"))
+            assert (reply.status_code, reply.json()["code"]) == (503, "space_full")
+            assert reply.json()["limit"] == {"spaceBytes": 5000}
 
 
 # Random calls against the service itself

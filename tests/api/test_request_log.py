@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from app.metrics.service_log import JsonFormatter, TextFormatter, masked
 from tests.faults.service import Service
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room
 from tests.valkey import until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -89,17 +89,14 @@ def test_no_key_is_in_the_log_however_it_was_sent(service: Service) -> None:
     assert "emit_***" in service.log
 
 
-def test_a_bug_is_logged_under_the_id_that_the_client_got(caplog: pytest.LogCaptureFixture) -> None:
-    async def work(room: Room) -> None:
-        await room.backend.spaces.create("x")
-        room.backend.spaces.list_spaces = None  # type: ignore[method-assign,assignment]  # so that calling it is a bug
-        async with room.client() as client:
-            reply = await client.get("/spaces", headers={"x-request-id": "the-request"})
-        assert (reply.status_code, reply.json()["requestId"]) == (500, "the-request")
-        assert reply.headers["x-request-id"] == "the-request"
-        assert "the-request" in caplog.text
-
-    with_room(work)
+async def test_a_bug_is_logged_under_the_id_that_the_client_got(caplog: pytest.LogCaptureFixture, room: Room) -> None:
+    await room.backend.spaces.create("x")
+    room.backend.spaces.list_spaces = None  # type: ignore[method-assign,assignment]  # so that calling it is a bug
+    async with room.client() as client:
+        reply = await client.get("/spaces", headers={"x-request-id": "the-request"})
+    assert (reply.status_code, reply.json()["requestId"]) == (500, "the-request")
+    assert reply.headers["x-request-id"] == "the-request"
+    assert "the-request" in caplog.text
 
 
 def test_keys_and_secrets_are_masked_in_both_forms() -> None:

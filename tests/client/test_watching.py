@@ -121,67 +121,52 @@ def test_what_is_refused_for_good_is_raised(space: Space) -> None:
         jobwire.follow(logs=True, jobs=jobs_of(space))
 
 
-def test_asyncio_has_the_same_frames(space: Space) -> None:
+async def test_asyncio_has_the_same_frames(space: Space) -> None:
     job = space.job_in("running")
 
-    async def read() -> list[str]:
-        types = []
-        async for frame in jobwire.follow_async(job["id"], after=0, jobs=jobs_of(space)):
-            types.append(frame.type)
-            if frame.type == "started":
-                await asyncio.to_thread(space.do, job, "complete")
-        return types
-
-    assert asyncio.run(read()) == ["init", "created", "delivered", "started", "completed"]
+    types = []
+    async for frame in jobwire.follow_async(job["id"], after=0, jobs=jobs_of(space)):
+        types.append(frame.type)
+        if frame.type == "started":
+            await asyncio.to_thread(space.do, job, "complete")
+    assert types == ["init", "created", "delivered", "started", "completed"]
 
 
-def test_asyncio_hears_a_refusal_and_may_leave_early(space: Space) -> None:
+async def test_asyncio_hears_a_refusal_and_may_leave_early(space: Space) -> None:
     async def refused() -> None:
         async for _ in jobwire.follow_async(NO_JOB, jobs=jobs_of(space)):
             pass
 
-    async def leave() -> str:
-        watching = jobwire.follow_async(space.create()["id"], jobs=jobs_of(space))
-        assert isinstance(watching, AsyncIterator)
-        first = await anext(watching)
-        await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
-        return first.type
-
     with pytest.raises(NotFound):
-        asyncio.run(refused())
-    assert asyncio.run(leave()) == "init"
+        await refused()
+    watching = jobwire.follow_async(space.create()["id"], jobs=jobs_of(space))
+    assert isinstance(watching, AsyncIterator)
+    assert (await anext(watching)).type == "init"
+    await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
 
 
-def test_leaving_early_ends_the_connection(space: Space) -> None:
+async def test_leaving_early_ends_the_connection(space: Space) -> None:
     job = space.create()["id"]
-
-    async def leave() -> None:
-        watching = jobwire.follow_async(job, jobs=jobs_of(space))
-        await anext(watching)
-        await asyncio.to_thread(until, lambda: viewers(space.server) == before + 1)
-        await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
-
     before = viewers(space.server)
     frames = jobwire.follow(job, jobs=jobs_of(space))
     assert next(frames).type == "init"
     until(lambda: viewers(space.server) == before + 1)
     frames.close()  # type: ignore[attr-defined]  # a generator has it
     until(lambda: viewers(space.server) == before)
-    asyncio.run(leave())
+    watching = jobwire.follow_async(job, jobs=jobs_of(space))
+    await anext(watching)
+    await asyncio.to_thread(until, lambda: viewers(space.server) == before + 1)
+    await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
     until(lambda: viewers(space.server) == before)
 
 
-def test_whoever_leaves_in_the_middle_of_many_frames_leaves_no_thread(space: Space) -> None:
+async def test_whoever_leaves_in_the_middle_of_many_frames_leaves_no_thread(space: Space) -> None:
     job = space.create(claim=True)
     for number in range(600):
         space.do(job, "event", number)
-
-    async def leave() -> None:
-        watching = jobwire.follow_async(job["id"], after=0, jobs=jobs_of(space))
-        await anext(watching)
-        await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
-
-    asyncio.run(leave())
+    watching = jobwire.follow_async(job["id"], after=0, jobs=jobs_of(space))
+    await anext(watching)
+    await watching.aclose()  # type: ignore[attr-defined]  # an async generator has it
     until(lambda: not any(thread.name == "jobwire-follow" for thread in threading.enumerate()))
 
 

@@ -21,6 +21,7 @@ RATE = 200
 pytestmark = pytest.mark.valkey_only("what it proves is decided before Redis is asked")
 
 
+@pytest.mark.alone("it measures a rate")
 @pytest.mark.valkey_only("fakeredis is slower than the rate")
 def test_the_rate_of_a_key_holds_over_two_processes_within_a_tenth(redis_url: str) -> None:
     with (
@@ -183,6 +184,7 @@ def test_the_first_unit_is_taken_before_the_body_is_looked_at_and_the_rest_befor
         assert set(answers) == {"invalid_json", "rate_limited"}
 
 
+@pytest.mark.alone("it measures a rate")
 def test_work_is_held_to_the_rate_over_two_processes_within_a_tenth(redis_url: str) -> None:
     with (
         Server(redis_url, JOBWIRE_RATE=str(RATE)) as one,

@@ -187,6 +187,7 @@ def test_a_job_that_matched_all_the_time_is_on_exactly_one_page(
     assert [order.index(job) for job in seen] == sorted((order.index(job) for job in seen), reverse=True)
 
 
+@pytest.mark.alone("it fills the machine")
 def test_ten_big_lists_at_once_break_no_link_gather_nothing_and_hold_up_no_small_call(valkey: Valkey) -> None:
     text = "x" * (MIB - 2)
     with redis.Redis.from_url(valkey.url) as client, Server(valkey.url, JOBWIRE_REDIS_TIMEOUT="1") as server:

@@ -7,7 +7,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.factories import Space, refused
@@ -17,7 +16,7 @@ from tests.valkey import until
 
 def parked(server: Server) -> int:
     """How many long polls wait on a server, by its own count."""
-    text = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+    text = server.beside("/metrics").text
     return int(float(next(line for line in text.splitlines() if line.startswith("jobwire_parked_polls ")).split()[1]))
 
 

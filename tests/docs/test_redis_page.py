@@ -1,18 +1,18 @@
 """The examples of docs/redis.md, run as they are printed there."""
 
+import asyncio
 import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.model.ids import tag_of
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import new_room
 from tests.valkey import Valkey, until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
@@ -53,15 +53,14 @@ class Example:
         return [line for line in self._out.read_text().splitlines() if line.startswith("#")]
 
 
-def in_room(valkey: Valkey, work: Callable[[Room], Any], **settings: Any) -> Any:
-    """As with_room, under the prefix of the page."""
-    return with_room(work, valkey, prefix="jw", **settings)
-
-
 def log_of(valkey: Valkey, *batches: list[str], sealed: bool = False, job: str = "") -> str:
     """A job with these batches in its log, or more of them for a job."""
+    return asyncio.run(write_log(valkey, batches, sealed, job))
 
-    async def work(room: Room) -> str:
+
+async def write_log(valkey: Valkey, batches: Iterable[list[str]], sealed: bool, job: str) -> str:
+    """As log_of; with the prefix of the page."""
+    async with new_room(valkey, prefix="jw") as room:
         id_ = job or await room.new_job()
         room.space = (await room.call("HGET", room.keys.spaces, tag_of(id_))).decode()
         for batch in batches:
@@ -69,9 +68,6 @@ def log_of(valkey: Valkey, *batches: list[str], sealed: bool = False, job: str =
         if sealed:
             await room.logs.settle(id_, 1000)
         return id_
-
-    made: str = in_room(valkey, work)
-    return made
 
 
 def numbered(*batches: list[str]) -> list[tuple[int, str]]:

@@ -1,40 +1,31 @@
 """The due index: a space by its earliest moment."""
 
 from app.jobs.due_index import DueIndex
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room
 from tests.sweeper.sweeping import eventually
 
 
-def test_the_earliest_moment_of_a_space_is_kept_and_the_first_come_first() -> None:
-    async def work(room: Room) -> None:
-        index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
-        await index.hint([("b", 20), ("a", 30)])
-        await index.hint([("a", 10), ("b", 40), ("c", 50)])
-        assert await index.first(2) == [("a", 10), ("b", 20)]
-        await index.drop("a", "c")
-        assert await index.first(9) == [("b", 20)]
-
-    with_room(work)
+async def test_the_earliest_moment_of_a_space_is_kept_and_the_first_come_first(room: Room) -> None:
+    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    await index.hint([("b", 20), ("a", 30)])
+    await index.hint([("a", 10), ("b", 40), ("c", 50)])
+    assert await index.first(2) == [("a", 10), ("b", 20)]
+    await index.drop("a", "c")
+    assert await index.first(9) == [("b", 20)]
 
 
-def test_nothing_is_hinted_and_nothing_dropped_without_a_space() -> None:
-    async def work(room: Room) -> None:
-        index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
-        await index.hint([])
-        await index.drop()
-        assert await index.first(9) == []
-
-    with_room(work)
+async def test_nothing_is_hinted_and_nothing_dropped_without_a_space(room: Room) -> None:
+    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    await index.hint([])
+    await index.drop()
+    assert await index.first(9) == []
 
 
-def test_a_hint_for_which_nobody_waits_arrives() -> None:
-    async def work(room: Room) -> None:
-        index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
-        index.hint_soon("a", 10)
+async def test_a_hint_for_which_nobody_waits_arrives(room: Room) -> None:
+    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    index.hint_soon("a", 10)
 
-        async def arrived() -> bool:
-            return await index.first(1) == [("a", 10)]
+    async def arrived() -> bool:
+        return await index.first(1) == [("a", 10)]
 
-        await eventually(arrived)
-
-    with_room(work)
+    await eventually(arrived)

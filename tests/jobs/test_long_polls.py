@@ -15,8 +15,7 @@ from app.jobs import long_polls as waiting_module
 from app.jobs.long_polls import ANY_NAME, CHECK_NAMES, PARKED_MOST, SpaceWaiters, Waiter
 from tests.contract.test_poll import parked
 from tests.factories import Space, refused
-from tests.logs.log_room import Room as Backend
-from tests.logs.log_room import with_room
+from tests.logs.log_room import new_room
 from tests.server import Server
 from tests.sweeper.sweeping import make, make_many
 from tests.valkey import Valkey, until
@@ -62,6 +61,7 @@ def scripts_a_second(valkey: Valkey, space: Space) -> float:
     return (scripts_run(valkey) - before - 20) / (time.monotonic() - begun_s)
 
 
+@pytest.mark.alone("it measures a rate")
 def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wants_the_job(valkey: Valkey) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
@@ -76,6 +76,7 @@ def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wan
         assert woken < 12
 
 
+@pytest.mark.alone("it fills the machine")
 def test_a_key_may_have_two_thousand_polls_waiting(valkey: Valkey) -> None:
     with Server(valkey.url) as server:
         space, other = Space(server), Space(server)
@@ -154,10 +155,9 @@ def test_a_look_goes_round_all_names_and_is_at_all_of_them_after_hints_were_lost
     assert max(map(len, every)) == CHECK_NAMES
 
 
-def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_module, "CHECK_S", 3600)
-
-    async def work(backend: Backend) -> None:
+    async with new_room() as backend:
         rooms = backend.backend.long_polls
         await make_many(backend, 2, name="wanted")
         await make(backend, name=NOBODY)
@@ -170,8 +170,6 @@ def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pyte
             assert [waiter.woken.is_set() for waiter in waiters] == [False, True, True, False]
         assert not room
         assert not rooms._parked
-
-    with_room(work)
 
 
 def test_a_wake_that_came_while_its_waiter_took_another_job_is_not_lost() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Downtime, Outages
 from app.redis_links.info import parse_info
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room
 from tests.sweeper.sweeping import events, fields, is_in, lapse, make, run, take
 
 LATE_MS = 10**15
@@ -38,72 +38,59 @@ async def deadline(room: Room, job: str) -> int:
 
 
 @pytest.mark.parametrize(("timeout_s", "grace_ms"), [(4, 4000), (300, GRACE_MS)])
-def test_a_lease_that_ended_in_an_outage_has_ten_seconds_from_its_end_or_its_own_length(
-    timeout_s: int, grace_ms: int
+async def test_a_lease_that_ended_in_an_outage_has_ten_seconds_from_its_end_or_its_own_length(
+    timeout_s: int,
+    grace_ms: int,
+    room: Room,
 ) -> None:
-    async def work(room: Room) -> None:
-        job = await run(room, timeout_s=timeout_s)
-        ended = await ended_ago(room, job, 1000)
-        back = ended + 900
-        await act(room, ended - 100, back)
-        assert await is_in(room, job, "running")
-        assert await deadline(room, job) == back + grace_ms
-        await room.backend.store.keepalive(room.space, job, "")
-        assert await room.call("PTTL", room.keys.lease(room.space, job)) > timeout_s * 1000 - 500
-        assert (await fields(room, job))["attemptNumber"] == b"0"
-
-    with_room(work)
+    job = await run(room, timeout_s=timeout_s)
+    ended = await ended_ago(room, job, 1000)
+    back = ended + 900
+    await act(room, ended - 100, back)
+    assert await is_in(room, job, "running")
+    assert await deadline(room, job) == back + grace_ms
+    await room.backend.store.keepalive(room.space, job, "")
+    assert await room.call("PTTL", room.keys.lease(room.space, job)) > timeout_s * 1000 - 500
+    assert (await fields(room, job))["attemptNumber"] == b"0"
 
 
-def test_a_lease_that_ends_just_after_an_outage_before_its_worker_can_be_back_has_the_same() -> None:
-    async def work(room: Room) -> None:
-        job = await run(room, timeout_s=4)
-        ended = await ended_ago(room, job, 10)
-        await act(room, ended - 5000, ended - 200)
-        assert await is_in(room, job, "running")
-        assert await deadline(room, job) == ended - 200 + 4000
-
-    with_room(work)
+async def test_a_lease_that_ends_just_after_an_outage_before_its_worker_can_be_back_has_the_same(room: Room) -> None:
+    job = await run(room, timeout_s=4)
+    ended = await ended_ago(room, job, 10)
+    await act(room, ended - 5000, ended - 200)
+    assert await is_in(room, job, "running")
+    assert await deadline(room, job) == ended - 200 + 4000
 
 
-def test_a_lease_that_ended_before_an_outage_or_whose_grace_is_over_is_acted_on() -> None:
-    async def work(room: Room) -> None:
-        before, over = await run(room, timeout_s=300), await run(room, timeout_s=4)
-        ended = await ended_ago(room, before, 1000)
-        await act(room, ended + 1, ended + 900)
-        assert await is_in(room, before, "pending")
-        ended = await ended_ago(room, over, 6000)
-        await act(room, ended - 100, ended + 1000)
-        assert (await events(room, over))[-1][1]["reason"] == "timeout"
-
-    with_room(work)
+async def test_a_lease_that_ended_before_an_outage_or_whose_grace_is_over_is_acted_on(room: Room) -> None:
+    before, over = await run(room, timeout_s=300), await run(room, timeout_s=4)
+    ended = await ended_ago(room, before, 1000)
+    await act(room, ended + 1, ended + 900)
+    assert await is_in(room, before, "pending")
+    ended = await ended_ago(room, over, 6000)
+    await act(room, ended - 100, ended + 1000)
+    assert (await events(room, over))[-1][1]["reason"] == "timeout"
 
 
-def test_a_delivery_has_its_grace_too() -> None:
-    async def work(room: Room) -> None:
-        job = await make(room, timeout_s=300)
-        (taken,) = await take(room)
-        ended = await ended_ago(room, job, 1000)
-        await act(room, ended, ended + 500)
-        assert await is_in(room, job, "delivered")
-        await room.backend.store.ack(room.space, job, taken.token)
-        assert await is_in(room, job, "running")
-
-    with_room(work)
+async def test_a_delivery_has_its_grace_too(room: Room) -> None:
+    job = await make(room, timeout_s=300)
+    (taken,) = await take(room)
+    ended = await ended_ago(room, job, 1000)
+    await act(room, ended, ended + 500)
+    assert await is_in(room, job, "delivered")
+    await room.backend.store.ack(room.space, job, taken.token)
+    assert await is_in(room, job, "running")
 
 
-def test_who_knows_nothing_of_late_or_of_this_run_of_the_server_acts_on_nothing() -> None:
-    async def work(room: Room) -> None:
-        job = await run(room)
-        await lapse(room, job)
-        run_id = await server_run(room)
-        for outage in (Downtime(room.backend.clock.now_ms() - 100, run_id, 2, 2), Downtime(LATE_MS, "another", 2, 2)):
-            assert await room.backend.store.end_leases(room.space, 10, outage) is None
-        assert await is_in(room, job, "running")
-        assert await room.backend.store.end_leases(room.space, 10, Downtime(LATE_MS, run_id, 2, 2)) == 1
-        assert await is_in(room, job, "pending")
-
-    with_room(work)
+async def test_who_knows_nothing_of_late_or_of_this_run_of_the_server_acts_on_nothing(room: Room) -> None:
+    job = await run(room)
+    await lapse(room, job)
+    run_id = await server_run(room)
+    for outage in (Downtime(room.backend.clock.now_ms() - 100, run_id, 2, 2), Downtime(LATE_MS, "another", 2, 2)):
+        assert await room.backend.store.end_leases(room.space, 10, outage) is None
+    assert await is_in(room, job, "running")
+    assert await room.backend.store.end_leases(room.space, 10, Downtime(LATE_MS, run_id, 2, 2)) == 1
+    assert await is_in(room, job, "pending")
 
 
 async def marked(room: Room, at_ago_ms: int, **known: Any) -> Outages:
@@ -118,14 +105,11 @@ async def marked(room: Room, at_ago_ms: int, **known: Any) -> Outages:
     return outages
 
 
-def test_before_the_first_mark_no_sweeper_worked() -> None:
-    async def work(room: Room) -> None:
-        outages = Outages(room.backend.control, room.keys, "me")
-        await outages.mark()
-        assert outages.latest.began_ms == 0
-        assert outages.latest.ended_ms == outages.latest.believed_till_ms - AWAY_MS
-
-    with_room(work)
+async def test_before_the_first_mark_no_sweeper_worked(room: Room) -> None:
+    outages = Outages(room.backend.control, room.keys, "me")
+    await outages.mark()
+    assert outages.latest.began_ms == 0
+    assert outages.latest.ended_ms == outages.latest.believed_till_ms - AWAY_MS
 
 
 @pytest.mark.parametrize(
@@ -138,53 +122,44 @@ def test_before_the_first_mark_no_sweeper_worked() -> None:
         (0, {"run": "another"}, True),
     ],
 )
-def test_a_gap_between_marks_is_an_outage_and_a_handover_is_none(
-    ago_ms: int, known: dict[str, Any], is_outage: bool
+async def test_a_gap_between_marks_is_an_outage_and_a_handover_is_none(
+    ago_ms: int,
+    known: dict[str, Any],
+    is_outage: bool,
+    room: Room,
 ) -> None:
-    async def work(room: Room) -> None:
-        latest = (await marked(room, ago_ms, **known)).latest
-        now = latest.believed_till_ms - AWAY_MS
-        assert (latest.ended_ms == now) is is_outage
-        if is_outage:
-            assert abs(now - ago_ms - latest.began_ms) < 1000
-        else:
-            assert (latest.began_ms, latest.ended_ms) == (1, 1)
-
-    with_room(work)
+    latest = (await marked(room, ago_ms, **known)).latest
+    now = latest.believed_till_ms - AWAY_MS
+    assert (latest.ended_ms == now) is is_outage
+    if is_outage:
+        assert abs(now - ago_ms - latest.began_ms) < 1000
+    else:
+        assert (latest.began_ms, latest.ended_ms) == (1, 1)
 
 
-def test_an_outage_in_the_grace_of_the_one_before_is_one_with_it() -> None:
-    async def work(room: Room) -> None:
-        now = room.backend.clock.now_ms()
-        latest = (await marked(room, 3000, began=now - 20_000, ended=now - 5000)).latest
-        assert latest.began_ms == now - 20_000
-        assert latest.ended_ms > now - 1000
-        latest = (await marked(room, 3000, began=now - 60_000, ended=now - 30_000)).latest
-        assert abs(latest.began_ms - (now - 3000)) < 1000
-
-    with_room(work)
+async def test_an_outage_in_the_grace_of_the_one_before_is_one_with_it(room: Room) -> None:
+    now = room.backend.clock.now_ms()
+    latest = (await marked(room, 3000, began=now - 20_000, ended=now - 5000)).latest
+    assert latest.began_ms == now - 20_000
+    assert latest.ended_ms > now - 1000
+    latest = (await marked(room, 3000, began=now - 60_000, ended=now - 30_000)).latest
+    assert abs(latest.began_ms - (now - 3000)) < 1000
 
 
-def test_marks_of_two_sweepers_at_once_are_no_outage() -> None:
-    async def work(room: Room) -> None:
-        pair = [Outages(room.backend.control, room.keys, name) for name in "ab"]
-        await pair[0].mark()
-        first = pair[0].latest.ended_ms
-        for _ in range(5):
-            await asyncio.gather(*(one.mark() for one in pair))
-        assert [one.latest.ended_ms for one in pair] == [first, first]
-
-    with_room(work)
+async def test_marks_of_two_sweepers_at_once_are_no_outage(room: Room) -> None:
+    pair = [Outages(room.backend.control, room.keys, name) for name in "ab"]
+    await pair[0].mark()
+    first = pair[0].latest.ended_ms
+    for _ in range(5):
+        await asyncio.gather(*(one.mark() for one in pair))
+    assert [one.latest.ended_ms for one in pair] == [first, first]
 
 
-def test_no_mark_means_no_action() -> None:
-    async def work(room: Room) -> None:
-        sweeper, expiry = room.backend.sweeper()
-        job = await run(room)
-        await lapse(room, job)
-        await sweeper.sweep(room.space)
-        assert await is_in(room, job, "running"), "the first mark ends an outage of unknown length"
-        assert await deadline(room, job) > room.backend.clock.now_ms()
-        await expiry.close()
-
-    with_room(work)
+async def test_no_mark_means_no_action(room: Room) -> None:
+    sweeper, expiry = room.backend.sweeper()
+    job = await run(room)
+    await lapse(room, job)
+    await sweeper.sweep(room.space)
+    assert await is_in(room, job, "running"), "the first mark ends an outage of unknown length"
+    assert await deadline(room, job) > room.backend.clock.now_ms()
+    await expiry.close()

@@ -6,7 +6,7 @@ from app.model.errors import Unavailable
 from app.model.limits import JOB_BYTES
 from app.redis_links.memory_headroom import SHARE
 from tests.factories import Space, refused
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room, new_room
 from tests.server import Server
 from tests.sweeper.sweeping import PLAIN, home, make_many, take
 from tests.valkey import Valkey
@@ -65,8 +65,10 @@ async def nearly_full(room: Room, left: int = 0) -> None:
     room.backend.store._headroom._asked_s = float("-inf")
 
 
-def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_runs_goes_on(valkey: Valkey) -> None:
-    async def work(room: Room) -> None:
+async def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_runs_goes_on(
+    valkey: Valkey,
+) -> None:
+    async with new_room(valkey) as room:
         store, space = room.backend.store, await home(room)
         await make_many(room, 6)
         one, two, three, four = await take(room, 4)
@@ -93,5 +95,3 @@ def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_r
             await store.create(space, [PLAIN])
         finally:
             await room.call("CONFIG", "SET", "maxmemory", 0)
-
-    with_room(work, valkey)

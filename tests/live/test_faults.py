@@ -28,6 +28,8 @@ from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
 from tests.valkey import Valkey, until
 
+pytestmark = pytest.mark.alone("a thousand viewers and two servers fill the machine")
+
 VIEWERS = int(os.environ.get("LIVE_VIEWERS", "1000"))
 JOBS = 4
 WRITERS = 2

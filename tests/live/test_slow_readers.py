@@ -156,6 +156,7 @@ def test_a_viewer_that_never_reads_is_forgotten(space: Space) -> None:
         reader.read_all()
 
 
+@pytest.mark.alone("it measures delay under load")
 def test_nobody_waits_for_those_who_take_nothing(space: Space) -> None:
     job, slow = working(space), metric(space, "jobwire_slow_readers_total")
     path = f"/realtime/{job['id']}?logs=true"

@@ -19,6 +19,8 @@ from tests.metered import Metered
 from tests.server import Server
 from tests.valkey import Valkey
 
+pytestmark = pytest.mark.alone("it measures how long turns take")
+
 MIB = 1024 * 1024
 MOST_MS = 50
 TRIES = 3
@@ -191,18 +193,14 @@ def test_others_are_answered_while_ten_search(desk: Desk) -> None:
     assert desk.longest_ms(load) < 3 * MOST_MS
 
 
-def test_the_meter_sees_a_long_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_meter_sees_a_long_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNS_FILE", str(tmp_path / "turns"))
-
-    async def work() -> None:
-        meter = Metered()
-        meter.start()
-        await asyncio.sleep(0.01)
-        end_s = time.thread_time() + 0.08
-        while time.thread_time() < end_s:
-            pass
-        await asyncio.sleep(0.01)
-        await meter.close()
-
-    asyncio.run(work())
+    meter = Metered()
+    meter.start()
+    await asyncio.sleep(0.01)
+    end_s = time.thread_time() + 0.08
+    while time.thread_time() < end_s:
+        pass
+    await asyncio.sleep(0.01)
+    await meter.close()
     assert max(float(line.split()[0]) for line in (tmp_path / "turns").read_text().splitlines()) >= 80

@@ -21,8 +21,8 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_supervise_brings_a_killed_valkey_back_soon_and_ends_with_stop() -> None:
-    async def scenario(valkey: Valkey) -> None:
+async def test_supervise_brings_a_killed_valkey_back_soon_and_ends_with_stop() -> None:
+    with Valkey(appendfsync="always") as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         await asyncio.to_thread(valkey.cli, "SET", "answered", "yes")
         for word in (signal.SIGKILL, signal.SIGSEGV):
@@ -31,9 +31,6 @@ def test_supervise_brings_a_killed_valkey_back_soon_and_ends_with_stop() -> None
         await asyncio.to_thread(valkey.server.stop)
         await asyncio.wait_for(watch, 5)
         assert not valkey.server.alive()
-
-    with Valkey(appendfsync="always") as valkey:
-        asyncio.run(scenario(valkey))
 
 
 def seconds_away_after(word: signal.Signals, valkey: Valkey) -> float:
@@ -52,8 +49,8 @@ def answers(valkey: Valkey) -> bool:
         return False
 
 
-def test_supervise_says_why_a_restart_failed_and_tries_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(valkey: Valkey) -> None:
+async def test_supervise_says_why_a_restart_failed_and_tries_again(caplog: pytest.LogCaptureFixture) -> None:
+    with Valkey() as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         manifest = valkey.data / "appendonlydir" / "appendonly.aof.manifest"
         good = manifest.read_bytes()
@@ -63,9 +60,6 @@ def test_supervise_says_why_a_restart_failed_and_tries_again(caplog: pytest.LogC
         manifest.write_bytes(good)
         await asyncio.to_thread(until, lambda: answers(valkey))
         watch.cancel()
-
-    with Valkey() as valkey:
-        asyncio.run(scenario(valkey))
     assert "The list of files in" in caplog.text
 
 
@@ -74,16 +68,12 @@ def test_supervise_without_a_start_does_nothing(data: Path) -> None:
     assert not data.exists()
 
 
-def test_the_log_is_bounded_at_start_and_while_it_runs(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_is_bounded_at_start_and_while_it_runs(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "LOG_BYTES", 100)
-
-    async def scenario(valkey: Valkey) -> None:
+    with Valkey(data) as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         await asyncio.to_thread(until, lambda: (data / "valkey.log").stat().st_size == 0)
         watch.cancel()
-
-    with Valkey(data) as valkey:
-        asyncio.run(scenario(valkey))
         assert "Ready to accept connections" in (data / "valkey.log.1").read_text()
         valkey.restart()
         assert (data / "valkey.log").stat().st_size < 5000

@@ -1,17 +1,18 @@
 """What tests of logs share: one Valkey for all of them, and rooms with links, a space and a prefix of their own.
 
-async def work(room: Room) -> None: ...
+async def test_a_rule(room: Room) -> None: ...
 
-with_room(work)
+async def test_a_rule_under_a_setting() -> None:
+    async with new_room(log_lines=1000) as room: ...
 """
 
-import asyncio
 import atexit
+import contextlib
 import functools
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Any
 
 import httpx
 import msgspec
@@ -31,7 +32,6 @@ from app.model.steps import exhaust
 from app.settings import Settings
 from tests.valkey import Valkey
 
-T = TypeVar("T")
 ROOT_KEY = "emit_root_of_the_tests"
 EVERYTHING = LineFilter()
 
@@ -99,20 +99,17 @@ async def batch_of(*messages: str) -> Batch:
     return exhaust(decode_batch(msgspec.json.encode(messages), ndjson=False))
 
 
-def with_room(work: Callable[[Room], Awaitable[T]], server: Valkey | None = None, **settings: Any) -> T:
-    """Run an async function of a fresh Room to its end."""
-
-    async def run() -> T:
-        room = Room(server or valkey(), **settings)
-        await room.backend.start()
-        try:
-            await room.backend.control.ready(10)
-            await room.backend.bulk.ready(10)
-            return await work(room)
-        finally:
-            await room.backend.close()
-
-    return asyncio.run(run())
+@contextlib.asynccontextmanager
+async def new_room(server: Valkey | None = None, **settings: Any) -> AsyncIterator[Room]:
+    """A fresh Room, started while the block runs."""
+    room = Room(server or valkey(), **settings)
+    await room.backend.start()
+    try:
+        await room.backend.control.ready(10)
+        await room.backend.bulk.ready(10)
+        yield room
+    finally:
+        await room.backend.close()
 
 
 async def refusal_of(awaitable: Awaitable[Any]) -> ApiError:

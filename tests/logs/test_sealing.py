@@ -18,7 +18,7 @@ from app.logs.sealing import crosses_step, group_batches
 from app.logs.search import LineFilter
 from app.model.steps import exhaust
 from app.redis_links.link import Word
-from tests.logs.log_room import EVERYTHING, Room, messages, with_room
+from tests.logs.log_room import EVERYTHING, Room, messages, new_room
 
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXTS = ["", "\0", "a\nb", "emoji 😀", "é" * 300, "Error: refused", "x" * 65_536, "plain", "\u2028", "ΑΣ"]
@@ -166,8 +166,10 @@ class World:
 
 @SLOW
 @given(st.lists(OPERATIONS, max_size=25), st.integers())
-def test_every_line_is_read_once_and_in_order_whatever_happens(operations: list[tuple[str, int]], seed: int) -> None:
-    async def work(room: Room) -> None:
+async def test_every_line_is_read_once_and_in_order_whatever_happens(
+    operations: list[tuple[str, int]], seed: int
+) -> None:
+    async with new_room() as room:
         random.seed(seed)
         world = World(room, await room.new_job())
         await world.append(1)
@@ -185,135 +187,114 @@ def test_every_line_is_read_once_and_in_order_whatever_happens(operations: list[
         await world.check()
         assert world.heard == sorted(set(world.heard))
 
-    with_room(work)
+
+async def test_readers_see_no_seam_while_sealing_runs(room: Room) -> None:
+    job = await room.new_job()
+    texts = [f"line {i}" for i in range(3000)]
+    for at in range(0, 3000, 5):
+        await room.append(job, *texts[at : at + 5])
+    sealing = asyncio.create_task(seal_all(room, job))
+    rounds = 0
+    while not sealing.done() or not rounds:
+        forwards, backwards = await asyncio.gather(pages(room, job, "after", 0, 400), pages(room, job, "tail", 0, 333))
+        assert messages(forwards) == texts
+        assert messages(backwards) == texts
+        rounds += 1
+    await sealing
+    assert await blocks_and_batches(room, job) == (300, 0)
+    assert messages(await room.every_line(job)) == texts
 
 
-def test_readers_see_no_seam_while_sealing_runs() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        texts = [f"line {i}" for i in range(3000)]
-        for at in range(0, 3000, 5):
-            await room.append(job, *texts[at : at + 5])
-        sealing = asyncio.create_task(seal_all(room, job))
-        rounds = 0
-        while not sealing.done() or not rounds:
-            forwards, backwards = await asyncio.gather(
-                pages(room, job, "after", 0, 400), pages(room, job, "tail", 0, 333)
-            )
-            assert messages(forwards) == texts
-            assert messages(backwards) == texts
-            rounds += 1
-        await sealing
-        assert await blocks_and_batches(room, job) == (300, 0)
-        assert messages(await room.every_line(job)) == texts
-
-    with_room(work)
+async def test_streams_read_sealed_lines_in_bounded_pages(room: Room) -> None:
+    job = await room.new_job()
+    for i in range(20):
+        await room.append(job, *[f"{i} {k} {'x' * 1000}" for k in range(7)])
+    await seal_all(room, job, 70)
+    rows = await room.every_line(job)
+    lines: list[Any] = []
+    while len(lines) < 140:
+        chunks, first_kept, newest = await room.logs.read_after(job, len(lines), 10_000, 15_000, 130)
+        if not chunks:
+            break
+        assert (first_kept, newest) == (1, 140)
+        assert sum(len(chunk.entries) for chunk in chunks) < 25_000
+        for chunk in chunks:
+            lines += json.loads(chunk.entries)
+            assert (lines[-1]["seq"], len(lines)) == (chunk.last, chunk.last)
+    assert [line["id"] for line in lines] == [row.id for row in rows[:130]]
+    assert [line["message"] for line in lines] == messages(rows[:130])
 
 
-def test_streams_read_sealed_lines_in_bounded_pages() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for i in range(20):
-            await room.append(job, *[f"{i} {k} {'x' * 1000}" for k in range(7)])
-        await seal_all(room, job, 70)
-        rows = await room.every_line(job)
-        lines: list[Any] = []
-        while len(lines) < 140:
-            chunks, first_kept, newest = await room.logs.read_after(job, len(lines), 10_000, 15_000, 130)
-            if not chunks:
-                break
-            assert (first_kept, newest) == (1, 140)
-            assert sum(len(chunk.entries) for chunk in chunks) < 25_000
-            for chunk in chunks:
-                lines += json.loads(chunk.entries)
-                assert (lines[-1]["seq"], len(lines)) == (chunk.last, chunk.last)
-        assert [line["id"] for line in lines] == [row.id for row in rows[:130]]
-        assert [line["message"] for line in lines] == messages(rows[:130])
-
-    with_room(work)
-
-
-def test_a_search_across_the_seam_is_what_a_plain_filter_finds() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        dice = random.Random(3)
-        words = ["Alpha", "beta", "GAMMA", "delta\nepsilon", "ÉTÉ", "zeta"]
-        lines = [
-            {"message": " ".join(dice.sample(words, 3)) + f" {i}", "level": dice.choice(LEVELS)} for i in range(900)
-        ]
-        for at in range(0, 900, 9):
-            await room.logs.append(
-                room.space, job, exhaust(decode_batch(json.dumps(lines[at : at + 9]).encode(), ndjson=False))
-            )
-        await seal_all(room, job, 200)
-        blocks, batches = await blocks_and_batches(room, job)
-        assert blocks > 50
-        assert 10 < batches < 40
-        for needles in ((), ("alpha",), ("été", "gamma"), ("delta\nepsilon",), ("epsilon 1",), ("nowhere",)):
-            for levels in (frozenset[str](), frozenset({"error"}), frozenset({"warn", "fatal"})):
-                wanted = LineFilter(levels, needles)
-                expected = [
-                    line["message"]
-                    for line in lines
-                    if (not levels or line["level"] in levels) and all(n in line["message"].lower() for n in needles)
-                ]
-                for mode, limit in (("after", 7), ("tail", 50)):
-                    assert messages(await pages(room, job, mode, 0, limit, wanted=wanted)) == expected
-
-    with_room(work)
+async def test_a_search_across_the_seam_is_what_a_plain_filter_finds(room: Room) -> None:
+    job = await room.new_job()
+    dice = random.Random(3)
+    words = ["Alpha", "beta", "GAMMA", "delta\nepsilon", "ÉTÉ", "zeta"]
+    lines = [{"message": " ".join(dice.sample(words, 3)) + f" {i}", "level": dice.choice(LEVELS)} for i in range(900)]
+    for at in range(0, 900, 9):
+        await room.logs.append(
+            room.space, job, exhaust(decode_batch(json.dumps(lines[at : at + 9]).encode(), ndjson=False))
+        )
+    await seal_all(room, job, 200)
+    blocks, batches = await blocks_and_batches(room, job)
+    assert blocks > 50
+    assert 10 < batches < 40
+    for needles in ((), ("alpha",), ("été", "gamma"), ("delta\nepsilon",), ("epsilon 1",), ("nowhere",)):
+        for levels in (frozenset[str](), frozenset({"error"}), frozenset({"warn", "fatal"})):
+            wanted = LineFilter(levels, needles)
+            expected = [
+                line["message"]
+                for line in lines
+                if (not levels or line["level"] in levels) and all(n in line["message"].lower() for n in needles)
+            ]
+            for mode, limit in (("after", 7), ("tail", 50)):
+                assert messages(await pages(room, job, mode, 0, limit, wanted=wanted)) == expected
 
 
-def test_blocks_without_the_wanted_level_are_not_even_sent() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        levels = ["info"] * 700
-        levels[100] = levels[650] = "error"
-        for at in range(0, 700, 7):
-            piece = json.dumps([{"message": str(i), "level": levels[i]} for i in range(at, at + 7)]).encode()
-            await room.logs.append(room.space, job, exhaust(decode_batch(piece, ndjson=False)))
-        await seal_all(room, job)
-        reading = await room.logs._read(job, "after", 0, 10_000, levels=1 << LEVELS.index("error"))
-        assert [(run.first, run.last, run.size_bytes > 0) for run in reading.runs] == [
-            (1, 98, False),
-            (99, 105, True),
-            (106, 644, False),
-            (645, 651, True),
-            (652, 700, False),
-        ]
-        page = await room.page(job, "after", 0, 500, LineFilter(frozenset({"error"})))
-        assert messages(page.rows) == ["100", "650"]
-        assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
-        page = await room.page(job, "tail", 0, 500, LineFilter(frozenset({"fatal"})))
-        assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
-
-    with_room(work)
+async def test_blocks_without_the_wanted_level_are_not_even_sent(room: Room) -> None:
+    job = await room.new_job()
+    levels = ["info"] * 700
+    levels[100] = levels[650] = "error"
+    for at in range(0, 700, 7):
+        piece = json.dumps([{"message": str(i), "level": levels[i]} for i in range(at, at + 7)]).encode()
+        await room.logs.append(room.space, job, exhaust(decode_batch(piece, ndjson=False)))
+    await seal_all(room, job)
+    reading = await room.logs._read(job, "after", 0, 10_000, levels=1 << LEVELS.index("error"))
+    assert [(run.first, run.last, run.size_bytes > 0) for run in reading.runs] == [
+        (1, 98, False),
+        (99, 105, True),
+        (106, 644, False),
+        (645, 651, True),
+        (652, 700, False),
+    ]
+    page = await room.page(job, "after", 0, 500, LineFilter(frozenset({"error"})))
+    assert messages(page.rows) == ["100", "650"]
+    assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
+    page = await room.page(job, "tail", 0, 500, LineFilter(frozenset({"fatal"})))
+    assert (page.cursor.oldest, page.cursor.newest, page.cursor.more) == (1, 700, False)
 
 
-def test_sealing_spares_what_a_consumer_group_has_still_to_read() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        log = room.keys.log(job)
-        for i in range(10):
-            await room.append(job, *[f"{i} {k}" for k in range(7)])
-        await room.call("XGROUP", "CREATE", log, "g", "0")
-        await seal_all(room, job)
-        assert await blocks_and_batches(room, job) == (0, 10)
-        ((_, batches),) = await room.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 4, "STREAMS", log, ">")
-        await seal_all(room, job)
-        assert await blocks_and_batches(room, job) == (0, 10)
-        await room.call("XACK", log, "g", *[id_ for id_, _ in batches[:3]])
-        await seal_all(room, job)
-        assert await blocks_and_batches(room, job) == (3, 7)
-        await room.call("XACK", log, "g", batches[3][0])
-        await seal_all(room, job)
-        assert await blocks_and_batches(room, job) == (4, 6)
-        assert len(await room.every_line(job)) == 70
-
-    with_room(work)
+async def test_sealing_spares_what_a_consumer_group_has_still_to_read(room: Room) -> None:
+    job = await room.new_job()
+    log = room.keys.log(job)
+    for i in range(10):
+        await room.append(job, *[f"{i} {k}" for k in range(7)])
+    await room.call("XGROUP", "CREATE", log, "g", "0")
+    await seal_all(room, job)
+    assert await blocks_and_batches(room, job) == (0, 10)
+    ((_, batches),) = await room.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 4, "STREAMS", log, ">")
+    await seal_all(room, job)
+    assert await blocks_and_batches(room, job) == (0, 10)
+    await room.call("XACK", log, "g", *[id_ for id_, _ in batches[:3]])
+    await seal_all(room, job)
+    assert await blocks_and_batches(room, job) == (3, 7)
+    await room.call("XACK", log, "g", batches[3][0])
+    await seal_all(room, job)
+    assert await blocks_and_batches(room, job) == (4, 6)
+    assert len(await room.every_line(job)) == 70
 
 
-def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only() -> None:
-    async def work(room: Room) -> None:
+async def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only() -> None:
+    async with new_room(log_hot_lines=100) as room:
         job = await room.new_job()
         await room.call("XGROUP", "CREATE", room.keys.log(job), "g", "0", "MKSTREAM")
         for _ in range(1200 // 6):
@@ -324,11 +305,9 @@ def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only() -> None
         assert 1000 - 12 <= batches * 6 <= 1000
         assert await room.call("EXISTS", room.keys.log(job))
 
-    with_room(work, log_hot_lines=100)
 
-
-def test_the_process_that_appended_seals_and_keeps_the_newest_lines() -> None:
-    async def work(room: Room) -> None:
+async def test_the_process_that_appended_seals_and_keeps_the_newest_lines() -> None:
+    async with new_room(log_hot_lines=100) as room:
         job = await room.new_job()
         for _ in range(80):
             await room.append(job, *["line"] * 50)
@@ -337,72 +316,58 @@ def test_the_process_that_appended_seals_and_keeps_the_newest_lines() -> None:
         assert 100 <= batches * 50 < 100 + 2000
         assert len(await room.every_line(job)) == 4000
 
-    with_room(work, log_hot_lines=100)
+
+async def test_an_ended_jobs_log_that_rested_is_sealed_and_gets_its_time_to_live(room: Room) -> None:
+    job = await room.new_job("completed")
+    await room.append(job, *[f"line {i}" for i in range(10)])
+    await room.logs.settle(job, 1000)
+    assert await blocks_and_batches(room, job) == (1, 0)
+    assert not await room.call("EXISTS", room.keys.log(job))
+    for key in (room.keys.log_blocks(job), room.keys.log_meta(job)):
+        assert await room.call("PTTL", key) > 1000
+    done = await room.append(job, "late")
+    assert done.first == 11
+    assert await room.call("PTTL", room.keys.log(job)) > 1000
+    await room.logs.settle(job, 1000)
+    assert messages(await room.every_line(job)) == [*[f"line {i}" for i in range(10)], "late"]
 
 
-def test_an_ended_jobs_log_that_rested_is_sealed_and_gets_its_time_to_live() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job("completed")
-        await room.append(job, *[f"line {i}" for i in range(10)])
-        await room.logs.settle(job, 1000)
-        assert await blocks_and_batches(room, job) == (1, 0)
-        assert not await room.call("EXISTS", room.keys.log(job))
-        for key in (room.keys.log_blocks(job), room.keys.log_meta(job)):
-            assert await room.call("PTTL", key) > 1000
-        done = await room.append(job, "late")
-        assert done.first == 11
-        assert await room.call("PTTL", room.keys.log(job)) > 1000
-        await room.logs.settle(job, 1000)
-        assert messages(await room.every_line(job)) == [*[f"line {i}" for i in range(10)], "late"]
-
-    with_room(work)
+async def test_a_finished_job_with_ten_lines_costs_at_most_a_kibibyte(room: Room) -> None:
+    job = await room.new_job("completed")
+    lines = [f"2026-05-20 10:00:{i:02d} status installed libfoo{i}:amd64 1.2.{i}" for i in range(10)]
+    await room.append(job, *lines, key=batch_key("batch", b"body"))
+    await room.logs.settle(job, 1000)
+    names = [room.keys.log(job), room.keys.log_blocks(job), room.keys.log_meta(job)]
+    sizes = [await room.call("MEMORY", "USAGE", name) or 0 for name in names]
+    assert sum(sizes) <= 1024
 
 
-def test_a_finished_job_with_ten_lines_costs_at_most_a_kibibyte() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job("completed")
-        lines = [f"2026-05-20 10:00:{i:02d} status installed libfoo{i}:amd64 1.2.{i}" for i in range(10)]
-        await room.append(job, *lines, key=batch_key("batch", b"body"))
-        await room.logs.settle(job, 1000)
-        names = [room.keys.log(job), room.keys.log_blocks(job), room.keys.log_meta(job)]
-        sizes = [await room.call("MEMORY", "USAGE", name) or 0 for name in names]
-        assert sum(sizes) <= 1024
-
-    with_room(work)
-
-
-def test_a_late_or_repeated_seal_changes_nothing() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for _ in range(6):
-            await room.append(job, *["line"] * 7)
-        one, more = await prepared(room, job, 7), await prepared(room, job, 14)
-        assert one is not None
-        assert more is not None
-        assert await put(room, job, one) == [b"ok", 1]
-        assert await put(room, job, one) == [b"ok", 0]
-        assert await put(room, job, more) == [b"ok", 0]
-        await room.logs.delete(room.space, job)
-        assert await put(room, job, one) == [b"ok", 0]
-        assert not await room.call("EXISTS", room.keys.log_blocks(job), room.keys.log_meta(job))
-
-    with_room(work)
+async def test_a_late_or_repeated_seal_changes_nothing(room: Room) -> None:
+    job = await room.new_job()
+    for _ in range(6):
+        await room.append(job, *["line"] * 7)
+    one, more = await prepared(room, job, 7), await prepared(room, job, 14)
+    assert one is not None
+    assert more is not None
+    assert await put(room, job, one) == [b"ok", 1]
+    assert await put(room, job, one) == [b"ok", 0]
+    assert await put(room, job, more) == [b"ok", 0]
+    await room.logs.delete(room.space, job)
+    assert await put(room, job, one) == [b"ok", 0]
+    assert not await room.call("EXISTS", room.keys.log_blocks(job), room.keys.log_meta(job))
 
 
-def test_racing_sealers_seal_each_line_once() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for _ in range(200):
-            await room.append(job, *["line"] * 7)
-        await asyncio.gather(*(seal_all(room, job) for _ in range(16)))
-        assert await blocks_and_batches(room, job) == (200, 0)
-        assert len(await room.every_line(job)) == 1400
-
-    with_room(work)
+async def test_racing_sealers_seal_each_line_once(room: Room) -> None:
+    job = await room.new_job()
+    for _ in range(200):
+        await room.append(job, *["line"] * 7)
+    await asyncio.gather(*(seal_all(room, job) for _ in range(16)))
+    assert await blocks_and_batches(room, job) == (200, 0)
+    assert len(await room.every_line(job)) == 1400
 
 
-def test_beyond_the_bounds_whole_blocks_go_first() -> None:
-    async def work(room: Room) -> None:
+async def test_beyond_the_bounds_whole_blocks_go_first() -> None:
+    async with new_room(log_lines=1000) as room:
         job = await room.new_job()
         for i in range(140):
             await room.append(job, *[f"{i} {k}" for k in range(7)])
@@ -416,8 +381,6 @@ def test_beyond_the_bounds_whole_blocks_go_first() -> None:
         assert [row.seq for row in rows] == list(range(85, 1081))
         stored = [len(run) for run in await stored_texts(room, job)]
         assert int(await room.call("HGET", room.keys.log_meta(job), "hot")) == sum(stored)
-
-    with_room(work, log_lines=1000)
 
 
 async def stored_texts(room: Room, job: str) -> list[bytes]:

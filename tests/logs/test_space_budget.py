@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.logs.log_room import Room, messages, with_room
+from tests.logs.log_room import Room, messages, new_room
 
 LINE = "x" * 970
 """A line of about a thousand bytes as it is stored."""
@@ -28,8 +28,8 @@ async def filled(room: Room, lines: int) -> str:
     return job
 
 
-def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines() -> None:
-    async def work(room: Room) -> None:
+async def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         first = await filled(room, 150)
         await room.logs.settle(first, 10_000)
         assert await told(room) == await held(room, first)
@@ -46,11 +46,9 @@ def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines()
         assert not page.rows or page.cursor.first_kept == page.rows[0].seq
         assert len(await room.every_line(fourth)) == 150
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_where_it_was() -> None:
-    async def work(room: Room) -> None:
+async def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_where_it_was() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         job = await filled(room, 150)
         await filled(room, 300)
         await told(room)
@@ -63,22 +61,18 @@ def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_where_it
         assert [row.seq for row in await room.every_line(job)] == [151]
         assert (await room.page(job)).cursor.first_kept == 151
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_a_log_that_is_larger_than_the_bound_keeps_its_newest_lines() -> None:
-    async def work(room: Room) -> None:
+async def test_a_log_that_is_larger_than_the_bound_keeps_its_newest_lines() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         job = await filled(room, 500)
         assert BOUND - 20_000 < await told(room) <= BOUND
         rows = await room.every_line(job)
         assert rows[-1].seq == 500
         assert rows[0].seq == (await room.page(job)).cursor.first_kept
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_what_is_removed_is_not_counted_any_more() -> None:
-    async def work(room: Room) -> None:
+async def test_what_is_removed_is_not_counted_any_more() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         one, other = await filled(room, 50), await filled(room, 60)
         await told(room)
         await room.logs.delete(room.space, one)
@@ -86,21 +80,17 @@ def test_what_is_removed_is_not_counted_any_more() -> None:
         await room.logs.delete(room.space, other)
         assert not await room.call("EXISTS", room.keys.logs(room.space), room.keys.log_bytes(room.space))
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append() -> None:
-    async def work(room: Room) -> None:
+async def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         job = await filled(room, 50)
         room.logs._budget._noted.clear()
         await room.append(job, LINE)
         assert await told(room) == await held(room, job)
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_appends_are_told_within_seconds_by_themselves() -> None:
-    async def work(room: Room) -> None:
+async def test_appends_are_told_within_seconds_by_themselves() -> None:
+    async with new_room(space_log_bytes=BOUND) as room:
         await filled(room, 400)
         task = room.logs._budget._task
         assert task is not None
@@ -108,13 +98,8 @@ def test_appends_are_told_within_seconds_by_themselves() -> None:
             await task
         assert int(await room.call("HGET", room.keys.log_bytes(room.space), "total")) <= BOUND
 
-    with_room(work, space_log_bytes=BOUND)
 
-
-def test_without_a_bound_nothing_is_counted() -> None:
-    async def work(room: Room) -> None:
-        await filled(room, 10)
-        assert await told(room) == 0
-        assert not await room.call("EXISTS", room.keys.logs(room.space), room.keys.log_bytes(room.space))
-
-    with_room(work)
+async def test_without_a_bound_nothing_is_counted(room: Room) -> None:
+    await filled(room, 10)
+    assert await told(room) == 0
+    assert not await room.call("EXISTS", room.keys.logs(room.space), room.keys.log_bytes(room.space))

@@ -9,7 +9,7 @@ import pytest
 
 from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.model.limits import KIB
-from tests.logs.log_room import EVERYTHING, Room, with_room
+from tests.logs.log_room import EVERYTHING, Room, new_room
 
 LINES = [f"line {i}" for i in range(40)]
 
@@ -88,36 +88,33 @@ async def new_job(http: httpx.AsyncClient, space: str) -> str:
 
 
 @pytest.mark.parametrize("damage", WAYS, ids=lambda way: str(way.__name__))
-def test_a_damaged_log_is_a_500_that_names_the_job_told_once_and_others_are_well(
+async def test_a_damaged_log_is_a_500_that_names_the_job_told_once_and_others_are_well(
     damage: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as http:
-            space = (await http.post("/spaces", json={"name": "s"})).json()["id"]
-            job, other = [await new_job(http, space) for _ in range(2)]
-            await damage(room, job)
-            asked = [
-                *[await http.get(f"/jobs/{job}/logs", params=query) for query in ({}, {"after": 0}, {"q": "line"})],
-                await http.get(f"/jobs/{job}/logs", headers={"accept": "application/x-ndjson"}),
-            ]
-            for answer in asked:
-                assert answer.status_code == 500
-                assert answer.json() == {
-                    "error": f"The log of job {job} cannot be read: what is stored of it is damaged.",
-                    "code": "internal",
-                    "jobId": job,
-                }
-            assert (await http.get(f"/jobs/{job}")).status_code == 200
-            assert len((await http.get(f"/jobs/{other}/logs")).json()["logs"]) == len(LINES)
-
-    with_room(work)
+    async with new_room() as room, room.client() as http:
+        space = (await http.post("/spaces", json={"name": "s"})).json()["id"]
+        job, other = [await new_job(http, space) for _ in range(2)]
+        await damage(room, job)
+        asked = [
+            *[await http.get(f"/jobs/{job}/logs", params=query) for query in ({}, {"after": 0}, {"q": "line"})],
+            await http.get(f"/jobs/{job}/logs", headers={"accept": "application/x-ndjson"}),
+        ]
+        for answer in asked:
+            assert answer.status_code == 500
+            assert answer.json() == {
+                "error": f"The log of job {job} cannot be read: what is stored of it is damaged.",
+                "code": "internal",
+                "jobId": job,
+            }
+        assert (await http.get(f"/jobs/{job}")).status_code == 200
+        assert len((await http.get(f"/jobs/{other}/logs")).json()["logs"]) == len(LINES)
     assert caplog.text.count("cannot be read") == 1
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
 @pytest.mark.parametrize("damage", [nuls_in_the_lines, another_type, another_type_of_meta, a_block_of_nuls])
-def test_a_damaged_log_does_not_stop_the_sweeper(damage: Way, caplog: pytest.LogCaptureFixture) -> None:
-    async def work(room: Room) -> None:
+async def test_a_damaged_log_does_not_stop_the_sweeper(damage: Way, caplog: pytest.LogCaptureFixture) -> None:
+    async with new_room() as room:
         job, other = await room.new_job("completed"), await room.new_job("completed")
         for each in (job, other):
             await room.append(each, *LINES)
@@ -129,35 +126,27 @@ def test_a_damaged_log_does_not_stop_the_sweeper(damage: Way, caplog: pytest.Log
         assert await room.call("LLEN", room.keys.log_blocks(other)) == 1
         await room.logs.delete(room.space, job)
         assert not await room.call("EXISTS", room.keys.log(job), room.keys.log_meta(job), room.keys.log_blocks(job))
-
-    with_room(work)
     assert caplog.text.count("cannot be read") <= 1
 
 
-def test_an_append_to_a_damaged_log_is_told_which_job() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        await room.append(job, "first")
-        await another_type(room, job)
-        with pytest.raises(Unreadable, match=job):
-            await room.append(job, "second")
-
-    with_room(work)
+async def test_an_append_to_a_damaged_log_is_told_which_job(room: Room) -> None:
+    job = await room.new_job()
+    await room.append(job, "first")
+    await another_type(room, job)
+    with pytest.raises(Unreadable, match=job):
+        await room.append(job, "second")
 
 
-def test_a_download_that_meets_damage_later_is_broken_off() -> None:
-    async def work(room: Room) -> None:
-        job = await room.new_job()
-        for _ in range(3):
-            await room.append(job, *["x" * KIB] * 1000)
-        await room.call("XADD", room.keys.log(job), "3001-0", "first", 3001, "at", 1, "lines", bytes(9))
-        await room.call("HSET", room.keys.log_meta(job), "lastSeq", 3001)
-        pieces = await room.logs.download(room.space, job, 0, EVERYTHING)
-        with pytest.raises(Unreadable, match=job):
-            async for _ in pieces:
-                pass
-
-    with_room(work)
+async def test_a_download_that_meets_damage_later_is_broken_off(room: Room) -> None:
+    job = await room.new_job()
+    for _ in range(3):
+        await room.append(job, *["x" * KIB] * 1000)
+    await room.call("XADD", room.keys.log(job), "3001-0", "first", 3001, "at", 1, "lines", bytes(9))
+    await room.call("HSET", room.keys.log_meta(job), "lastSeq", 3001)
+    pieces = await room.logs.download(room.space, job, 0, EVERYTHING)
+    with pytest.raises(Unreadable, match=job):
+        async for _ in pieces:
+            pass
 
 
 def test_many_damaged_logs_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

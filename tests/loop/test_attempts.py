@@ -12,7 +12,7 @@ from app.model.errors import unavailable
 OUTAGE = unavailable("Redis has gone away.")
 
 
-def attempted(*outcomes: Exception | int) -> list[int]:
+async def attempted(*outcomes: Exception | int) -> list[int]:
     """What attempts return whose calls end like this, one after the other; -1 for what failed."""
     attempts = Attempts(
         logging.getLogger("test"), waits="it waits: %s", goes_on="it goes on", failed="it failed", pause_s=0
@@ -23,31 +23,28 @@ def attempted(*outcomes: Exception | int) -> list[int]:
             raise outcome
         return outcome
 
-    async def work() -> list[int]:
-        return [await attempts.make(partial(call, outcome), -1) for outcome in outcomes]
-
-    return asyncio.run(work())
+    return [await attempts.make(partial(call, outcome), -1) for outcome in outcomes]
 
 
-def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert attempted(1, OUTAGE, OUTAGE, 2, 3, OUTAGE, 4) == [1, -1, -1, 2, 3, -1, 4]
+    assert await attempted(1, OUTAGE, OUTAGE, 2, 3, OUTAGE, 4) == [1, -1, -1, 2, 3, -1, 4]
     said = ["it waits: Redis has gone away.", "it goes on"]
     assert caplog.messages == [*said, *said]
 
 
-def test_a_bug_is_told_each_time_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_told_each_time_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert attempted(OUTAGE, ZeroDivisionError(), ZeroDivisionError(), OUTAGE, 5) == [-1, -1, -1, -1, 5]
+    assert await attempted(OUTAGE, ZeroDivisionError(), ZeroDivisionError(), OUTAGE, 5) == [-1, -1, -1, -1, 5]
     assert caplog.messages == ["it waits: Redis has gone away.", "it failed", "it failed", "it goes on"]
 
 
-def test_after_a_failure_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_failure_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     rests = []
 
     async def sleep(seconds: float) -> None:
         rests.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    attempted(1, OUTAGE, ZeroDivisionError())
+    await attempted(1, OUTAGE, ZeroDivisionError())
     assert rests == [0, 0]

@@ -18,7 +18,7 @@ from app.metrics.catalog import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counte
 from app.metrics.exposition import _PROCESS
 from app.redis_links.scripts import SCRIPTS
 from tests.faults.service import Service
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room, new_room
 from tests.server import free_port
 from tests.test_house import DOCS, _NoHandlers
 from tests.test_processes import ROOT_KEY, answers, environment, running
@@ -64,132 +64,114 @@ async def new_space(room: Room, client: httpx.AsyncClient) -> str:
     return f"/spaces/{room.space}/jobs"
 
 
-def test_requests_are_counted_by_route_method_and_status() -> None:
-    async def work(room: Room) -> None:
-        grown = Growth(await scrape(room))
-        async with room.client() as client:
-            jobs = await new_space(room, client)
-            await client.post(jobs, json={"name": "a"})
-            await client.post(jobs, json={"name": ""})
-            await client.get(jobs)
-        route = "/spaces/{space_id}/jobs"
-        for method, status in (("POST", "201"), ("POST", "400"), ("GET", "200")):
-            assert await grown.since(room, "requests_total", route=route, method=method, status=status) == 1
-        assert await grown.since(room, "request_seconds_count", route=route, method="POST") == 2
-        assert await grown.since(room, "refusals_total", code="invalid_request") == 1
-
-    with_room(work)
+async def test_requests_are_counted_by_route_method_and_status(room: Room) -> None:
+    grown = Growth(await scrape(room))
+    async with room.client() as client:
+        jobs = await new_space(room, client)
+        await client.post(jobs, json={"name": "a"})
+        await client.post(jobs, json={"name": ""})
+        await client.get(jobs)
+    route = "/spaces/{space_id}/jobs"
+    for method, status in (("POST", "201"), ("POST", "400"), ("GET", "200")):
+        assert await grown.since(room, "requests_total", route=route, method=method, status=status) == 1
+    assert await grown.since(room, "request_seconds_count", route=route, method="POST") == 2
+    assert await grown.since(room, "refusals_total", code="invalid_request") == 1
 
 
-def test_no_label_has_a_value_from_outside() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            await client.request("BREW", "/jobs/x")
-            await client.get("/evil/path")
-            await client.post("/jobs/x/ack", headers={"x-api-key": "evil"})
-        samples = await scrape(room)
-        stand_in: Any = _NoHandlers()
-        known = {
-            "route": set(route_table(stand_in)),
-            "method": {"GET", "HEAD", "POST", "PATCH", "DELETE"},
-            "script": set(SCRIPTS),
-        }
-        for _, labels in samples:
-            for name, found in labels:
-                assert found in known.get(name, {found})
-                assert "evil" not in found
-
-    with_room(work)
+async def test_no_label_has_a_value_from_outside(room: Room) -> None:
+    async with room.client() as client:
+        await client.request("BREW", "/jobs/x")
+        await client.get("/evil/path")
+        await client.post("/jobs/x/ack", headers={"x-api-key": "evil"})
+    samples = await scrape(room)
+    stand_in: Any = _NoHandlers()
+    known = {
+        "route": set(route_table(stand_in)),
+        "method": {"GET", "HEAD", "POST", "PATCH", "DELETE"},
+        "script": set(SCRIPTS),
+    }
+    for _, labels in samples:
+        for name, found in labels:
+            assert found in known.get(name, {found})
+            assert "evil" not in found
 
 
-def test_transitions_are_counted_by_the_event_that_tells_of_them() -> None:
-    async def work(room: Room) -> None:
-        grown = Growth(await scrape(room))
-        async with room.client() as client:
-            jobs = await new_space(room, client)
-            await client.post(jobs, json=[{"name": "a", "maxRetries": 1}] * 3 + [{"name": "b", "claim": True}])
-            one, two, three = (await client.post(f"{jobs}/poll", json={"count": 3})).json()["jobs"]
-            for path in ("ack", "complete", "complete"):
-                await client.post(f"/jobs/{one['id']}/{path}")
-            await client.post(f"/jobs/{two['id']}/fail")
-            await client.post(f"/jobs/{two['id']}/claim")
-            await client.post(f"/jobs/{two['id']}/fail")
-            await client.post(f"/jobs/{three['id']}/kill")
-            await client.post(f"/jobs/{three['id']}/retry")
-            await client.post(f"{jobs}/retry", json={"status": "dead"})
-        wanted = {"created": 4, "delivered": 5, "started": 1, "retried": 1, "dead": 1, "killed": 1, "requeued": 2}
-        found = {event: await grown.since(room, "transitions_total", event=event) for event in wanted}
-        assert found == wanted
-
-    with_room(work)
+async def test_transitions_are_counted_by_the_event_that_tells_of_them(room: Room) -> None:
+    grown = Growth(await scrape(room))
+    async with room.client() as client:
+        jobs = await new_space(room, client)
+        await client.post(jobs, json=[{"name": "a", "maxRetries": 1}] * 3 + [{"name": "b", "claim": True}])
+        one, two, three = (await client.post(f"{jobs}/poll", json={"count": 3})).json()["jobs"]
+        for path in ("ack", "complete", "complete"):
+            await client.post(f"/jobs/{one['id']}/{path}")
+        await client.post(f"/jobs/{two['id']}/fail")
+        await client.post(f"/jobs/{two['id']}/claim")
+        await client.post(f"/jobs/{two['id']}/fail")
+        await client.post(f"/jobs/{three['id']}/kill")
+        await client.post(f"/jobs/{three['id']}/retry")
+        await client.post(f"{jobs}/retry", json={"status": "dead"})
+    wanted = {"created": 4, "delivered": 5, "started": 1, "retried": 1, "dead": 1, "killed": 1, "requeued": 2}
+    found = {event: await grown.since(room, "transitions_total", event=event) for event in wanted}
+    assert found == wanted
 
 
-def test_leases_that_ran_out_are_counted_by_what_became_of_the_job() -> None:
-    async def work(room: Room) -> None:
-        grown = Growth(await scrape(room))
-        async with room.client() as client:
-            jobs = await new_space(room, client)
-            shape = {"name": "a", "timeoutSeconds": 1, "claim": True}
-            made = (await client.post(jobs, json=[shape, shape, {**shape, "maxRetries": 0}])).json()
-            for job in made[1:]:
-                await client.post(f"/jobs/{job['id']}/ack")
-        deadline = time.monotonic() + 10
-        while sum([await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES]) < 3:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-            await room.backend.store.end_leases(room.space, 50)
-        assert [await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES] == [1, 1, 1]
-
-    with_room(work)
+async def test_leases_that_ran_out_are_counted_by_what_became_of_the_job(room: Room) -> None:
+    grown = Growth(await scrape(room))
+    async with room.client() as client:
+        jobs = await new_space(room, client)
+        shape = {"name": "a", "timeoutSeconds": 1, "claim": True}
+        made = (await client.post(jobs, json=[shape, shape, {**shape, "maxRetries": 0}])).json()
+        for job in made[1:]:
+            await client.post(f"/jobs/{job['id']}/ack")
+    deadline = time.monotonic() + 10
+    while sum([await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES]) < 3:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+        await room.backend.store.end_leases(room.space, 50)
+    assert [await grown.since(room, "lease_expiries_total", outcome=kind) for kind in OUTCOMES] == [1, 1, 1]
 
 
 OUTCOMES = ("delivery_timeout", "retried", "dead")
 
 
-def test_lines_limits_and_parked_polls_are_counted() -> None:
-    async def work(room: Room) -> None:
-        grown = Growth(await scrape(room))
-        async with room.client() as client:
-            jobs = await new_space(room, client)
-            (job,) = (await client.post(jobs, json=[{"name": "a", "claim": True}])).json()
-            await client.post(f"/jobs/{job['id']}/logs", json=["one", "two", "x" * 70_000])
-            await client.post(f"/jobs/{job['id']}/progress", content=b" " * 20_000)
-            poll = asyncio.create_task(client.post(f"{jobs}/poll", json={"waitSeconds": 20}))
-            deadline = time.monotonic() + 10
-            while await grown.since(room, "parked_polls") < 1:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
-            await client.post(jobs, json={"name": "b"})
-            assert len((await poll).json()["jobs"]) == 1
-        assert await grown.since(room, "parked_polls") == 0
-        assert await grown.since(room, "log_lines_total") == 3
-        assert await grown.since(room, "log_bytes_total") > 60_000
-        assert await grown.since(room, "limits_hit_total", limit="messageBytes") == 1
-        assert await grown.since(room, "limits_hit_total", limit="bodyBytes") == 1
-
-    with_room(work)
-
-
-def test_the_sums_over_all_spaces_are_shown() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            for _ in range(3):
-                await client.post(await new_space(room, client), json=[{"name": "a"}] * 2)
-            (job, *_) = (await client.post(f"/spaces/{room.space}/jobs/poll", json={})).json()["jobs"]
-            await client.post(f"/jobs/{job['id']}/kill")
+async def test_lines_limits_and_parked_polls_are_counted(room: Room) -> None:
+    grown = Growth(await scrape(room))
+    async with room.client() as client:
+        jobs = await new_space(room, client)
+        (job,) = (await client.post(jobs, json=[{"name": "a", "claim": True}])).json()
+        await client.post(f"/jobs/{job['id']}/logs", json=["one", "two", "x" * 70_000])
+        await client.post(f"/jobs/{job['id']}/progress", content=b" " * 20_000)
+        poll = asyncio.create_task(client.post(f"{jobs}/poll", json={"waitSeconds": 20}))
         deadline = time.monotonic() + 10
-        while not value(samples := await scrape(room), "spaces"):
+        while await grown.since(room, "parked_polls") < 1:
             assert time.monotonic() < deadline
-        shown = {status: value(samples, "jobs", status=status) for status in ("pending", "killed", "running")}
-        assert shown == {"pending": 5, "killed": 1, "running": 0}
-        assert value(samples, "spaces") == 3
-        assert value(samples, "queue_age_seconds") > 0
-        assert value(samples, "redis_up") == 1
-        assert value(samples, "redis_memory_bytes", kind="used") > 100_000
-        assert value(samples, "redis_round_trip_seconds_count") > 0
-        assert value(samples, "event_loop_lag_seconds_count") >= 0
+            await asyncio.sleep(0.01)
+        await client.post(jobs, json={"name": "b"})
+        assert len((await poll).json()["jobs"]) == 1
+    assert await grown.since(room, "parked_polls") == 0
+    assert await grown.since(room, "log_lines_total") == 3
+    assert await grown.since(room, "log_bytes_total") > 60_000
+    assert await grown.since(room, "limits_hit_total", limit="messageBytes") == 1
+    assert await grown.since(room, "limits_hit_total", limit="bodyBytes") == 1
 
-    with_room(work)
+
+async def test_the_sums_over_all_spaces_are_shown(room: Room) -> None:
+    async with room.client() as client:
+        for _ in range(3):
+            await client.post(await new_space(room, client), json=[{"name": "a"}] * 2)
+        (job, *_) = (await client.post(f"/spaces/{room.space}/jobs/poll", json={})).json()["jobs"]
+        await client.post(f"/jobs/{job['id']}/kill")
+    deadline = time.monotonic() + 10
+    while not value(samples := await scrape(room), "spaces"):
+        assert time.monotonic() < deadline
+    shown = {status: value(samples, "jobs", status=status) for status in ("pending", "killed", "running")}
+    assert shown == {"pending": 5, "killed": 1, "running": 0}
+    assert value(samples, "spaces") == 3
+    assert value(samples, "queue_age_seconds") > 0
+    assert value(samples, "redis_up") == 1
+    assert value(samples, "redis_memory_bytes", kind="used") > 100_000
+    assert value(samples, "redis_round_trip_seconds_count") > 0
+    assert value(samples, "event_loop_lag_seconds_count") >= 0
 
 
 def test_streams_are_counted_while_they_are_open() -> None:
@@ -211,49 +193,41 @@ def test_streams_are_counted_while_they_are_open() -> None:
         until(lambda: shown("hint_lag_seconds_count") > 0)
 
 
-def test_while_redis_is_away_metrics_answer_at_once_and_say_so() -> None:
-    async def work(room: Room) -> None:
-        await scrape(room)
-        server.kill()
-        deadline = time.monotonic() + 10
-        while value(await scrape(room), "redis_up"):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
-
+async def test_while_redis_is_away_metrics_answer_at_once_and_say_so() -> None:
     with Valkey() as server:
-        with_room(work, server)
+        async with new_room(server) as room:
+            await scrape(room)
+            server.kill()
+            deadline = time.monotonic() + 10
+            while value(await scrape(room), "redis_up"):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
 
 
-def test_metrics_answer_within_20_ms_with_a_thousand_spaces_and_every_route_and_script() -> None:
-    async def work(room: Room) -> None:
-        for _ in range(1000):
-            await room.backend.spaces.create("one of many")
-        async with room.client() as client:
-            stand_in: Any = _NoHandlers()
-            for path, actions in route_table(stand_in).items():
-                for method in actions:
-                    await client.request(method, path)
-            times = []
-            for _ in range(20):
-                begun = time.perf_counter()
-                await client.get("http://test/metrics")
-                times.append(time.perf_counter() - begun)
-        assert min(times) < ANSWERED_S
-
-    with_room(work)
+async def test_metrics_answer_within_20_ms_with_a_thousand_spaces_and_every_route_and_script(room: Room) -> None:
+    for _ in range(1000):
+        await room.backend.spaces.create("one of many")
+    async with room.client() as client:
+        stand_in: Any = _NoHandlers()
+        for path, actions in route_table(stand_in).items():
+            for method in actions:
+                await client.request(method, path)
+        times = []
+        for _ in range(20):
+            begun = time.perf_counter()
+            await client.get("http://test/metrics")
+            times.append(time.perf_counter() - begun)
+    assert min(times) < ANSWERED_S
 
 
-def test_openmetrics_are_answered_to_who_asks_for_them() -> None:
-    async def work(room: Room) -> None:
-        async with room.client() as client:
-            accept = {"accept": "application/openmetrics-text; version=1.0.0"}
-            reply = await client.get("http://test/metrics", headers=accept)
-            assert reply.headers["content-type"].startswith("application/openmetrics-text")
-            families = openmetrics.text_string_to_metric_families(reply.text)  # type: ignore[no-untyped-call]  # untyped
-            assert "jobwire_requests" in {family.name for family in families}
-            assert (await client.post("http://test/metrics")).status_code == 405
-
-    with_room(work)
+async def test_openmetrics_are_answered_to_who_asks_for_them(room: Room) -> None:
+    async with room.client() as client:
+        accept = {"accept": "application/openmetrics-text; version=1.0.0"}
+        reply = await client.get("http://test/metrics", headers=accept)
+        assert reply.headers["content-type"].startswith("application/openmetrics-text")
+        families = openmetrics.text_string_to_metric_families(reply.text)  # type: ignore[no-untyped-call]  # untyped
+        assert "jobwire_requests" in {family.name for family in families}
+        assert (await client.post("http://test/metrics")).status_code == 405
 
 
 def test_two_workers_show_the_same_sum_whichever_is_asked() -> None:

@@ -1,7 +1,7 @@
 """One of several candidates leads: while it renews its lease, and no longer."""
 
 from app.redis_links.election import HOLD_MS, RENEW_S, Election
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room
 from tests.sweeper.sweeping import eventually
 
 
@@ -10,33 +10,24 @@ def candidates(room: Room) -> tuple[Election, Election]:
     return Election(room.backend.control, key), Election(room.backend.control, key)
 
 
-def test_one_leads_and_goes_on_leading() -> None:
-    async def work(room: Room) -> None:
-        one, other = candidates(room)
-        leads = [await candidate.lead() for candidate in (one, other, one, other)]
-        assert leads == [True, False, True, False]
-        assert RENEW_S * 2000 <= HOLD_MS, "a renewal may be late once"
-
-    with_room(work)
+async def test_one_leads_and_goes_on_leading(room: Room) -> None:
+    one, other = candidates(room)
+    leads = [await candidate.lead() for candidate in (one, other, one, other)]
+    assert leads == [True, False, True, False]
+    assert RENEW_S * 2000 <= HOLD_MS, "a renewal may be late once"
 
 
-def test_who_resigns_is_followed_at_once_and_who_does_not_lead_cannot_resign_for_another() -> None:
-    async def work(room: Room) -> None:
-        one, other = candidates(room)
-        assert await one.lead()
-        await other.resign()
-        assert not await other.lead()
-        await one.resign()
-        assert await other.lead()
-
-    with_room(work)
+async def test_who_resigns_is_followed_at_once_and_who_does_not_lead_cannot_resign_for_another(room: Room) -> None:
+    one, other = candidates(room)
+    assert await one.lead()
+    await other.resign()
+    assert not await other.lead()
+    await one.resign()
+    assert await other.lead()
 
 
-def test_a_leader_that_is_gone_is_followed_when_its_lease_is_over() -> None:
-    async def work(room: Room) -> None:
-        one, other = candidates(room)
-        assert await one.lead()
-        await eventually(other.lead)
-        assert not await one.lead()
-
-    with_room(work)
+async def test_a_leader_that_is_gone_is_followed_when_its_lease_is_over(room: Room) -> None:
+    one, other = candidates(room)
+    assert await one.lead()
+    await eventually(other.lead)
+    assert not await one.lead()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import uvloop
@@ -14,7 +14,7 @@ from app.redis_links import link as link_module
 from app.redis_links.dialling import BySentinel, Plain, connector
 from app.redis_links.link import REFUSALS, Link, RedisFault, ScriptUnknown
 from app.redis_links.scripts import Scripts
-from tests.logs.log_room import Room, refusal_of, valkey, with_room
+from tests.logs.log_room import Room, refusal_of, valkey
 from tests.sweeper.sweeping import eventually, truth
 
 PONG = b"+PONG\r\n"
@@ -74,71 +74,47 @@ async def linked(answer: Answer, *, timeout_s: float = 3.0) -> AsyncIterator[tup
         await asyncio.gather(*fake.tasks)
 
 
-def run(work: Callable[[], Awaitable[None]]) -> None:
-    """An async test to its end."""
-
-    async def whole() -> None:
-        await work()
-
-    asyncio.run(whole())
+async def test_answers_belong_to_their_calls_however_many_wait(room: Room) -> None:
+    answers = await asyncio.gather(*(room.call("ECHO", number) for number in range(5000)))
+    assert answers == [b"%d" % number for number in range(5000)]
 
 
-def test_answers_belong_to_their_calls_however_many_wait() -> None:
-    async def work(room: Room) -> None:
-        answers = await asyncio.gather(*(room.call("ECHO", number) for number in range(5000)))
-        assert answers == [b"%d" % number for number in range(5000)]
-
-    with_room(work)
-
-
-def test_a_command_whose_answer_is_lost_is_unknown_and_was_sent_once() -> None:
-    async def work() -> None:
-        async with linked(lambda data: None if b"INCR" in data else PONG) as (link, fake):
-            assert (await refusal_of(link.call("INCR", "k"))).code == "outcome_unknown"
-            await eventually(lambda: truth(link.up))
-            assert await link.call("PING") == b"PONG"
-            assert sum(data.count(b"INCR") for data in fake.heard) == 1
-            assert fake.connections == 2
-
-    run(work)
+async def test_a_command_whose_answer_is_lost_is_unknown_and_was_sent_once() -> None:
+    async with linked(lambda data: None if b"INCR" in data else PONG) as (link, fake):
+        assert (await refusal_of(link.call("INCR", "k"))).code == "outcome_unknown"
+        await eventually(lambda: truth(link.up))
+        assert await link.call("PING") == b"PONG"
+        assert sum(data.count(b"INCR") for data in fake.heard) == 1
+        assert fake.connections == 2
 
 
-def test_a_server_that_says_nothing_breaks_the_link_after_the_timeout() -> None:
-    async def work() -> None:
-        async with linked(lambda data: b"", timeout_s=0.3) as (link, fake):
-            begun = asyncio.get_running_loop().time()
-            refusals = await asyncio.gather(*(refusal_of(link.call("INCR", "k")) for _ in range(3)))
-            assert {refusal.code for refusal in refusals} == {"outcome_unknown"}
-            assert 0.3 <= asyncio.get_running_loop().time() - begun < 1
-            assert sum(data.count(b"INCR") for data in fake.heard) == 3
-
-    run(work)
+async def test_a_server_that_says_nothing_breaks_the_link_after_the_timeout() -> None:
+    async with linked(lambda data: b"", timeout_s=0.3) as (link, fake):
+        begun = asyncio.get_running_loop().time()
+        refusals = await asyncio.gather(*(refusal_of(link.call("INCR", "k")) for _ in range(3)))
+        assert {refusal.code for refusal in refusals} == {"outcome_unknown"}
+        assert 0.3 <= asyncio.get_running_loop().time() - begun < 1
+        assert sum(data.count(b"INCR") for data in fake.heard) == 3
 
 
-def test_an_answer_that_is_long_in_coming_is_no_stall_while_bytes_arrive() -> None:
-    async def work() -> None:
-        async with linked(lambda data: b"", timeout_s=0.4) as (link, fake):
-            call = asyncio.ensure_future(link.call("GET", "k"))
-            await eventually(lambda: truth(fake.heard))
-            begun = asyncio.get_running_loop().time()
-            fake.say(b"$20\r\n")
-            for _ in range(20):
-                await asyncio.sleep(0.06)
-                fake.say(b"x")
-            fake.say(b"\r\n")
-            assert await call == b"x" * 20
-            assert asyncio.get_running_loop().time() - begun > 2 * link.timeout_s
-            assert fake.connections == 1
-
-    run(work)
+async def test_an_answer_that_is_long_in_coming_is_no_stall_while_bytes_arrive() -> None:
+    async with linked(lambda data: b"", timeout_s=0.4) as (link, fake):
+        call = asyncio.ensure_future(link.call("GET", "k"))
+        await eventually(lambda: truth(fake.heard))
+        begun = asyncio.get_running_loop().time()
+        fake.say(b"$20\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.06)
+            fake.say(b"x")
+        fake.say(b"\r\n")
+        assert await call == b"x" * 20
+        assert asyncio.get_running_loop().time() - begun > 2 * link.timeout_s
+        assert fake.connections == 1
 
 
-def test_an_answer_that_stops_half_way_is_a_stall() -> None:
-    async def work() -> None:
-        async with linked(lambda data: b"$1000\r\nhalf of it", timeout_s=0.3) as (link, _):
-            assert (await refusal_of(link.call("GET", "k"))).code == "outcome_unknown"
-
-    run(work)
+async def test_an_answer_that_stops_half_way_is_a_stall() -> None:
+    async with linked(lambda data: b"$1000\r\nhalf of it", timeout_s=0.3) as (link, _):
+        assert (await refusal_of(link.call("GET", "k"))).code == "outcome_unknown"
 
 
 def test_time_in_which_this_process_stood_still_is_no_silence_of_the_server() -> None:
@@ -163,73 +139,57 @@ def stand_still(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
-    async def work() -> None:
-        link = Link(connector("redis://127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
-        link.start()
-        assert (await refusal_of(link.call("INCR", "k"))).code == "unavailable"
-        assert (await refusal_of(link.pipeline(("INCR", "k"), ("INCR", "k")))).code == "unavailable"
-        link.cast("INCR", "k")
-        await link.close()
-
-    run(work)
+async def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
+    link = Link(connector("redis://127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
+    link.start()
+    assert (await refusal_of(link.call("INCR", "k"))).code == "unavailable"
+    assert (await refusal_of(link.pipeline(("INCR", "k"), ("INCR", "k")))).code == "unavailable"
+    link.cast("INCR", "k")
+    await link.close()
 
 
-def test_a_link_that_goes_at_the_moment_of_a_call_refuses_it_and_shifts_no_later_answer() -> None:
-    async def work(room: Room) -> None:
-        link = room.backend.control
-        link._drop()
-        link._up.set()
-        assert (await refusal_of(link.call("ECHO", "lost"))).code == "unavailable"
-        link._up.clear()
-        await link.ready(5)
-        assert [await link.call("ECHO", word) for word in ("a", "b", "c")] == [b"a", b"b", b"c"]
-
-    with_room(work)
+async def test_a_link_that_goes_at_the_moment_of_a_call_refuses_it_and_shifts_no_later_answer(room: Room) -> None:
+    link = room.backend.control
+    link._drop()
+    link._up.set()
+    assert (await refusal_of(link.call("ECHO", "lost"))).code == "unavailable"
+    link._up.clear()
+    await link.ready(5)
+    assert [await link.call("ECHO", word) for word in ("a", "b", "c")] == [b"a", b"b", b"c"]
 
 
-def test_too_many_waiting_calls_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_waiting_calls_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "IN_FLIGHT", 10)
-
-    async def work() -> None:
-        async with linked(lambda data: b"") as (link, fake):
-            waiting = [asyncio.ensure_future(link.call("INCR", "k")) for _ in range(8)]
-            await eventually(lambda: truth(sum(data.count(b"INCR") for data in fake.heard) == 8))
-            assert (await refusal_of(link.pipeline(*[("DECR", "k")] * 3))).code == "unavailable"
-            for call in waiting:
-                call.cancel()
-            assert not any(b"DECR" in data for data in fake.heard)
-
-    run(work)
+    async with linked(lambda data: b"") as (link, fake):
+        waiting = [asyncio.ensure_future(link.call("INCR", "k")) for _ in range(8)]
+        await eventually(lambda: truth(sum(data.count(b"INCR") for data in fake.heard) == 8))
+        assert (await refusal_of(link.pipeline(*[("DECR", "k")] * 3))).code == "unavailable"
+        for call in waiting:
+            call.cancel()
+        assert not any(b"DECR" in data for data in fake.heard)
 
 
 @pytest.mark.parametrize("word", REFUSALS)
-def test_error_replies_after_which_nothing_was_done_are_unavailable(word: str) -> None:
-    async def work() -> None:
-        async with linked(lambda data: f"-{word} because\r\n".encode()) as (link, _):
-            refusal = await refusal_of(link.call("SET", "k", "v"))
-            assert (refusal.code, refusal.text) == ("unavailable", REFUSALS[word])
-            assert refusal.headers["retry-after"]
-
-    run(work)
+async def test_error_replies_after_which_nothing_was_done_are_unavailable(word: str) -> None:
+    async with linked(lambda data: f"-{word} because\r\n".encode()) as (link, _):
+        refusal = await refusal_of(link.call("SET", "k", "v"))
+        assert (refusal.code, refusal.text) == ("unavailable", REFUSALS[word])
+        assert refusal.headers["retry-after"]
 
 
-def test_other_error_replies_are_faults_and_noscript_is_told_apart() -> None:
-    async def work(room: Room) -> None:
-        with pytest.raises(RedisFault):
-            await room.call("NO-SUCH-COMMAND")
-        with pytest.raises(ScriptUnknown):
-            await room.call("EVALSHA", "0" * 40, 0)
-        await room.call("SCRIPT", "FLUSH")
-        assert await Scripts(room.backend.control).run("ready_probe", [room.keys.probe], [])
-        await room.call("SCRIPT", "FLUSH")
-        calls = [([room.keys.space("S")], [1000])] * 2
-        assert await Scripts(room.backend.control).read_many("space_due", calls) == [[None, None]] * 2
-
-    with_room(work)
+async def test_other_error_replies_are_faults_and_noscript_is_told_apart(room: Room) -> None:
+    with pytest.raises(RedisFault):
+        await room.call("NO-SUCH-COMMAND")
+    with pytest.raises(ScriptUnknown):
+        await room.call("EVALSHA", "0" * 40, 0)
+    await room.call("SCRIPT", "FLUSH")
+    assert await Scripts(room.backend.control).run("ready_probe", [room.keys.probe], [])
+    await room.call("SCRIPT", "FLUSH")
+    calls = [([room.keys.space("S")], [1000])] * 2
+    assert await Scripts(room.backend.control).read_many("space_due", calls) == [[None, None]] * 2
 
 
-def test_a_server_that_moved_is_left() -> None:
+async def test_a_server_that_moved_is_left(room: Room) -> None:
     class Moving(Plain):
         """Its server has moved once."""
 
@@ -239,17 +199,14 @@ def test_a_server_that_moved_is_left() -> None:
             self.asked += 1
             return self.asked == 1
 
-    async def work(room: Room) -> None:
-        moving = Moving(room.settings.redis_url, 3.0)
-        link = Link(moving, name="test", timeout_s=3.0)
-        link.start()
-        await link.ready(5)
-        before = await link.call("CLIENT", "ID")
-        await eventually(lambda: truth(moving.asked), 3)
-        assert await link.call("CLIENT", "ID") != before
-        await link.close()
-
-    with_room(work)
+    moving = Moving(room.settings.redis_url, 3.0)
+    link = Link(moving, name="test", timeout_s=3.0)
+    link.start()
+    await link.ready(5)
+    before = await link.call("CLIENT", "ID")
+    await eventually(lambda: truth(moving.asked), 3)
+    assert await link.call("CLIENT", "ID") != before
+    await link.close()
 
 
 def test_a_sentinel_url_names_hosts_service_and_database() -> None:
@@ -265,15 +222,12 @@ def test_a_url_that_cannot_be_used_is_said_at_once(url: str) -> None:
         connector(url, 1.0)
 
 
-def test_a_refusal_tells_no_secret() -> None:
-    async def work() -> None:
-        link = Link(connector("redis://me:hunter2@127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
-        link.start()
-        try:
-            await link.call("PING")
-        except Outage as outage:
-            told = str(outage.body())
-        await link.close()
-        assert "hunter2" not in told
-
-    run(work)
+async def test_a_refusal_tells_no_secret() -> None:
+    link = Link(connector("redis://me:hunter2@127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
+    link.start()
+    try:
+        await link.call("PING")
+    except Outage as outage:
+        told = str(outage.body())
+    await link.close()
+    assert "hunter2" not in told

@@ -7,7 +7,7 @@ import pytest
 from app.backend import Backend
 from app.settings import Settings
 from app.sweeper.lease_notifications import LeaseNotifications
-from tests.logs.log_room import ROOT_KEY, Room, with_room
+from tests.logs.log_room import ROOT_KEY, Room, new_room
 from tests.sweeper.sweeping import eventually, home, is_in, make, sweeping, take
 from tests.valkey import Valkey
 
@@ -19,61 +19,56 @@ async def flags(backend: Backend) -> set[str]:
     return set((await backend.control.call("CONFIG", "GET", NOTIFY))[1].decode())
 
 
-def test_our_flags_join_the_servers_own() -> None:
-    async def work(room: Room) -> None:
-        async def merged() -> bool:
-            return await flags(room.backend) >= set("Eg$Kx")
-
-        await room.call("CONFIG", "SET", NOTIFY, "Eg$")
-        async with sweeping(room):
-            await eventually(merged)
-
+async def test_our_flags_join_the_servers_own() -> None:
     with Valkey() as valkey:
-        with_room(work, valkey)
+        async with new_room(valkey) as room:
+
+            async def merged() -> bool:
+                return await flags(room.backend) >= set("Eg$Kx")
+
+            await room.call("CONFIG", "SET", NOTIFY, "Eg$")
+            async with sweeping(room):
+                await eventually(merged)
 
 
-def test_flags_that_include_ours_stay_as_they_are() -> None:
-    async def work(room: Room) -> None:
-        await room.call("CONFIG", "SET", NOTIFY, "KA")
-        before = await flags(room.backend)
-        async with sweeping(room):
-            await home(room)
-            job = await make(room, timeout_s=1)
-            await take(room)
-            await eventually(lambda: is_in(room, job, "pending"), 2)
-        assert await flags(room.backend) == before
-
+async def test_flags_that_include_ours_stay_as_they_are() -> None:
     with Valkey() as valkey:
-        with_room(work, valkey)
+        async with new_room(valkey) as room:
+            await room.call("CONFIG", "SET", NOTIFY, "KA")
+            before = await flags(room.backend)
+            async with sweeping(room):
+                await home(room)
+                job = await make(room, timeout_s=1)
+                await take(room)
+                await eventually(lambda: is_in(room, job, "pending"), 2)
+            assert await flags(room.backend) == before
 
 
-def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
-    async def work(room: Room) -> None:
-        backend = room.backend
-        notifications = LeaseNotifications(backend.connector, backend.control, backend.keys, timeout_s=3.0)
-        notifications.start()
-        try:
-            await eventually(lambda: listens(backend))
-            for key in ("unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26)):
-                await room.call("SET", key, "x", "PX", 1)
-            found: list[str] = []
-
-            async def heard() -> bool:
-                await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
-                found.extend(notifications.take_spaces())
-                return bool(found)
-
-            await eventually(heard)
-            assert found == ["A" * 26]
-            assert notifications.take_spaces() == []
-        finally:
-            await notifications.close()
-
+async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
     async def listens(backend: Backend) -> bool:
         return await backend.control.call("PUBSUB", "NUMPAT") > 0 and await flags(backend) >= set("Kx")
 
     with Valkey() as valkey:
-        with_room(work, valkey)
+        async with new_room(valkey) as room:
+            backend = room.backend
+            notifications = LeaseNotifications(backend.connector, backend.control, backend.keys, timeout_s=3.0)
+            notifications.start()
+            try:
+                await eventually(lambda: listens(backend))
+                for key in ("unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26)):
+                    await room.call("SET", key, "x", "PX", 1)
+                found: list[str] = []
+
+                async def heard() -> bool:
+                    await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
+                    found.extend(notifications.take_spaces())
+                    return bool(found)
+
+                await eventually(heard)
+                assert found == ["A" * 26]
+                assert notifications.take_spaces() == []
+            finally:
+                await notifications.close()
 
 
 def test_where_config_is_forbidden_it_says_so_once_and_leases_end_all_the_same(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from app.logs.log_store import batch_key
 from app.model.ids import encode_ulid
-from tests.logs.log_room import Room, batch_of, with_room
+from tests.logs.log_room import Room, batch_of, new_room
 from tests.sweeper.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
 
 JOBS = 10_000
@@ -147,8 +147,12 @@ async def owned(room: Room) -> set[str]:
     return {key for key in await keys(room) if "{" in key or ":token:" in key}
 
 
-def test_of_ten_thousand_jobs_that_ended_in_every_way_no_key_is_left() -> None:
-    async def work(room: Room) -> None:
+async def test_of_ten_thousand_jobs_that_ended_in_every_way_no_key_is_left() -> None:
+    async def all_gone(room: Room) -> bool:
+        listed = (room.keys.jobs(room.space), room.keys.log_work(room.space), room.keys.ended(room.space))
+        return not await room.call("EXISTS", *listed)
+
+    async with new_room(retention_s=1) as room:
         await home(room)
         before = await keys(room)
         await end_them(room, await make_all(room))
@@ -164,12 +168,6 @@ def test_of_ten_thousand_jobs_that_ended_in_every_way_no_key_is_left() -> None:
         await room.backend.spaces.delete(room.space)
         assert await owned(room) - graves == set()
 
-    async def all_gone(room: Room) -> bool:
-        listed = (room.keys.jobs(room.space), room.keys.log_work(room.space), room.keys.ended(room.space))
-        return not await room.call("EXISTS", *listed)
-
-    with_room(work, retention_s=1)
-
 
 async def graves_are_short_lived(room: Room, graves: set[str]) -> None:
     """Tombstones are all that is left of a log, and they go by themselves within a minute."""
@@ -177,36 +175,30 @@ async def graves_are_short_lived(room: Room, graves: set[str]) -> None:
     assert all(ms == -2 or 0 < ms <= 60_000 for ms in left_ms)
 
 
-def test_a_space_is_removed_with_all_that_is_its_own_whatever_its_jobs_do() -> None:
-    async def work(room: Room) -> None:
-        await home(room)
-        await room.backend.spaces.create_token(room.space, "worker", ("jobs:worker",), None)
-        jobs = await make_many(room, 60)
-        for end, job in zip((*ENDS[:-1], taken, running), jobs, strict=False):
-            await end(room, job)
-        await make_many(room, 5, scheduled_ms=room.backend.clock.now_ms() + 10_000_000)
-        await room.backend.spaces.delete(room.space)
-        graves = await keys(room, "*:log:gone")
-        assert await owned(room) - graves == set()
-
-    with_room(work)
+async def test_a_space_is_removed_with_all_that_is_its_own_whatever_its_jobs_do(room: Room) -> None:
+    await home(room)
+    await room.backend.spaces.create_token(room.space, "worker", ("jobs:worker",), None)
+    jobs = await make_many(room, 60)
+    for end, job in zip((*ENDS[:-1], taken, running), jobs, strict=False):
+        await end(room, job)
+    await make_many(room, 5, scheduled_ms=room.backend.clock.now_ms() + 10_000_000)
+    await room.backend.spaces.delete(room.space)
+    graves = await keys(room, "*:log:gone")
+    assert await owned(room) - graves == set()
 
 
-def test_a_removal_of_a_space_that_was_cut_off_is_finished() -> None:
-    async def work(room: Room) -> None:
-        await home(room)
-        await make_many(room, 5)
-        await room.call("HSET", room.keys.deleting, "tag", room.space)
-        await room.call("DEL", room.keys.space(room.space))
-        await room.backend.spaces.resume_deletions()
-        graves = await keys(room, "*:log:gone")
-        assert await keys(room, f"{{{room.space}}}*") - graves == set()
-
-    with_room(work)
+async def test_a_removal_of_a_space_that_was_cut_off_is_finished(room: Room) -> None:
+    await home(room)
+    await make_many(room, 5)
+    await room.call("HSET", room.keys.deleting, "tag", room.space)
+    await room.call("DEL", room.keys.space(room.space))
+    await room.backend.spaces.resume_deletions()
+    graves = await keys(room, "*:log:gone")
+    assert await keys(room, f"{{{room.space}}}*") - graves == set()
 
 
-def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves() -> None:
-    async def work(room: Room) -> None:
+async def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves() -> None:
+    async with new_room(retention_s=3600) as room:
         (job,) = await make_many(room, 1)
         await complete_with_a_log_and_events(room, job)
         await room.call("ZADD", room.keys.log_work(room.space), 1, job)
@@ -214,22 +206,17 @@ def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves() -> None
         for key in await keys(room, f"*{job}*"):
             assert 0 < await room.call("PTTL", key) <= (room.settings.retention_s + 86_400) * 1000, key
 
-    with_room(work, retention_s=3600)
 
-
-def test_keys_that_expired_leave_the_list_of_their_space() -> None:
-    async def work(room: Room) -> None:
-        spaces, listed = room.backend.spaces, room.keys.tokens(await home(room))
-        long_ago = [encode_ulid(number, bytes(10)) for number in range(20)]
-        for id_ in long_ago:
-            await room.call("HSET", listed, id_, f"digest-{id_}")
-        being_made = encode_ulid(room.backend.clock.now_ms(), bytes(10))
-        await room.call("HSET", listed, being_made, "digest of one whose hash is still to come")
-        for _ in range(20):
-            await spaces.create_token(room.space, "worker", ("jobs:worker",), None)
-        kept = {id_.decode() for id_ in await room.call("HKEYS", listed)}
-        assert being_made in kept
-        assert len(kept & set(long_ago)) < 10
-        assert len(await spaces.list_tokens(room.space)) == 21
-
-    with_room(work)
+async def test_keys_that_expired_leave_the_list_of_their_space(room: Room) -> None:
+    spaces, listed = room.backend.spaces, room.keys.tokens(await home(room))
+    long_ago = [encode_ulid(number, bytes(10)) for number in range(20)]
+    for id_ in long_ago:
+        await room.call("HSET", listed, id_, f"digest-{id_}")
+    being_made = encode_ulid(room.backend.clock.now_ms(), bytes(10))
+    await room.call("HSET", listed, being_made, "digest of one whose hash is still to come")
+    for _ in range(20):
+        await spaces.create_token(room.space, "worker", ("jobs:worker",), None)
+    kept = {id_.decode() for id_ in await room.call("HKEYS", listed)}
+    assert being_made in kept
+    assert len(kept & set(long_ago)) < 10
+    assert len(await spaces.list_tokens(room.space)) == 21

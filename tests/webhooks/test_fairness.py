@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.main import call_back
-from tests.logs.log_room import Room, with_room
+from tests.logs.log_room import Room, new_room
 from tests.sweeper.sweeping import eventually, home, make_many
 from tests.webhooks.receiving import Receiving
+
+pytestmark = pytest.mark.alone("it measures delay under load")
 
 JOBS = 12_000
 HERE = ("127.0.0.0/8",)
@@ -66,23 +68,23 @@ async def delivered_s(room: Room, receiver: Receiving) -> float:
     return time.monotonic() - begun
 
 
-def test_twelve_thousand_callbacks_to_hosts_that_hang_delay_anothers_by_five_seconds_at_most(hanging: int) -> None:
-    async def work(room: Room) -> None:
-        addresses = itertools.product(range(1, 250), range(1, 250))
-        urls = [f"http://127.1.{a}.{b}:{hanging}/" for a, b in itertools.islice(addresses, JOBS)]
-        await home(room)
-        crowded = room.space
-        for at in range(0, JOBS, 100):
-            await end_many(room, urls[at : at + 100])
-        async with calling_back(room):
-            await eventually(lambda: tried(room, crowded), 30)
-            for _ in range(5):
-                assert await delivered_s(room, receiver) < LATE_S
-
+async def test_twelve_thousand_callbacks_to_hosts_that_hang_delay_anothers_by_five_seconds_at_most(
+    hanging: int,
+) -> None:
     async def tried(room: Room, space: str) -> bool:
         """Whether many were taken."""
         now = room.backend.clock.now_ms()
         return int(await room.call("ZCOUNT", room.keys.callbacks(space), now + 5000, "inf")) > 1000
 
     with Receiving() as receiver:
-        with_room(work, callback_allow=HERE)
+        async with new_room(callback_allow=HERE) as room:
+            addresses = itertools.product(range(1, 250), range(1, 250))
+            urls = [f"http://127.1.{a}.{b}:{hanging}/" for a, b in itertools.islice(addresses, JOBS)]
+            await home(room)
+            crowded = room.space
+            for at in range(0, JOBS, 100):
+                await end_many(room, urls[at : at + 100])
+            async with calling_back(room):
+                await eventually(lambda: tried(room, crowded), 30)
+                for _ in range(5):
+                    assert await delivered_s(room, receiver) < LATE_S

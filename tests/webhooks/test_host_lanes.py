@@ -1,8 +1,9 @@
 """Lanes and breakers: the same rules whether or not anything is sent."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from app.webhooks.host_lanes import BREAK_AFTER, IN_HAND_MOST, REST_S, WIDTH_MOST, HostLanes
@@ -55,14 +56,12 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def on_loop(work: Callable[[HostLanes, Clock], Awaitable[Any]], most: int = 100) -> None:
-    async def run() -> None:
-        clock = Clock()
-        hosts = HostLanes(most, clock)
-        await work(hosts, clock)
-        await hosts.close(0)
-
-    asyncio.run(run())
+@contextlib.asynccontextmanager
+async def new_hosts(most: int = 100) -> AsyncIterator[tuple[HostLanes, Clock]]:
+    clock = Clock()
+    hosts = HostLanes(most, clock)
+    yield hosts, clock
+    await hosts.close(0)
 
 
 def offer(hosts: HostLanes, host: str, answers: Callable[[], Awaitable[bool | None]], count: int = 1) -> list[Stub]:
@@ -72,8 +71,8 @@ def offer(hosts: HostLanes, host: str, answers: Callable[[], Awaitable[bool | No
     return requests
 
 
-def test_a_host_that_answers_gets_wider_up_to_a_bound() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_host_that_answers_gets_wider_up_to_a_bound() -> None:
+    async with new_hosts() as (hosts, _):
         offer(hosts, "a", yes, 16)
         await settled()
         offer(hosts, "a", yes, 100)
@@ -82,22 +81,18 @@ def test_a_host_that_answers_gets_wider_up_to_a_bound() -> None:
         await settled()
         assert sum(request.begun for request in waiting) == WIDTH_MOST
 
-    on_loop(work)
 
-
-def test_a_host_that_hangs_holds_two_places_and_the_others_go_on() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_host_that_hangs_holds_two_places_and_the_others_go_on() -> None:
+    async with new_hosts(most=100) as (hosts, _):
         for number in range(20):
             offer(hosts, f"hanging-{number}", hang, 10)
         healthy = offer(hosts, "healthy", yes, 16)
         await settled()
         assert all(request.begun for request in healthy)
 
-    on_loop(work, most=100)
 
-
-def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
+    async with new_hosts() as (hosts, _):
         requests = offer(hosts, "ill", no, 16)
         await settled()
         assert sum(request.begun for request in requests) == BREAK_AFTER
@@ -108,11 +103,9 @@ def test_after_ten_in_vain_the_host_rests_and_what_waits_is_put_off() -> None:
         assert late.put_off_s is not None
         assert hosts.in_hand == 0
 
-    on_loop(work)
 
-
-def test_after_its_rest_one_try_finds_out() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_after_its_rest_one_try_finds_out() -> None:
+    async with new_hosts() as (hosts, clock):
         offer(hosts, "ill", no, 16)
         await settled()
         clock.now_s += REST_S + 1
@@ -120,11 +113,9 @@ def test_after_its_rest_one_try_finds_out() -> None:
         await settled()
         assert [request.begun for request in probes] == [True, False, False]
 
-    on_loop(work)
 
-
-def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
+    async with new_hosts() as (hosts, clock):
         offer(hosts, "ill", no, 16)
         await settled()
         clock.now_s += REST_S + 1
@@ -141,11 +132,10 @@ def test_a_vain_probe_doubles_the_rest_and_an_answer_ends_it() -> None:
         await settled()
         assert all(request.begun for request in well)
 
-    on_loop(work)
 
+async def test_what_tells_nothing_of_the_host_does_not_open_its_breaker() -> None:
+    async with new_hosts() as (hosts, _):
 
-def test_what_tells_nothing_of_the_host_does_not_open_its_breaker() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
         async def nothing() -> None:
             return None
 
@@ -154,11 +144,9 @@ def test_what_tells_nothing_of_the_host_does_not_open_its_breaker() -> None:
             await settled()
             assert all(request.begun for request in requests)
 
-    on_loop(work)
 
-
-def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> None:
+    async with new_hosts() as (hosts, clock):
         offer(hosts, "slow", hang, 18)
         offer(hosts, "quick", hang, 18)
         assert hosts.is_full("quick", "quick")
@@ -167,11 +155,9 @@ def test_a_slow_host_with_enough_is_put_off_and_a_quick_one_is_waited_for() -> N
         assert late.put_off_s is not None
         assert not hosts.is_full("slow", "slow")
 
-    on_loop(work)
 
-
-def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None:
+    async with new_hosts(most=3) as (hosts, _):
         free = asyncio.Semaphore(0)
 
         async def one() -> bool:
@@ -191,11 +177,9 @@ def test_no_more_run_at_once_than_allowed_and_every_host_gets_its_turn() -> None
         assert sum(request.begun for request in second) >= 4
         assert sum(request.begun for request in first) >= 4
 
-    on_loop(work, most=3)
 
-
-def test_hosts_that_hang_share_half_of_all_places_however_many_they_are() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_hosts_that_hang_share_half_of_all_places_however_many_they_are() -> None:
+    async with new_hosts(most=20) as (hosts, _):
         offer(hosts, "healthy", yes, 4)
         await settled()
         hanging = [request for number in range(50) for request in offer(hosts, f"hanging-{number}", hang, 5)]
@@ -205,11 +189,10 @@ def test_hosts_that_hang_share_half_of_all_places_however_many_they_are() -> Non
         await settled()
         assert all(request.begun for request in healthy)
 
-    on_loop(work, most=20)
 
+async def test_a_request_that_fails_leaves_its_place(caplog: Any) -> None:
+    async with new_hosts() as (hosts, _):
 
-def test_a_request_that_fails_leaves_its_place(caplog: Any) -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
         async def broken() -> bool:
             raise ZeroDivisionError
 
@@ -217,12 +200,11 @@ def test_a_request_that_fails_leaves_its_place(caplog: Any) -> None:
         await settled()
         assert hosts.in_hand == 0
 
-    on_loop(work)
     assert "a request failed" in caplog.text
 
 
-def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
+    async with new_hosts() as (hosts, _):
         free = asyncio.Event()
 
         async def one() -> bool:
@@ -237,8 +219,6 @@ def test_closing_puts_off_what_waits_and_lets_end_what_runs() -> None:
         assert [request.put_off_s for request in requests] == [None, None, 0.0, 0.0, 0.0]
         assert hosts.in_hand == 0
 
-    on_loop(work)
-
 
 def in_space(
     hosts: HostLanes, space: str, names: Iterable[str], answers: Callable[[], Awaitable[bool | None]]
@@ -250,8 +230,8 @@ def in_space(
     return requests
 
 
-def test_a_space_whose_hosts_all_hang_leaves_others_as_many_places_as_it_has() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_space_whose_hosts_all_hang_leaves_others_as_many_places_as_it_has() -> None:
+    async with new_hosts(most=512) as (hosts, _):
         hanging = in_space(hosts, "ill", (f"hanging-{number}" for number in range(4000)), hang)
         await settled()
         assert 120 <= sum(request.begun for request in hanging) <= 130
@@ -259,11 +239,9 @@ def test_a_space_whose_hosts_all_hang_leaves_others_as_many_places_as_it_has() -
         await settled()
         assert all(request.begun for request in unknown), "hosts of which nothing is known yet, too"
 
-    on_loop(work, most=512)
 
-
-def test_a_space_whose_hosts_answer_slowly_leaves_others_places_too() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_space_whose_hosts_answer_slowly_leaves_others_places_too() -> None:
+    async with new_hosts(most=40) as (hosts, _):
         names = [f"slow-{number}" for number in range(40) for _ in range(5)]
         in_space(hosts, "busy", names, yes)
         await settled()
@@ -274,11 +252,9 @@ def test_a_space_whose_hosts_answer_slowly_leaves_others_places_too() -> None:
         await settled()
         assert all(request.begun for request in well)
 
-    on_loop(work, most=40)
 
-
-def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_a_place() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_a_place() -> None:
+    async with new_hosts(most=256) as (hosts, _):
         begun = []
         for space in range(6):
             begun.append(in_space(hosts, f"ill-{space}", (f"h{number}" for number in range(200)), hang))
@@ -288,11 +264,9 @@ def test_many_spaces_that_want_all_have_the_same_each_and_who_comes_later_finds_
         assert late.begun
         assert all(any(request.begun for request in requests) for requests in begun)
 
-    on_loop(work, most=256)
 
-
-def test_free_places_go_to_the_spaces_in_turn() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_free_places_go_to_the_spaces_in_turn() -> None:
+    async with new_hosts(most=8) as (hosts, _):
         free = asyncio.Semaphore(0)
         order = []
 
@@ -313,22 +287,18 @@ def test_free_places_go_to_the_spaces_in_turn() -> None:
         assert abs(sum(request.begun for request in first) - sum(request.begun for request in second)) <= 4
         assert abs(order.count("a") - order.count("b")) <= 4
 
-    on_loop(work, most=8)
 
-
-def test_what_one_space_sends_to_a_host_does_not_wait_for_what_another_does() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_what_one_space_sends_to_a_host_does_not_wait_for_what_another_does() -> None:
+    async with new_hosts() as (hosts, clock):
         in_space(hosts, "flood", ["shared"] * 1000, hang)
         clock.now_s += 5
         (one,) = in_space(hosts, "well", ["shared"], yes)
         await settled()
         assert one.begun
 
-    on_loop(work)
 
-
-def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
+    async with new_hosts() as (hosts, _):
         flood = in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
         assert not hosts.has_room("flood")
         assert sum(request.put_off_s is not None for request in flood) >= IN_HAND_MOST // 2 - 1
@@ -337,13 +307,9 @@ def test_a_space_has_no_more_in_hand_than_it_leaves_to_others() -> None:
         await settled()
         assert one.begun
 
-    on_loop(work)
 
-
-def test_ten_thousand_hosts_are_taken_in_within_a_second_or_two() -> None:
-    async def work(hosts: HostLanes, clock: Clock) -> None:
+async def test_ten_thousand_hosts_are_taken_in_within_a_second_or_two() -> None:
+    async with new_hosts() as (hosts, _):
         begun = time.monotonic()
         in_space(hosts, "flood", (f"h{number}" for number in range(IN_HAND_MOST)), hang)
         assert time.monotonic() - begun < 2, "each new host looks through all the others"
-
-    on_loop(work)

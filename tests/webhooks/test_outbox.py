@@ -1,15 +1,16 @@
 """The outbox on Redis: what an end puts in, who has it, and what is noted."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 from app.jobs.store import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
-from tests.logs.log_room import Room, refusal_of, with_room
+from tests.logs.log_room import Room, new_room, refusal_of
 
 T = TypeVar("T")
 URL = "http://receiver.example/path?key=1"
@@ -72,16 +73,15 @@ class Desk:
         return [(kind, data) for kind, _, data, *_ in items if kind.startswith("callback_")]
 
 
-def at_desk(work: Any, **settings: Any) -> None:
-    async def run(room: Room) -> None:
+@contextlib.asynccontextmanager
+async def new_desk(**settings: Any) -> AsyncIterator[Desk]:
+    async with new_room(**settings) as room:
         space, _ = await room.backend.spaces.create("s")
-        await work(Desk(room, space.id))
-
-    with_room(run, **settings)
+        yield Desk(room, space.id)
 
 
-def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
-    async def work(desk: Desk) -> None:
+async def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
+    async with new_desk() as desk:
         jobs = [await desk.claimed() for _ in range(3)]
         await desk.store.complete(desk.space, jobs[0], "", b"1")
         await desk.store.kill(desk.space, jobs[1], "", b"null")
@@ -92,11 +92,9 @@ def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
         assert {taken.job for taken in await desk.take()} == {*jobs, expired}
         assert await desk.outbox.due_spaces() == [desk.space]
 
-    at_desk(work)
 
-
-def test_no_end_no_callback_and_no_url_no_callback() -> None:
-    async def work(desk: Desk) -> None:
+async def test_no_end_no_callback_and_no_url_no_callback() -> None:
+    async with new_desk() as desk:
         job = await desk.claimed(retries=1)
         await desk.store.fail(desk.space, job, "", b"null", may_retry=True)
         quiet = await desk.claimed(url="")
@@ -104,11 +102,9 @@ def test_no_end_no_callback_and_no_url_no_callback() -> None:
         assert await desk.take() == []
         assert await desk.outbox.due_spaces() == []
 
-    at_desk(work)
 
-
-def test_a_repeated_complete_puts_nothing_in_again() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_repeated_complete_puts_nothing_in_again() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         assert await desk.begin(taken)
@@ -116,11 +112,9 @@ def test_a_repeated_complete_puts_nothing_in_again() -> None:
         await desk.store.complete(desk.space, job, "", b"1")
         assert await desk.due(job) is None
 
-    at_desk(work)
 
-
-def test_what_is_sent_is_the_end_of_the_job() -> None:
-    async def work(desk: Desk) -> None:
+async def test_what_is_sent_is_the_end_of_the_job() -> None:
+    async with new_desk() as desk:
         job = await desk.completed(headers=b'{"a":"b"}')
         await desk.room.backend.spaces.patch(desk.space, {"webhookSecrets": "whsec_new whsec_old"})
         (taken,) = await desk.take()
@@ -140,11 +134,9 @@ def test_what_is_sent_is_the_end_of_the_job() -> None:
         assert message.id == f"msg_{job}_{int(fields['completedAt'])}"
         assert (message.number, message.headers, message.secrets) == (0, {"a": "b"}, ["whsec_new", "whsec_old"])
 
-    at_desk(work)
 
-
-def test_what_one_has_taken_no_other_takes_until_its_lease_is_over() -> None:
-    async def work(desk: Desk) -> None:
+async def test_what_one_has_taken_no_other_takes_until_its_lease_is_over() -> None:
+    async with new_desk() as desk:
         await desk.completed()
         (taken,) = await desk.take(lease_ms=200)
         assert await desk.take() == []
@@ -153,11 +145,9 @@ def test_what_one_has_taken_no_other_takes_until_its_lease_is_over() -> None:
         assert await desk.begin(taken) is None
         assert await desk.begin(again[0]) is not None
 
-    at_desk(work)
 
-
-def test_a_failed_try_is_due_again_and_numbered() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_failed_try_is_due_again_and_numbered() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         for number in range(3):
             (taken,) = await desk.take()
@@ -170,11 +160,9 @@ def test_a_failed_try_is_due_again_and_numbered() -> None:
         assert [(data["retryAttempt"], data["willRetry"]) for _, data in events] == [(0, True), (1, True), (2, False)]
         assert events[0][1].keys() == {"url", "error", "statusCode", "responseBody", "retryAttempt", "willRetry"}
 
-    at_desk(work)
 
-
-def test_a_note_that_is_repeated_changes_nothing() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_note_that_is_repeated_changes_nothing() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -182,11 +170,9 @@ def test_a_note_that_is_repeated_changes_nothing() -> None:
             await desk.note(taken, "callback_sent")
         assert await desk.events(job) == [("callback_sent", {"url": URL, "statusCode": 200, "retryAttempt": 0})]
 
-    at_desk(work)
 
-
-def test_a_try_that_nobody_noted_is_told_of_before_the_next() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_try_that_nobody_noted_is_told_of_before_the_next() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take(lease_ms=50)
         assert await desk.begin(taken, "dead", wait_ms=50)
@@ -202,11 +188,9 @@ def test_a_try_that_nobody_noted_is_told_of_before_the_next() -> None:
         assert (lost["url"], lost["retryAttempt"], lost["willRetry"]) == (URL, 0, True)
         assert sent == {"url": URL, "statusCode": 200, "retryAttempt": 1}
 
-    at_desk(work)
 
-
-def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due() -> None:
+    async with new_desk() as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         await desk.store.retry(desk.space, job, "")
@@ -219,11 +203,9 @@ def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due() -> No
         assert json.loads(message.body)["result"] == 2
         assert message.number == 0
 
-    at_desk(work)
 
-
-def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing() -> None:
+    async with new_desk() as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         (taken,) = await desk.take()
@@ -233,11 +215,9 @@ def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing() -> None:
         assert await desk.due(job) is None
         assert [(data["retryAttempt"], data["willRetry"]) for _, data in await desk.events(job)] == [(0, False)]
 
-    at_desk(work)
 
-
-def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once() -> None:
+    async with new_desk() as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         (old,) = await desk.take()
@@ -252,11 +232,9 @@ def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once() -> Non
         assert message is not None
         assert json.loads(message.body)["result"] == 2
 
-    at_desk(work)
 
-
-def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url() -> None:
-    async def work(desk: Desk) -> None:
+async def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -273,11 +251,9 @@ def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url() -> None:
         assert (await refusal_of(desk.store.retry_callback(desk.space, quiet))).code == "invalid_request"
         assert (await refusal_of(desk.store.retry_callback(desk.space, desk.space))).code == "job_not_found"
 
-    at_desk(work)
 
-
-def test_what_is_given_back_was_not_tried() -> None:
-    async def work(desk: Desk) -> None:
+async def test_what_is_given_back_was_not_tried() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.outbox.postpone_callbacks(desk.space, [(taken, 0)])
@@ -288,22 +264,18 @@ def test_what_is_given_back_was_not_tried() -> None:
         assert message.number == 0
         assert await desk.events(job) == []
 
-    at_desk(work)
 
-
-def test_a_hint_that_was_lost_is_found_again() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_hint_that_was_lost_is_found_again() -> None:
+    async with new_desk() as desk:
         await desk.completed()
         await desk.outbox.drop_hint(desk.space)
         assert await desk.outbox.due_spaces() == []
         await desk.outbox.rebuild_hints()
         assert await desk.outbox.due_spaces() == [desk.space]
 
-    at_desk(work)
 
-
-def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
+    async with new_desk() as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -312,11 +284,9 @@ def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
         assert await desk.due(job) is None
         assert not await desk.room.call("EXISTS", desk.room.keys.job(desk.space, job))
 
-    at_desk(work)
 
-
-def test_a_space_that_is_removed_leaves_no_key() -> None:
-    async def work(desk: Desk) -> None:
+async def test_a_space_that_is_removed_leaves_no_key() -> None:
+    async with new_desk() as desk:
         await desk.completed()
         await desk.room.backend.spaces.patch(desk.space, {"slack": '{"url":"https://a.example","events":["dead"]}'})
         await desk.room.backend.spaces.delete(desk.space)
@@ -326,11 +296,10 @@ def test_a_space_that_is_removed_leaves_no_key() -> None:
             assert not await desk.room.call("EXISTS", key)
         assert [key for key in mine if b":callbacks" in key or key.endswith(b":space")] == []
 
-    at_desk(work)
 
+async def test_secrets_rotate_two_at_a_time() -> None:
+    async with new_desk() as desk:
 
-def test_secrets_rotate_two_at_a_time() -> None:
-    async def work(desk: Desk) -> None:
         async def secrets() -> bytes | None:
             found: bytes | None = await desk.room.call("HGET", desk.room.keys.space(desk.space), "webhookSecrets")
             return found
@@ -345,5 +314,3 @@ def test_secrets_rotate_two_at_a_time() -> None:
         assert await secrets() == b"three"
         await patch(desk.space, {"webhookSecrets": ""})
         assert await secrets() is None
-
-    at_desk(work)

@@ -126,16 +126,18 @@ async def answer(reader: asyncio.StreamReader) -> Any:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(requests, min_size=1, max_size=6), st.lists(st.integers(0, 4000), max_size=12))
-def test_however_a_pipeline_is_cut_the_same_requests_are_answered_in_order(sent: list[Sent], cuts: list[int]) -> None:
+async def test_however_a_pipeline_is_cut_the_same_requests_are_answered_in_order(
+    sent: list[Sent], cuts: list[int]
+) -> None:
     whole = b"".join(request.wire(number) for number, request in enumerate(sent))
     edges = sorted({0, *(cut % len(whole) for cut in cuts), len(whole)})
     pieces = [whole[begin:end] for begin, end in pairwise(edges)]
     expected = [[one.method, f"/{i}", [str(i)], one.body.decode("latin-1")] for i, one in enumerate(sent)]
-    assert asyncio.run(answers(pieces, len(sent))) == (expected, b"")
+    assert await answers(pieces, len(sent)) == (expected, b"")
 
 
-def test_thousands_of_offers_in_one_packet_are_no_burden() -> None:
+async def test_thousands_of_offers_in_one_packet_are_no_burden() -> None:
     one = b"POST /0 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
-    got, beyond = asyncio.run(answers([one * 3000], 3000))
+    got, beyond = await answers([one * 3000], 3000)
     assert got == [["POST", "/0", [], "{}"]] * 3000
     assert beyond == b""
