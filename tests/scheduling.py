@@ -14,6 +14,31 @@ from xdist.workermanage import WorkerController
 WORKERS_PER_CORE = 2
 MOST_WORKERS = 8
 ALONE = "alone"
+LONGEST = (
+    "client/test_children.py",
+    "live/test_workers.py",
+    "webhooks/test_faults.py",
+    "browser/test_node.py",
+    "faults/test_outages.py",
+    "client/test_follow.py",
+    "browser/test_behind_proxy.py",
+    "client/test_commands.py",
+    "client/test_admin.py",
+    "client/test_run_fate.py",
+    "browser/test_jobwire_js.py",
+    "live/test_bytes_in_flight.py",
+    "live/test_event_sources.py",
+    "live/test_shutdown.py",
+    "live/test_listening_socket.py",
+    "faults/test_bad_days.py",
+    "client/test_real_server.py",
+    "browser/test_accessible.py",
+    "test_processes.py",
+    "faults/test_crash.py",
+    "faults/test_sentinel_login.py",
+    "browser/test_event_source.py",
+)
+"""Files that take long, as they were measured: they begin first, so that none of them is left for the end."""
 
 
 def workers_for(config: pytest.Config) -> int:
@@ -42,6 +67,8 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
     def _assign_work_unit(self, node: WorkerController) -> None:
         if ALONE in self.workqueue:
             self.workqueue.move_to_end(ALONE)
+        if long := next((name for file in LONGEST if (name := f"tests/{file}") in self.workqueue), None):
+            self.workqueue.move_to_end(long, last=False)
         if self._may_work(node):
             super()._assign_work_unit(node)
 
