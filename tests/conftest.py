@@ -6,7 +6,9 @@ the tests over processes; files that are named run in one.
 """
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -32,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # ignores SIGINT, and nohup SIGHUP. A handler of our own is not inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, lambda *_: None)
+    # Some hundred processes are started: where bytecode is not to be written, each would compile the server anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     allow_open_files()
     hypothesis.settings.register_profile("busy", deadline=None)  # a machine that does other work is no failure
     hypothesis.settings.load_profile("busy")

@@ -107,9 +107,8 @@ def test_what_a_file_has_for_one_kind_of_redis_stays_together() -> None:
 def test_files_that_take_long_begin_first_and_exist() -> None:
     assert all((Path(__file__).parent / file).exists() for file in LONGEST)
     long = [f"tests/{file}::test_a" for file in LONGEST]
-    spread = Spread([*suite(3), *long], 4, random.Random(1))
-    begun = [name for _, name in spread.ran if not is_alone(name)]
-    assert begun.index(long[-1]) < min(begun.index(name) for name in suite(3) if not is_alone(name))
+    spread = Spread([*suite(3), *long], 1, random.Random(1))
+    assert [name for _, name in spread.ran][: len(long)] == long
 
 
 def test_tests_that_are_alone_are_all_that_there_is() -> None:

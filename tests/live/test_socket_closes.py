@@ -74,7 +74,11 @@ def test_a_close_that_comes_byte_by_byte_is_answered(socket: RawSocket) -> None:
     assert socket.hears(bytes((last,))) == [3000]
 
 
-@pytest.mark.parametrize("wrong", [frame(0x3), frame(TEXT, b"\xff"), frame(TEXT, b"*" * 5000)])
+@pytest.mark.parametrize(
+    "wrong",
+    [frame(0x3), frame(TEXT, b"\xff"), frame(TEXT, b"*" * 5000)],
+    ids=["an opcode that is none", "not UTF-8", "too long"],
+)
 def test_what_comes_after_a_mistake_is_not_heard(socket: RawSocket, wrong: bytes) -> None:
     heard = socket.hears(wrong, frame(PING, b"late"), close(1000))
     assert len(heard) == 1

@@ -55,7 +55,7 @@ def test_without_a_secret_there_is_no_signature() -> None:
 @pytest.mark.parametrize(
     ("text", "good"),
     [
-        (new_secret(), True),
+        pytest.param(new_secret(), True, id="a new one"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", True),
         ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", False),
         ("whsec_c2hvcnQ=", False),
