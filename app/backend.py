@@ -1,6 +1,7 @@
 """Everything below the routes, in the order in which it is built. Nothing is decided here."""
 
 from functools import partial
+from typing import Any
 
 from app.jobs.auth import Keyring
 from app.jobs.bulk_retry import BulkRetries
@@ -15,12 +16,14 @@ from app.logs.log_store import LogStore
 from app.loop.lag import LoopLag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.dialling import connector
+from app.redis_links.cluster import ClusterLink
+from app.redis_links.dialling import ByCluster, connector
 from app.redis_links.epoch import Epoch
-from app.redis_links.link import Link
+from app.redis_links.link import Link, ServerLink
 from app.redis_links.memory_headroom import Headroom
 from app.redis_links.pubsub import Relay
 from app.redis_links.scripts import load_commands
+from app.redis_links.topology import AnyNode, Topology
 from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
@@ -36,15 +39,23 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connector = connector(settings.redis_url, settings.redis_timeout_s)
+        self.topology = Topology(self.connector) if isinstance(self.connector, ByCluster) else None
         self.keys = Keys(settings.prefix)
-        self.epoch = Epoch(self.keys)
-        timeout_s, sharded = settings.redis_timeout_s, settings.sharded_pubsub
-        link = partial(Link, self.connector, timeout_s=timeout_s, on_connect=self.epoch.identify, sharded=sharded)
-        self.control = link(name="control", setup=load_commands(sharded=sharded))
-        self.bulk = link(name="bulk")
+        marker = None if self.topology is None else self._link("epoch")
+        self.epoch = Epoch(self.keys, marker)
+        sharded = settings.sharded_pubsub and self.topology is None
+        link = partial(self._link, on_connect=self.epoch.identify, sharded=sharded)
+        self.control = link("control", setup=load_commands(sharded=sharded))
+        self.bulk = link("bulk")
+        self.links = [self.control, self.bulk, *([marker] if marker else [])]
         self.clock = RedisClock(self.control)
+        messages = self.connector if self.topology is None else AnyNode(self.topology)
         self.relay = Relay(
-            self.connector, self.control, probe=self.keys.probe, timeout_s=timeout_s, on_connect=self.epoch.identify
+            messages,
+            self.control,
+            probe=self.keys.probe,
+            timeout_s=settings.redis_timeout_s,
+            on_connect=self.epoch.identify,
         )
         headroom = Headroom(self.control)
         self.store = JobStore(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
@@ -62,9 +73,19 @@ class Backend:
         self.service_gauges = ServiceGauges(self.bulk, self.keys, self.clock, self.ends)
         self.lag = LoopLag()
 
+    def _link(self, name: str, **more: Any) -> Link:
+        """A link to the server or to the cluster."""
+        if self.topology is not None:
+            return ClusterLink(self.topology, name=name, timeout_s=self.settings.redis_timeout_s, **more)
+        return ServerLink(self.connector, name=name, timeout_s=self.settings.redis_timeout_s, **more)
+
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""
-        for part in (self.control, self.bulk, self.clock, self.relay, self.long_polls, self.viewers, self.lag):
+        if self.topology is not None:
+            self.topology.start()
+        for link in self.links:
+            link.start()
+        for part in (self.clock, self.relay, self.long_polls, self.viewers, self.lag):
             part.start()
 
     async def drain(self) -> None:
@@ -76,13 +97,16 @@ class Backend:
         """Disconnect."""
         await self.viewers.close()
         await self.logs.close()
-        for part in (self.lag, self.service_gauges, self.long_polls, self.relay, self.clock, self.bulk, self.control):
+        for part in (self.lag, self.service_gauges, self.long_polls, self.relay, self.clock):
             await part.close()
+        for link in reversed(self.links):
+            await link.close()
+        if self.topology is not None:
+            await self.topology.close()
 
     def sweeper(self) -> tuple[Sweeper, LeaseNotifications]:
         """A sweeper on this process's links, and what wakes it; the caller starts and closes the latter."""
-        timeout_s = self.settings.redis_timeout_s
-        notifications = LeaseNotifications(self.connector, self.control, self.keys, timeout_s=timeout_s)
+        notifications = LeaseNotifications(self.control, self.keys, self.topology)
         sweeper = Sweeper(
             self.control,
             self.keys,

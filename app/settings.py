@@ -39,7 +39,9 @@ class Settings:
     """What an operator can change. The metadata of each field is its documentation."""
 
     redis_url: str = knob(
-        "REDIS_URL", "", "Redis to use: redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://."
+        "REDIS_URL",
+        "",
+        "Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://; or rediss+ for TLS.",
     )
     prefix: str = knob("JOBWIRE_PREFIX", "jw", "First part of every key and channel.")
     root_key: str = knob(

@@ -1,8 +1,9 @@
 """The Redis and the server that tests share, one of each kind for a worker; every test gets a space of its own.
 
 `--redis valkey`, `--redis fake` or both (the default): tests that ask for `server` run on the embedded Valkey and on
-fakeredis. A test marked `valkey_only(why)` is not selected for fakeredis. tests/scheduling.py spreads the whole of
-the tests over processes; files that are named run in one.
+fakeredis; with `--redis cluster` they run on a cluster of three primaries and three replicas. A test marked
+`valkey_only(why)` is not selected for fakeredis. tests/scheduling.py spreads the whole of the tests over processes;
+files that are named run in one.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import pytest
 from xdist.remote import Producer
 
 from app.serve import allow_open_files
+from tests.cluster.cluster import Cluster
 from tests.factories import Space
 from tests.logs.log_room import Room, new_room
 from tests.scheduling import AloneLast, group_alone, workers_for
@@ -26,7 +28,9 @@ KINDS = ("valkey", "fake")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--redis", choices=(*KINDS, "both"), default="both", help="Which Redis contract tests run on.")
+    parser.addoption(
+        "--redis", choices=(*KINDS, "cluster", "both"), default="both", help="Which Redis contract tests run on."
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,8 +97,8 @@ class Shared:
     def redis_url(self, kind: str) -> str:
         """The url of the Redis of a kind."""
         if kind not in self._urls:
-            redis = fake_redis() if kind == "fake" else _valkey()
-            self._urls[kind] = self.stack.enter_context(redis)
+            begin = {"fake": fake_redis, "valkey": _valkey, "cluster": _cluster}[kind]
+            self._urls[kind] = self.stack.enter_context(begin())
         return self._urls[kind]
 
     def server(self, kind: str) -> Server:
@@ -107,6 +111,12 @@ class Shared:
 @contextlib.contextmanager
 def _valkey() -> Iterator[str]:
     with Valkey() as running:
+        yield running.url
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[str]:
+    with Cluster() as running:
         yield running.url
 
 

@@ -31,6 +31,8 @@ import fakeredis
 import httpx
 import redis
 
+from tests.valkey import client_of
+
 READY_S = 20.0
 ANSWER_S = 40.0
 
@@ -138,7 +140,7 @@ class Server:
 
     def redis_keys(self) -> set[str]:
         """Every key of this server's prefix."""
-        with redis.Redis.from_url(self.redis_url, socket_timeout=10) as client:
+        with client_of(self.redis_url) as client:
             return {key.decode() for key in client.scan_iter(f"{self.prefix}:*", count=1000)}
 
     def raw(self, request: bytes, *, shut: bool = False) -> tuple[int, dict[str, str], bytes]:

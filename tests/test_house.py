@@ -316,6 +316,7 @@ def test_every_key_stands_in_the_docs() -> None:
             "name": "<name>",
             "status": "<status>",
             "span": "<span>",
+            "tag": "<tag>",
         }
         wanted = method.__code__.co_varnames[1 : method.__code__.co_argcount]
         assert f"`{method(keys, **{arg: arguments[arg] for arg in wanted})}`" in text, name

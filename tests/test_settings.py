@@ -61,6 +61,12 @@ BAD_URLS = [
     "redis+sentinel://a:port/jobs",
     "redis+sentinel://a/jobs/first",
     "redis+sentinel://a/jobs?ssl_ca_certs=x",
+    "redis+cluster://",
+    "redis+cluster://a,,b",
+    "redis+cluster://a:port",
+    "redis+cluster://a:6379/0",
+    "redis+cluster://a?db=1",
+    "redis+cluster://a?ssl_ca_certs=x",
 ]
 
 
@@ -110,7 +116,7 @@ def test_whatever_a_variable_holds_is_a_setting_or_a_sentence(variable: str, tex
     assert said == "" or (said.startswith(f"{variable} is ") and said.endswith(".") and "\n" not in said)
 
 
-@given(st.sampled_from(("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")), st.text())
+@given(st.sampled_from(("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster")), st.text())
 def test_whatever_stands_behind_the_scheme_is_a_connector_or_a_sentence(scheme: str, rest: str) -> None:
     said = sentence("REDIS_URL", f"{scheme}://{rest}")
     assert said == "" or (said.endswith(".") and "\n" not in said)

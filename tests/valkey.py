@@ -39,6 +39,14 @@ def pause_s(waited_s: float, most_s: float = 0.05) -> float:
     return min(max(waited_s / 20, 0.002), most_s)
 
 
+def client_of(url: str) -> Any:
+    """The redis package's client of what a url names."""
+    if not url.startswith("redis+cluster://"):
+        return redis.Redis.from_url(url, socket_timeout=10)
+    host, _, port = url.partition("://")[2].partition(",")[0].partition(":")
+    return redis.RedisCluster(host=host, port=int(port), socket_timeout=10)
+
+
 class Valkey:
     """One running embedded server; `server` is the thing itself."""
 
@@ -58,7 +66,7 @@ class Valkey:
 
     def cli(self, *args: str | bytes | int) -> Any:
         """The reply to one command, as redis-py gives it; a refusal raises redis.ResponseError."""
-        with redis.Redis.from_url(self.url, socket_timeout=10) as client:
+        with client_of(self.url) as client:
             return client.execute_command(*args)
 
     def kill(self) -> None:

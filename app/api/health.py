@@ -88,7 +88,7 @@ class Health:
 
     async def _policy(self) -> str:
         try:
-            info = await self._backend.control.call("INFO", "memory")
+            infos = [await server.call("INFO", "memory") for server in self._backend.control.servers()]
         except (Outage, RedisFault) as error:
             return f"The eviction policy could not be read: {error}"
-        return policy_problem(parse_info(info))
+        return next(filter(None, (policy_problem(parse_info(info)) for info in infos)), "")

@@ -92,9 +92,12 @@ class ServiceGauges:
         ]
 
     async def _memory(self) -> Iterator[Reading]:
-        info = parse_info(await self._link.call("INFO", "memory"))
+        infos = [parse_info(await server.call("INFO", "memory")) for server in self._link.servers()]
         limits = {"used": "used_memory", "limit": "maxmemory"}
-        return (Reading(catalog.REDIS_MEMORY, (kind,), float(info.get(name, 0))) for kind, name in limits.items())
+        return (
+            Reading(catalog.REDIS_MEMORY, (kind,), sum(float(info.get(name, 0)) for info in infos))
+            for kind, name in limits.items()
+        )
 
 
 def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:

@@ -33,6 +33,10 @@ class Keys:
         self.epoch = f"{prefix}:epoch"
         self.secret = f"{prefix}:secret"
 
+    def outage_of(self, tag: str) -> str:
+        """Hash: as `outage`, of the server of a cluster on which the tag lies; `outage` itself without one."""
+        return f"{self.prefix}:{{{tag}}}:outage" if tag else self.outage
+
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
         return f"{self.prefix}:token:{digest}"

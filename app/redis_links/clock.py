@@ -36,8 +36,10 @@ class RedisClock:
 
     async def measure(self) -> None:
         """Ask once. Raises what the link raises."""
+        if not (servers := self._link.servers()):
+            return
         begun = time.monotonic()
-        seconds, micros = await self._link.call("TIME")
+        seconds, micros = await servers[0].call("TIME")
         ended = time.monotonic()
         catalog.ROUND_TRIP.observe(ended - begun)
         self._learn(ended - begun, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)

@@ -1,8 +1,9 @@
-"""Making connections to Redis by the redis package: its TLS, its authentication, its Sentinel.
+"""Making connections to Redis by the redis package: its TLS, its authentication, its Sentinel, its nodes.
 
 Owns: what the urls mean. Never: keeps or uses a connection; each that it returns is connected and authenticated.
 """
 
+import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -14,8 +15,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES, *CLUSTER_SCHEMES)
 SENTINEL_PORT = 26379
+NODE_PORT = 6379
 
 OURS = ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode_responses")
 """Options of a connection that are not the url's to set."""
@@ -70,29 +73,15 @@ class BySentinel(Connector):
         With rediss+sentinel both are spoken to by TLS, the Sentinels and the servers; options are redis-py's, such as
         ssl_ca_certs. User and password may be percent-encoded. ValueError as in `Plain`.
         """
-        scheme, rest = url.split("://", 1)
-        credentials, _, rest = rest.rpartition("@")
-        rest, _, query = rest.partition("?")
-        hosts, _, path = rest.partition("/")
+        hosts, path = places_and_path(url)
         service, _, db = path.partition("/")
         if not service or not hosts:
             raise ValueError(
                 "it needs the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
             )
-        user, _, password = map(unquote, credentials.partition(":"))
-        options = parsed(f"{'rediss' if scheme.lower() == SENTINEL_SCHEMES[1] else 'redis'}://x/{db}?{query}")
-        self._kind: Any = options.pop("connection_class", Connection)
-        self._options = {
-            **options,
-            **({"username": user} if user else {}),
-            **({"password": password} if password else {}),
-            "protocol": 2,
-            "socket_timeout": timeout_s,
-            "socket_keepalive": True,
-        }
-        del self._options["host"]
-        made(self._kind, self._options)
-        self._sentinels = Sentinels([place(host) for host in hosts.split(",")], unquote(service), timeout_s)
+        self._kind, self._options = options_of_each(url, db, timeout_s)
+        places = [place(host, SENTINEL_PORT) for host in hosts.split(",")]
+        self._sentinels = Sentinels(places, unquote(service), timeout_s)
         self._sentinels.speak_as(self._kind is SSLConnection, self._options)
 
     async def connect(self) -> Connection:
@@ -101,6 +90,32 @@ class BySentinel(Connector):
 
     async def has_moved(self, connection: Connection) -> bool:
         return await self._sentinels.primary() != (connection.host, connection.port)
+
+
+class ByCluster(Connector):
+    """Connections to the nodes of a cluster."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """`url` is redis+cluster://[[user]:password@]host[:port][,host[:port]...][?option=value...].
+
+        With rediss+cluster all nodes are spoken to by TLS. One node that answers is enough: it knows the others.
+        ValueError as in `Plain`.
+        """
+        hosts, path = places_and_path(url)
+        if not hosts or path:
+            raise ValueError("it names nodes and nothing behind them, as in redis+cluster://host:6379,host:6379.")
+        self.seeds = [place(host, NODE_PORT) for host in hosts.split(",")]
+        self._kind, self._options = options_of_each(url, "", timeout_s)
+        if self._options.get("db"):
+            raise ValueError("a cluster has one database, which has no number.")
+
+    async def connect(self) -> Connection:
+        """A connection to a node that the url names."""
+        return await self.connect_to(random.choice(self.seeds))
+
+    async def connect_to(self, node: Place) -> Connection:
+        """A connection to a node. Raises RedisError, OSError."""
+        return await connected(self._kind(host=node.host, port=node.port, **self._options))
 
 
 class Sentinels:
@@ -167,12 +182,37 @@ def first(items: list[Any], item: Any) -> None:
     items.insert(0, items.pop(items.index(item)))
 
 
-def place(text: str) -> Place:
-    """Where a Sentinel is; `host`, `host:port`, `[ip]:port`. ValueError."""
+def places_and_path(url: str) -> tuple[str, str]:
+    """What a url that names several hosts has between its credentials and its options: the hosts, and the path."""
+    hosts, _, path = url.partition("://")[2].rpartition("@")[2].partition("?")[0].partition("/")
+    return hosts, path
+
+
+def options_of_each(url: str, db: str, timeout_s: float) -> tuple[Any, dict[str, Any]]:
+    """How each server is connected to that a url with several hosts leads to: a kind of connection, and its options.
+
+    ValueError as in `Plain`.
+    """
+    scheme, _, rest = url.partition("://")
+    credentials, _, rest = rest.rpartition("@")
+    user, _, password = map(unquote, credentials.partition(":"))
+    plain = "rediss" if scheme.lower().startswith("rediss") else "redis"
+    options = parsed(f"{plain}://x/{db}?{rest.partition('?')[2]}")
+    kind: Any = options.pop("connection_class", Connection)
+    del options["host"]
+    options |= {"username": user} if user else {}
+    options |= {"password": password} if password else {}
+    options |= {"protocol": 2, "socket_timeout": timeout_s, "socket_keepalive": True}
+    made(kind, options)
+    return kind, options
+
+
+def place(text: str, port: int) -> Place:
+    """Where a server is; `host`, `host:port`, `[ip]:port`; without a port, it is that one. ValueError."""
     at = split(f"//{text}")
     if not at.hostname:
-        raise ValueError("it names a Sentinel without a host.")
-    return Place(at.hostname, port_of(at) or SENTINEL_PORT)
+        raise ValueError("it names a server without a host.")
+    return Place(at.hostname, port_of(at) or port)
 
 
 def split(url: str) -> SplitResult:
@@ -233,4 +273,6 @@ def connector(url: str, timeout_s: float) -> Connector:
     scheme, colon, _ = url.partition("://")
     if not colon or scheme.lower() not in SCHEMES:
         raise ValueError(f"it begins with {', '.join(f'{known}://' for known in SCHEMES)}.")
+    if scheme.lower() in CLUSTER_SCHEMES:
+        return ByCluster(url, timeout_s)
     return (BySentinel if scheme.lower() in SENTINEL_SCHEMES else Plain)(url, timeout_s)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.info import parse_info
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.link import Link, RedisFault, ServerLink
 from app.redis_links.scripts import SCRIPTS, Scripts
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -28,11 +28,16 @@ NO_REPLICA = "0" * 40
 class Epoch:
     """The beginnings of the epochs, in ms on Redis's clock, as far as the store remembers them."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, cluster: Link | None = None) -> None:
+        """With a cluster there is one epoch for all of it, which begins when any primary is another one than before.
+
+        It is noted over a link to the cluster that calls nothing of this.
+        """
         self._key = keys.epoch
+        self._cluster = cluster
         self._began: list[int] = []
         self._is_reticent = False
-        self._links: dict[Link, int] = {}
+        self._links: dict[ServerLink, int] = {}
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -55,9 +60,12 @@ class Epoch:
             return 0
         return min(moment for moment in self._began if moment > began)
 
-    async def identify(self, link: Link) -> None:
+    async def identify(self, link: ServerLink) -> None:
         """Find out, on a new connection, which epoch it is. Raises what the link raises."""
         info = await self._information(link)
+        if self._cluster is not None:
+            await self._meet(self._cluster, link, info)
+            return
         keeps = stands_alone(info) and await flushes_always(link)
         script = SCRIPTS["epoch_mark"]
         (reply,) = await link.at_once(("EVAL", script.text, 1, self._key, info.get("run_id", ""), int(keeps)))
@@ -66,7 +74,18 @@ class Epoch:
         if not self._began or began[-1] > self._began[-1]:
             self._begin(began)
 
-    async def _information(self, link: Link) -> dict[str, str]:
+    async def _meet(self, cluster: Link, link: ServerLink, info: Mapping[str, str]) -> None:
+        """A run id alone does not tell a primary that was demoted and promoted again; replication ids do."""
+        if info.get("role", "master") != "master":
+            return
+        keeps = stands_alone(info) and await flushes_always(link)
+        run = f"{info.get('run_id', '')}.{info.get('master_replid', '')}"
+        reply = await cluster.call("EVAL", SCRIPTS["epoch_meet"].text, 1, self._key, run, int(keeps))
+        began = [int(moment) for moment in Scripts.done("epoch_meet", reply)[0].split()]
+        if not self._began or began[-1] > self._began[-1]:
+            self._begin(began)
+
+    async def _information(self, link: ServerLink) -> dict[str, str]:
         """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted."""
         if self._is_reticent:
             return {}
@@ -95,7 +114,7 @@ def stands_alone(info: Mapping[str, str]) -> bool:
     return is_primary and info.get("aof_enabled") == "1"
 
 
-async def flushes_always(link: Link) -> bool:
+async def flushes_always(link: ServerLink) -> bool:
     """Whether the append-only file is flushed at every write, as far as the server tells."""
     try:
         (policy,) = await link.at_once(("CONFIG", "GET", "appendfsync"))

@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import Connection
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from app.loop.attempts import OutageNotice
 from app.loop.background import Background
-from app.model.errors import Outage, outcome_unknown, unavailable
+from app.model.errors import Outage, Unavailable, outcome_unknown, unavailable
 from app.redis_links.dialling import Connector
 
 log = logging.getLogger("jobwire.redis")
@@ -85,19 +85,83 @@ class RedisFault(Exception):
     """An error reply that no operator's day explains: a bug of ours."""
 
 
+class Redirected(RedisFault):
+    """A node of a cluster did not run the command: the slot is another's (MOVED), is half moved (ASK, TRYAGAIN)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.word, *rest = text.split(" ")
+        self.to = rest[1] if self.word in ("MOVED", "ASK") else ""
+
+
+class ClusterDown(Unavailable):
+    """A node of a cluster did not run the command, for the cluster does not work at the moment."""
+
+    word, to = "CLUSTERDOWN", ""
+
+
+REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
+
+
 def failure(reply: hiredis.ReplyError) -> Exception:
     """The exception that an error reply stands for."""
     text = str(reply)
     word = text.split(" ", 1)[0]
     if word == "NOSCRIPT":
         return ScriptUnknown(text)
+    if word in REDIRECTIONS:
+        return Redirected(text)
+    if word == "CLUSTERDOWN":
+        return ClusterDown("unavailable", REFUSALS[word], headers={"retry-after": "1"})
     if word in REFUSALS:
         return unavailable(REFUSALS[word])
     return RedisFault(text)
 
 
-class Link(asyncio.Protocol):
-    """One connection. `call` returns the reply (bytes, int, None, or lists of them) or raises.
+class Link(Protocol):
+    """What carries commands to Redis: a ServerLink, or a ClusterLink, which has one of those for each primary.
+
+    Raises Outage (Unavailable, OutcomeUnknown), ScriptUnknown, RedisFault.
+    """
+
+    name: str
+    sharded: bool
+    timeout_s: float
+
+    @property
+    def up(self) -> bool:
+        """Whether calls can be sent at this moment."""
+
+    def start(self) -> None:
+        """Begin to connect, and to connect again whenever a connection is lost."""
+
+    async def close(self) -> None:
+        """End all connections; calls in flight fail with OutcomeUnknown."""
+
+    async def ready(self, timeout_s: float) -> None:
+        """Return once calls can be sent; Unavailable if they cannot in time."""
+
+    async def call(self, *command: Word) -> Any:
+        """Send one command and return its reply."""
+
+    async def pipeline(self, *commands: Command) -> list[Any]:
+        """Send commands that need not wait for each other, and return their replies in order, or raise a failure."""
+
+    def cast(self, *command: Word) -> None:
+        """Send one command whose outcome nobody waits for."""
+
+    def server_of(self, key: str) -> "ServerLink":
+        """The link to the server that has a key. Raises Unavailable if none has."""
+
+    def servers(self) -> "Sequence[ServerLink]":
+        """A link to each server that has keys. Commands without a key go over one of these."""
+
+    def tags(self) -> "Mapping[ServerLink, str]":
+        """For each of them a hash tag whose keys lie there now; "" where there is only one server."""
+
+
+class ServerLink(asyncio.Protocol):
+    """One connection to one server. `call` returns the reply (bytes, int, None, or lists of them) or raises.
 
     Raises Outage (Unavailable, OutcomeUnknown), ScriptUnknown, RedisFault.
     """
@@ -109,7 +173,7 @@ class Link(asyncio.Protocol):
         name: str,
         timeout_s: float,
         setup: Sequence[Command] = (),
-        on_connect: Callable[["Link"], Awaitable[None]] | None = None,
+        on_connect: Callable[["ServerLink"], Awaitable[None]] | None = None,
         sharded: bool = False,
     ) -> None:
         """On every new connection the commands of `setup` are sent and `on_connect` runs, before any call of others.
@@ -119,7 +183,7 @@ class Link(asyncio.Protocol):
         self.name = name
         self.sharded = sharded
         self.timeout_s = timeout_s
-        self._connector = connector
+        self.connector = connector
         self._setup = setup
         self._on_connect = on_connect
         self._connection: Connection | None = None
@@ -163,19 +227,19 @@ class Link(asyncio.Protocol):
         """Send one command and return its reply."""
         if not self._up.is_set():
             await self.ready(CONNECT_GRACE_S)
-        self._admit(1)
-        return await self._send(command)
+        self.admit(1)
+        return await self.send(command)
 
     async def pipeline(self, *commands: Command) -> list[Any]:
         """Send commands in one write and return their replies in order; the first failure is raised after all came."""
         if not self._up.is_set():
             await self.ready(CONNECT_GRACE_S)
-        self._admit(len(commands))
+        self.admit(len(commands))
         return await self.at_once(*commands)
 
     async def at_once(self, *commands: Command) -> list[Any]:
         """As `pipeline`, for those who set a connection up: others have to wait until that is done."""
-        replies = await asyncio.gather(*[self._send(command) for command in commands], return_exceptions=True)
+        replies = await asyncio.gather(*[self.send(command) for command in commands], return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
@@ -184,17 +248,35 @@ class Link(asyncio.Protocol):
     def cast(self, *command: Word) -> None:
         """Send one command whose outcome nobody waits for, if a connection stands."""
         with contextlib.suppress(Outage):
-            self._admit(1)
-            self._send(command).add_done_callback(_look_away)
+            self.admit(1)
+            self.send(command).add_done_callback(look_away)
 
-    def _admit(self, commands: int) -> None:
+    def server_of(self, key: str) -> "ServerLink":
+        """This one."""
+        return self
+
+    def servers(self) -> Sequence["ServerLink"]:
+        """This one."""
+        return (self,)
+
+    def tags(self) -> Mapping["ServerLink", str]:
+        """This one, and no tag."""
+        return {self: ""}
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their answers."""
+        return len(self._waiting)
+
+    def admit(self, commands: int) -> None:
         """Refuse before anything is sent. The connection may have gone since the caller saw it stand."""
         if self._transport is None or not self._up.is_set():
             raise unavailable("Redis has gone away.")
         if len(self._waiting) + commands > IN_FLIGHT or self._transport.get_write_buffer_size() > UNSENT_BYTES:
             raise unavailable("Too many calls wait for Redis.")
 
-    def _send(self, command: Command) -> asyncio.Future[Any]:
+    def send(self, command: Command) -> asyncio.Future[Any]:
+        """The reply to come of a command that was admitted."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.write(command)
         self._waiting.append(future)
@@ -282,7 +364,7 @@ class Link(asyncio.Protocol):
     async def _open(self) -> None:
         """Connect by the redis package, then take its transport over: from here on, answers come to us."""
         async with asyncio.timeout(self.timeout_s):
-            connection = await self._connector.connect()
+            connection = await self.connector.connect()
             writer = connection._writer
             if writer is None:
                 raise ConnectionError("the connection closed while it was made")
@@ -316,7 +398,7 @@ class Link(asyncio.Protocol):
 
     async def _ask_whether_moved(self, connection: Connection) -> None:
         with contextlib.suppress(RedisError, OSError):
-            if await self._connector.has_moved(connection):
+            if await self.connector.has_moved(connection):
                 raise ServerMoved
 
 
@@ -331,7 +413,7 @@ def packed(command: Command) -> list[bytes]:
     return [*pieces, b"\r\n"]
 
 
-def _look_away(future: asyncio.Future[Any]) -> None:
+def look_away(future: asyncio.Future[Any]) -> None:
     """What became of a cast: nobody asks, and asyncio shall not complain that nobody did."""
     if not future.cancelled():
         future.exception()

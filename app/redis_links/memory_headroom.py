@@ -10,7 +10,7 @@ import asyncio
 
 from app.model.errors import Outage, unavailable
 from app.redis_links.info import parse_info
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.link import Link, RedisFault, ServerLink
 
 SHARE = 0.9
 """The part of `maxmemory` that what is new may fill."""
@@ -45,9 +45,14 @@ class Headroom:
 
     async def _ask(self) -> None:
         try:
-            info = parse_info(await self._link.call("INFO", "memory"))
+            self._left_bytes = min([await left_bytes(server) for server in self._link.servers()], default=float("inf"))
         except (Outage, RedisFault):  # what cannot be asked refuses by itself
-            info = {}
-        most = int(info.get("maxmemory", 0))
-        self._left_bytes = most * SHARE - int(info["used_memory"]) if most else float("inf")
+            self._left_bytes = float("inf")
         self._asked_s = asyncio.get_running_loop().time()
+
+
+async def left_bytes(server: ServerLink) -> float:
+    """What new may still take of a server's memory. Raises what the link raises."""
+    info = parse_info(await server.call("INFO", "memory"))
+    most = int(info.get("maxmemory", 0))
+    return most * SHARE - int(info["used_memory"]) if most else float("inf")

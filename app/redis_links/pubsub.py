@@ -16,7 +16,7 @@ from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage
 from app.redis_links.dialling import Connector
-from app.redis_links.link import Link, RedisFault, Word
+from app.redis_links.link import Link, RedisFault, ServerLink, Word
 
 log = logging.getLogger("jobwire.relay")
 
@@ -30,7 +30,7 @@ MISSES = 2
 """Probes in a row that were published and not heard after which the link counts as deaf."""
 
 
-class PubSub(Link):
+class PubSub(ServerLink):
     """A link whose answers are messages. `on_up` runs on each new connection, `on_message` for each message."""
 
     def __init__(
@@ -40,7 +40,7 @@ class PubSub(Link):
         timeout_s: float,
         on_up: Callable[[], None],
         on_message: Callable[[list[Any]], None],
-        on_connect: Callable[[Link], Awaitable[None]] | None = None,
+        on_connect: Callable[[ServerLink], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(connector, name="pub/sub", timeout_s=timeout_s, on_connect=on_connect)
         self._on_up = on_up
@@ -75,7 +75,7 @@ class Relay:
         *,
         probe: str,
         timeout_s: float,
-        on_connect: Callable[[Link], Awaitable[None]] | None = None,
+        on_connect: Callable[[ServerLink], Awaitable[None]] | None = None,
     ) -> None:
         self._control = control
         self._shard = "S" if control.sharded else ""

@@ -40,20 +40,20 @@ AGAIN_S = 1.0
 
 async def advise(control: Link) -> None:
     """Tell what is wrong with the Redis, once it is there."""
-    info = await _info(control)
-    for problem in (version_problem(info), policy_problem(info)):
+    infos = await _infos(control)
+    for problem in dict.fromkeys(problem(info) for problem in (version_problem, policy_problem) for info in infos):
         if problem:
             log.warning("%s", problem)
 
 
-async def _info(control: Link) -> dict[str, str]:
+async def _infos(control: Link) -> list[dict[str, str]]:
     while True:
         try:
             await control.ready(60)
-            return parse_info(await control.call("INFO"))
+            return [parse_info(await server.call("INFO")) for server in control.servers()]
         except Outage:
             if control.up:
-                return {}  # Redis is there, and does not let us ask
+                return []  # Redis is there, and does not let us ask
             await asyncio.sleep(AGAIN_S)
         except RedisFault:
-            return {}
+            return []

@@ -15,9 +15,9 @@ from app.loop.attempts import OutageNotice
 from app.loop.background import Background
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
-from app.redis_links.dialling import Connector
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.link import Link, RedisFault, ServerLink
 from app.redis_links.pubsub import PubSub
+from app.redis_links.topology import Topology
 
 log = logging.getLogger("jobwire.sweeper")
 
@@ -27,11 +27,13 @@ FLAGS = "Kx"
 class LeaseNotifications:
     """Spaces in which a lease key expired, as Redis told of them."""
 
-    def __init__(self, connector: Connector, control: Link, keys: Keys, *, timeout_s: float) -> None:
+    def __init__(self, control: Link, keys: Keys, topology: Topology | None = None) -> None:
+        """Listens to each server that `control` leads to; to those of a cluster, as its topology changes."""
         self._control = control
+        self._topology = topology
         self._pattern = f"__keyspace@*__:{keys.lease('*', '*')}"
         self._space = re.compile(rb":\{(\w+)\}:lease:")
-        self._link = PubSub(connector, timeout_s=timeout_s, on_up=self._up, on_message=self._message)
+        self._links: dict[ServerLink, PubSub] = {}
         self._spaces: dict[str, None] = {}
         self._heard = asyncio.Event()
         self._background = Background()
@@ -43,12 +45,17 @@ class LeaseNotifications:
 
     def start(self) -> None:
         """Listen from now on."""
-        self._link.start()
+        if self._topology is not None:
+            self._topology.on_change(self._follow)
+        self._follow()
 
     async def close(self) -> None:
         """Listen no more."""
+        if self._topology is not None:
+            self._topology.stop_telling(self._follow)
         await self._background.close()
-        await self._link.close()
+        links, self._links = list(self._links.values()), {}
+        await asyncio.gather(*(link.close() for link in links))
 
     def take_spaces(self) -> list[str]:
         """The spaces in which a lease key expired since this was last asked."""
@@ -62,9 +69,23 @@ class LeaseNotifications:
             async with asyncio.timeout(most_s):
                 await self._heard.wait()
 
-    def _up(self) -> None:
-        self._link.post("PSUBSCRIBE", self._pattern)
-        self._background.start(self._switch_on(), "lease-notifications")
+    def _follow(self) -> None:
+        """Listen to the servers that there are now, and to no others."""
+        servers = self._control.servers()
+        for server in servers:
+            if server not in self._links:
+                self._listen(server)
+        for gone in self._links.keys() - set(servers):
+            self._background.start(self._links.pop(gone).close(), "lease-notifications-close")
+
+    def _listen(self, server: ServerLink) -> None:
+        def up() -> None:
+            link.post("PSUBSCRIBE", self._pattern)
+            self._background.start(self._switch_on(server), "lease-notifications-switch")
+
+        link = PubSub(server.connector, timeout_s=server.timeout_s, on_up=up, on_message=self._message)
+        self._links[server] = link
+        link.start()
 
     def _message(self, reply: list[Any]) -> None:
         if reply[0] != b"pmessage" or reply[3] != b"expired":
@@ -74,14 +95,14 @@ class LeaseNotifications:
             self._spaces[found[1].decode()] = None
             self._heard.set()
 
-    async def _switch_on(self) -> None:
+    async def _switch_on(self, server: ServerLink) -> None:
         """Add our flags to the server's own; where CONFIG is forbidden, say so once and go on without."""
         try:
-            reply = await self._control.call("CONFIG", "GET", "notify-keyspace-events")
+            reply = await server.call("CONFIG", "GET", "notify-keyspace-events")
             flags = reply[1].decode()
             missing = [flag for flag in FLAGS if flag not in flags and not (flag == "x" and "A" in flags)]
             if missing:
-                await self._control.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
+                await server.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
         except (Outage, RedisFault) as error:
             self._notice.away(error)
         else:

@@ -187,7 +187,7 @@ class Sweeper:
 
     async def _end_leases(self, space: str, most: int) -> int:
         for _ in range(STALE_TRIES):
-            looked_at = await self._store.end_leases(space, most, self._outages.latest)
+            looked_at = await self._store.end_leases(space, most, self._outages.latest(space))
             if looked_at is not None:
                 return looked_at
             await self._outages.mark()

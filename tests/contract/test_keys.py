@@ -5,11 +5,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis
 
 from tests.factories import NO_JOB, SCOPES, Space, at, in_future, refused
 from tests.server import Server
-from tests.valkey import until
+from tests.valkey import client_of, until
 
 WRITE = {"jobs:ack", "jobs:progress", "jobs:event", "jobs:complete", "jobs:fail", "jobs:keepalive"}
 SHORTHANDS = {"jobs:write": WRITE, "jobs:worker": WRITE | {"jobs:read", "jobs:poll"}}
@@ -48,7 +47,7 @@ ADMIN = [
 
 def left_of(server: Server, *ids: str) -> list[str]:
     """Keys in Redis that name one of the ids, but for the log's tombstones, which are gone within a minute."""
-    with redis.Redis.from_url(server.redis_url) as client:
+    with client_of(server.redis_url) as client:
         named = [key for key in server.redis_keys() if any(id_ in key for id_ in ids)]
         return [key for key in named if not (key.endswith(":log:gone") and 0 < client.ttl(key) <= 60)]
 
@@ -139,7 +138,7 @@ def test_a_key_in_the_query_is_for_streams_only(space: Space) -> None:
 def test_a_key_begins_with_emit_and_has_256_bits_and_only_its_sha256_is_stored(space: Space) -> None:
     keys = [space.token("jobs:read")["key"] for _ in range(3)]
     assert all(key.startswith("emit_") and len(key) >= len("emit_") + 43 for key in keys)
-    with redis.Redis.from_url(space.server.redis_url) as client:
+    with client_of(space.server.redis_url) as client:
         held = list(client.scan_iter(f"{space.server.prefix}:*", count=1000))
         dump = b"\n".join(held + [repr(client.hgetall(n)).encode() for n in held if client.type(n) == b"hash"])
     assert not any(key.encode() in dump for key in keys)

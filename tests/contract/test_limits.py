@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from tests.factories import Space, refused
 from tests.server import Server
+from tests.valkey import client_of
 
 RATE = 200
 
@@ -86,7 +86,7 @@ def slow(redis_url: str) -> Iterator[Space]:
 def spent(space: Space, path: str, statuses: tuple[int, ...] = (200, 201), **request: Any) -> int:
     """The units that a call of a rested key spends; it goes through, or is answered with one of the statuses."""
     key = f"{space.server.prefix}:rate:{hashlib.sha256((space.all.key or '').encode()).hexdigest()}"
-    with redis.Redis.from_url(space.server.redis_url) as client:
+    with client_of(space.server.redis_url) as client:
         client.delete(key)
         answer = space.all.post(path, **request)
         assert answer.status_code in statuses, answer.text
@@ -125,7 +125,7 @@ def test_what_is_over_the_rate_once_it_is_unpacked_takes_what_is_left_of_it(slow
     assert SLOW / 2 < spent(slow, slow.jobs, **packed) < SLOW
     assert slow.all.post(slow.jobs, **packed).status_code == 201
     refused(slow.all.post(slow.jobs, **packed), 429, "rate_limited")
-    with redis.Redis.from_url(slow.server.redis_url) as client:
+    with client_of(slow.server.redis_url) as client:
         counts: Any = client.hmget(key, "count", "before")
         client.delete(key)
     assert sum(map(int, counts)) >= SLOW

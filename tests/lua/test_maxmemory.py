@@ -12,7 +12,7 @@ import redis
 
 from app.model.limits import MIB
 from app.redis_links.dialling import connector
-from app.redis_links.link import Link
+from app.redis_links.link import ServerLink
 from app.redis_links.scripts import SCRIPTS, Scripts
 from tests.lua.room import KEEP_MS, LATE, Room
 
@@ -163,6 +163,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
+    "epoch_meet": lambda room: ([room.keys.epoch], ["run.replication", 0]),
     "outage_mark": marked,
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10, 1, 1]),
     "ready_probe": lambda room: ([room.keys.probe], []),
@@ -243,7 +244,7 @@ def test_a_script_that_the_server_has_forgotten_is_sent_and_runs_once(room: Room
     keys, args = CASES[script](room)
 
     async def call() -> list[list[Any]]:
-        link = Link(connector(room.valkey.url, 3.0), name="test", timeout_s=3.0)
+        link = ServerLink(connector(room.valkey.url, 3.0), name="test", timeout_s=3.0)
         link.start()
         try:
             await link.call("SCRIPT", "FLUSH")

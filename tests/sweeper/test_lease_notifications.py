@@ -51,7 +51,7 @@ async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> N
     with Valkey() as valkey:
         async with new_room(valkey) as room:
             backend = room.backend
-            notifications = LeaseNotifications(backend.connector, backend.control, backend.keys, timeout_s=3.0)
+            notifications = LeaseNotifications(backend.control, backend.keys)
             notifications.start()
             try:
                 await eventually(lambda: listens(backend))

@@ -1,0 +1,276 @@
+"""Links to all primaries of a cluster, and in front of them a router: each command goes to the owner of its key.
+
+Owns: one link for each primary, opened when it is first needed; splitting a pipeline by owner; what a node's answer
+means that it did not run a command.
+
+Never: sends a command again unless a node has said that it did not run it. MOVED, ASK, TRYAGAIN and CLUSTERDOWN say so:
+the command then goes to where they lead, or once more after a pause, until the call has taken as long as a link may be
+silent. A command whose link broke is not sent again, as ever.
+https://valkey.io/topics/cluster-spec/#redirection-and-resharding
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from app.loop.background import Background
+from app.model.errors import Outage, OutcomeUnknown, Unavailable, outcome_unknown, unavailable
+from app.redis_links.dialling import Place
+from app.redis_links.link import (
+    CONNECT_GRACE_S,
+    IN_FLIGHT,
+    ClusterDown,
+    Command,
+    Redirected,
+    RedisFault,
+    ScriptUnknown,
+    ServerLink,
+    Word,
+)
+from app.redis_links.topology import Topology, place_told, slot_of
+
+PAUSE_S = 0.02
+PAUSE_MOST_S = 0.25
+"""Between two tries to send a command that nobody runs yet; each pause is longer than the one before."""
+
+RETIRE_S = 5.0
+"""How long a link is kept to a node that is no primary: calls may still be on their way, slots may be coming."""
+
+SCRIPT_CALLS = frozenset({"EVALSHA", "EVAL"})
+READS = frozenset({"EXISTS", "GET", "HGET", "HGETALL", "HMGET", "HVALS", "SMEMBERS", "ZCARD", "ZRANGE"})
+"""Commands of pipelines that leave nothing behind."""
+
+NotRun = Redirected | ClusterDown
+
+
+def slot_of_command(command: Command) -> int:
+    """The slot of a command's first key: of a script it stands behind the script and the number of keys."""
+    key = command[3 if command[0] in SCRIPT_CALLS else 1]
+    return slot_of(key if isinstance(key, bytes) else str(key))
+
+
+class ClusterLink:
+    """A Link to a whole cluster."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        name: str,
+        timeout_s: float,
+        setup: Sequence[Command] = (),
+        on_connect: Callable[[ServerLink], Awaitable[None]] | None = None,
+        sharded: bool = False,
+    ) -> None:
+        """Each link is set up as a ServerLink is."""
+        self.name = name
+        self.sharded = sharded
+        self.timeout_s = timeout_s
+        self._setup = setup
+        self._on_connect = on_connect
+        self._topology = topology
+        self._servers: dict[Place, ServerLink] = {}
+        self._sent_on = 0
+        self._background = Background()
+
+    @property
+    def up(self) -> bool:
+        """Whether the map is known, and no link to a primary is missing of those that were needed so far."""
+        primaries = self._topology.primaries
+        return bool(primaries) and all(self._servers[place].up for place in primaries if place in self._servers)
+
+    def start(self) -> None:
+        """Follow the map, which somebody else starts."""
+        self._topology.on_change(self._retire_others)
+
+    async def close(self) -> None:
+        self._topology.stop_telling(self._retire_others)
+        await self._background.close()
+        servers, self._servers = list(self._servers.values()), {}
+        await asyncio.gather(*(server.close() for server in servers))
+
+    async def ready(self, timeout_s: float) -> None:
+        """Return once there is a link to each primary."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._topology.primaries:
+                    await self._topology.changed()
+                await asyncio.gather(*(server.ready(timeout_s) for server in self.servers()))
+        except TimeoutError:
+            raise unavailable("Redis cannot be reached.") from None
+
+    async def call(self, *command: Word) -> Any:
+        slot = slot_of_command(command)
+        server = self._up_for(slot) or await self._wait_for(slot)
+        try:
+            return await server.call(*command)
+        except (Redirected, ClusterDown) as told:
+            return await self._send_on(told, server, slot, command)
+
+    async def pipeline(self, *commands: Command) -> list[Any]:
+        """Each owner's part goes in one write, all at the same time.
+
+        Raises the first failure; Unavailable only if no part ran that may have left something behind.
+        """
+        slots = [slot_of_command(command) for command in commands]
+        servers = [self._up_for(slot) or await self._wait_for(slot) for slot in slots]
+        for server in set(servers):
+            server.admit(servers.count(server))
+        sent = [server.send(command) for server, command in zip(servers, commands, strict=True)]
+        replies: list[Any] = await asyncio.gather(*sent, return_exceptions=True)
+        not_run = [at for at, reply in enumerate(replies) if isinstance(reply, NotRun)]
+        for at, reply in zip(
+            not_run,
+            await asyncio.gather(
+                *(self._send_on(replies[at], servers[at], slots[at], commands[at]) for at in not_run),
+                return_exceptions=True,
+            ),
+            strict=True,
+        ):
+            replies[at] = reply
+        return whole(commands, replies)
+
+    def cast(self, *command: Word) -> None:
+        slot = slot_of_command(command)
+        if (server := self._up_for(slot)) is None:
+            return
+        with contextlib.suppress(Outage):
+            server.admit(1)
+            server.send(command).add_done_callback(partial(self._cast_over, server, slot, command))
+
+    def server_of(self, key: str) -> ServerLink:
+        place = self._topology.owner(slot_of(key))
+        if place is None:
+            raise unavailable("Redis cannot be reached.")
+        return self.server(place)
+
+    def servers(self) -> Sequence[ServerLink]:
+        return [self.server(place) for place in self._topology.primaries]
+
+    def tags(self) -> Mapping[ServerLink, str]:
+        return {self.server(place): tag for place in self._topology.primaries if (tag := self._topology.tag_on(place))}
+
+    def server(self, place: Place) -> ServerLink:
+        """The link to a node, opened if it is the first time."""
+        server = self._servers.get(place)
+        if server is None:
+            server = self._servers[place] = ServerLink(
+                self._topology.node(place),
+                name=f"{self.name} {place.host}:{place.port}",
+                timeout_s=self.timeout_s,
+                setup=self._setup,
+                on_connect=self._on_connect,
+                sharded=self.sharded,
+            )
+            server.start()
+        return server
+
+    # The owner of a slot
+
+    def _up_for(self, slot: int) -> ServerLink | None:
+        """The link to the owner of a slot, if it stands."""
+        place = self._topology.owner(slot)
+        server = None if place is None else self._servers.get(place)
+        return server if server is not None and server.up else None
+
+    async def _wait_for(self, slot: int) -> ServerLink:
+        """The link to the owner of a slot once it stands, whoever owns it then. Raises Unavailable if none does."""
+        try:
+            async with asyncio.timeout(CONNECT_GRACE_S):
+                while (server := self._up_for(slot)) is None:
+                    await self._until_news(slot)
+                return server
+        except TimeoutError:
+            raise unavailable("Redis cannot be reached.") from None
+
+    async def _until_news(self, slot: int) -> None:
+        """Return when the link to a slot's owner stands, or when the map has changed."""
+        place = self._topology.owner(slot)
+        if place is None or place in self._servers:
+            self._topology.doubt()
+        waits = [asyncio.ensure_future(self._topology.changed())]
+        if place is not None:
+            waits.append(asyncio.ensure_future(self.server(place).ready(self.timeout_s)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def _retire_others(self) -> None:
+        for place in self._servers.keys() - set(self._topology.primaries):
+            self._background.start(self._retire(place), f"{self.name}-retire")
+
+    async def _retire(self, place: Place) -> None:
+        """Close the link to a node that is no primary, unless it has become one."""
+        await asyncio.sleep(RETIRE_S)
+        if place not in self._topology.primaries and place in self._servers:
+            await self._servers.pop(place).close()
+
+    # What was not run
+
+    async def _send_on(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> Any:
+        """The reply to a command that `by` did not run, from where it runs. Raises Unavailable if no node runs it."""
+        if self._sent_on >= IN_FLIGHT:
+            raise unavailable("Too many calls wait for Redis.")
+        self._sent_on += 1
+        try:
+            return await self._until_it_runs(told, by, slot, command)
+        finally:
+            self._sent_on -= 1
+
+    async def _until_it_runs(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> Any:
+        now_s, pause_s = asyncio.get_running_loop().time, 0.0
+        until_s = now_s() + self.timeout_s
+        while now_s() < until_s:
+            try:
+                if told.word == "ASK":
+                    by = self.server(self._place(told.to, by))
+                    return (await by.pipeline(("ASKING",), command))[1]
+                if told.word == "MOVED":
+                    self._topology.moved(slot, self._place(told.to, by))
+                elif told.word == "CLUSTERDOWN":
+                    self._topology.doubt()
+                if told.word != "MOVED" or pause_s:
+                    await asyncio.sleep((pause_s or PAUSE_S) * random.uniform(1, 2))
+                pause_s = min(PAUSE_MOST_S, 2 * pause_s or PAUSE_S)
+                by = self._up_for(slot) or await self._wait_for(slot)
+                return await by.call(*command)
+            except (Redirected, ClusterDown) as again:
+                told = again
+        raise unavailable("The Redis cluster is moving what this call needs, or is down.")
+
+    def _place(self, text: str, by: ServerLink) -> Place:
+        """Where a node leads to; one that names no host means its own."""
+        host, _, port = text.rpartition(":")
+        own = next((place for place, server in self._servers.items() if server is by), self._topology.primaries[0])
+        return place_told(host.strip("[]"), int(port), own)
+
+    def _cast_over(self, by: ServerLink, slot: int, command: Command, sent: asyncio.Future[Any]) -> None:
+        """Follow a command whose reply nobody awaits."""
+        if not sent.cancelled() and isinstance(told := sent.exception(), NotRun):
+            self._background.start(self._cast_on(told, by, slot, command), f"{self.name}-cast")
+
+    async def _cast_on(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> None:
+        with contextlib.suppress(Outage, RedisFault, ScriptUnknown):
+            await self._send_on(told, by, slot, command)
+
+
+def whole(commands: Sequence[Command], replies: list[Any]) -> list[Any]:
+    """The replies of a pipeline whose parts went to several nodes; raises the first failure.
+
+    When a part was not done but another was, or may have been, nobody can say that nothing was: OutcomeUnknown.
+    """
+    failures = [reply for reply in replies if isinstance(reply, BaseException)]
+    if not failures:
+        return replies
+    done = {command[0] for command, reply in zip(commands, replies, strict=True) if reply not in failures}
+    if isinstance(failures[0], Unavailable) and (
+        done - READS or any(isinstance(failure, OutcomeUnknown) for failure in failures)
+    ):
+        raise outcome_unknown()
+    raise failures[0]

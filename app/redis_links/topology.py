@@ -1,0 +1,246 @@
+"""The map of a cluster: which primary has which slot.
+
+Owns: the map, and asking the nodes for it, beside the calls: one at a time, at most once a second, any node. A map of
+very many pieces costs the node that tells it milliseconds, so it is asked for only when the cluster's epoch is another
+one, or when something contradicted it: whoever meets that calls `doubt`, or `moved` if a node told better.
+
+Never: carries a call. What it knows may be old; whoever sends a command to the wrong node is told so, and nothing ran.
+https://valkey.io/topics/cluster-spec/
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from app.loop.background import Background
+from app.redis_links.dialling import ByCluster, Connector, Place
+from app.redis_links.info import parse_info
+
+log = logging.getLogger("jobwire.redis")
+
+SLOTS = 16_384
+
+REFRESH_S = 1.0
+"""The shortest time between two questions."""
+
+LOOK_S = 2.0
+"""The longest."""
+
+JITTER = 0.25
+"""The part of these by which processes differ, so that not all ask at the same moment."""
+
+ASK_S = 1.0
+"""How long a node may take to tell."""
+
+SHARE = 50
+"""A map that took long to tell is asked for the more seldom: all in all that takes a fiftieth of the time."""
+
+
+def slot_of(key: bytes | str) -> int:
+    """The slot of a key."""
+    slot: int = key_slot(key if isinstance(key, bytes) else key.encode())
+    return slot
+
+
+@lru_cache(SLOTS)
+def tag_of(slot: int) -> str:
+    """The first number that, as a hash tag, lies in a slot."""
+    return next(text for text in map(str, itertools.count()) if slot_of(text) == slot)
+
+
+class Node(Connector):
+    """Connections to one node of a cluster."""
+
+    def __init__(self, cluster: ByCluster, place: Place) -> None:
+        self._cluster = cluster
+        self._place = place
+
+    async def connect(self) -> Connection:
+        return await self._cluster.connect_to(self._place)
+
+
+class AnyNode(Connector):
+    """Connections to some primary of a cluster, as good as any other."""
+
+    def __init__(self, topology: "Topology") -> None:
+        self._topology = topology
+
+    async def connect(self) -> Connection:
+        return await self._topology.connect_to_any()
+
+
+class Topology:
+    """The map as this process knows it."""
+
+    def __init__(self, cluster: ByCluster) -> None:
+        self._cluster = cluster
+        self._owners: list[Place | None] = [None] * SLOTS
+        self._nodes: list[Place] = []
+        self._epoch = -1
+        self._doubt = asyncio.Event()
+        self._took_s = 0.0
+        self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self._background = Background()
+        self.primaries: tuple[Place, ...] = ()
+
+    def start(self) -> None:
+        """Ask for the map, and keep it up to date from now on."""
+        self._background.start(self._follow(), "cluster-topology")
+
+    async def close(self) -> None:
+        """Ask no more."""
+        await self._background.close()
+
+    def owner(self, slot: int) -> Place | None:
+        """The primary of a slot; None if the slot has none, or before the map is known."""
+        return self._owners[slot]
+
+    def tag_on(self, place: Place) -> str:
+        """A hash tag whose keys lie on a primary, the same as long as it keeps its first slot; "" if it has none."""
+        return tag_of(self._owners.index(place)) if place in self._owners else ""
+
+    def node(self, place: Place) -> Connector:
+        """Connections to one node."""
+        return Node(self._cluster, place)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever slots have another owner than before."""
+        self._listeners.append(listener)
+
+    def stop_telling(self, listener: Callable[[], None]) -> None:
+        """Undo `on_change`; nothing happens if that was not called."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    async def changed(self) -> None:
+        """Return when slots have another owner than at this moment."""
+        await self._changed.wait()
+
+    def doubt(self) -> None:
+        """Something contradicts the map: ask for it soon."""
+        self._doubt.set()
+
+    def moved(self, slot: int, place: Place) -> None:
+        """A node has told who owns a slot."""
+        self.doubt()
+        if self._owners[slot] != place:
+            self._owners[slot] = place
+            if place not in self.primaries:
+                self.primaries = (*self.primaries, place)
+            self._tell()
+
+    async def connect_to_any(self) -> Connection:
+        """A connection to one of the primaries. Raises RedisError, OSError."""
+        return await self._cluster.connect_to(random.choice(self.primaries or self._cluster.seeds))
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        for listener in tuple(self._listeners):
+            listener()
+
+    # Asking
+
+    async def _follow(self) -> None:
+        """Ask at once, then now and then, and soon when there is doubt."""
+        loop, told = asyncio.get_running_loop(), False
+        while True:
+            begun_s = loop.time()
+            try:
+                await self._refresh()
+                told = False
+            except (RedisError, OSError, TimeoutError) as error:
+                if not told:
+                    log.warning("no node of the Redis cluster tells which slots it has: %s", error)
+                told = True
+                self._doubt.set()
+            least_s = max(REFRESH_S, SHARE * self._took_s) if self.primaries else REFRESH_S / 4
+            await asyncio.sleep(jittered(begun_s + least_s - loop.time()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(jittered(LOOK_S - REFRESH_S)):
+                    await self._doubt.wait()
+                    await asyncio.sleep(random.uniform(0, JITTER / 4))
+
+    async def _refresh(self) -> None:
+        """Ask one node after the other until one tells that is not behind. Raises what the last one raised."""
+        behind: list[tuple[int, Place]] = []
+        failure: Exception = RedisError("no node is known")
+        for place in self._in_any_order():
+            try:
+                async with asyncio.timeout(ASK_S):
+                    epoch = await self._ask(place, least=self._epoch)
+            except (RedisError, OSError, TimeoutError) as error:
+                failure = error
+                continue
+            if epoch >= self._epoch:
+                self._epoch = epoch
+                return
+            behind.append((epoch, place))
+        if not behind:
+            raise failure
+        # All are behind: this is another cluster than it was.
+        self._epoch, place = max(behind)
+        self._doubt.set()
+
+    def _in_any_order(self) -> list[Place]:
+        known = list(dict.fromkeys([*self._nodes, *self._cluster.seeds]))
+        return random.sample(known, len(known))
+
+    async def _ask(self, place: Place, *, least: int) -> int:
+        """The epoch that a node knows; its map is taken if that is worth it: see above."""
+        connection = await self._cluster.connect_to(place)
+        try:
+            info = parse_info(await ask(connection, "INFO"))
+            epoch = int(info["cluster_current_epoch"])
+            if info["cluster_state"] != "ok" and self.primaries:
+                raise RedisError(f"the cluster does not work, says {place.host}:{place.port}")
+            if epoch > least or (epoch == least and self._doubt.is_set()):
+                self._doubt.clear()
+                begun_s = asyncio.get_running_loop().time()
+                slots = await ask(connection, "SLOTS")
+                self._took_s = asyncio.get_running_loop().time() - begun_s
+                self._take(place, slots)
+            return epoch
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _take(self, told_by: Place, slots: list[Any]) -> None:
+        owners: list[Place | None] = [None] * SLOTS
+        nodes: dict[Place, None] = {}
+        primaries: dict[Place, None] = {}
+        for first, last, *held_by in slots:
+            primary, *_ = places = [place_told(node[0], node[1], told_by) for node in held_by]
+            nodes.update(dict.fromkeys(places))
+            primaries[primary] = None
+            owners[first : last + 1] = [primary] * (last + 1 - first)
+        self._nodes = list(nodes)
+        if owners != self._owners or set(primaries) != set(self.primaries):
+            self._owners, self.primaries = owners, tuple(primaries)
+            self._tell()
+
+
+async def ask(connection: Connection, what: str) -> Any:
+    """The reply to CLUSTER INFO, CLUSTER SLOTS. Raises RedisError, OSError."""
+    await connection.send_command("CLUSTER", what)
+    return await connection.read_response()
+
+
+def place_told(host: bytes | str | None, port: int, told_by: Place) -> Place:
+    """Where a node says that a node is. A host that it does not know, or keeps to itself, is the one that was asked."""
+    name = host.decode() if isinstance(host, bytes) else host or ""
+    return Place(told_by.host if name in ("", "?") else name, port)
+
+
+def jittered(pause_s: float) -> float:
+    """About that long."""
+    return max(0.0, pause_s) * random.uniform(1, 1 + JITTER)

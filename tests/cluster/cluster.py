@@ -1,0 +1,286 @@
+"""A cluster of three primaries and three replicas that a test may hurt: kill, stall, fail over, move slots both ways.
+
+    with Cluster() as cluster:
+        cluster.cli("SET", "key", "value")
+        cluster.owner("key").kill()
+        cluster.wait_until_well()
+
+It runs the embedded binary, or the one that SERVER_BINARY names (Debian's /usr/bin/redis-server, say). Every node has a
+folder of its own: data survive `kill` and `start`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.crc import key_slot
+
+from app.local.embedded_valkey import SETTINGS, _binary
+from tests.valkey import client_of, until
+
+BINARY = os.environ.get("SERVER_BINARY") or str(_binary())
+IS_VALKEY = "valkey" in Path(BINARY).name
+NODE_TIMEOUT_MS = 2000
+BOUNDS = (0, 5461, 10923, 16384)
+"""Where the slots of each primary begin and end."""
+
+Word = str | bytes | int
+
+
+class Node:
+    """One node: a process, a folder and two ports."""
+
+    def __init__(self, folder: Path, port: int, bus_port: int, config: Mapping[str, str]) -> None:
+        self.port = port
+        self.folder = folder
+        folder.mkdir()
+        self._settings = {
+            **{name: value for name, value in SETTINGS.items() if IS_VALKEY or name != "hide-user-data-from-log"},
+            "port": str(port),
+            "bind": "127.0.0.1",
+            "dir": str(folder),
+            "cluster-enabled": "yes",
+            "cluster-port": str(bus_port),
+            "cluster-node-timeout": str(NODE_TIMEOUT_MS),
+            "repl-diskless-sync-delay": "0",
+            **config,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, on the data that it has; returns when it answers."""
+        text = "".join(f'{name} "{value}"\n' for name, value in self._settings.items() if name != "unixsocketperm")
+        (self.folder / "node.conf").write_text(text)
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen([BINARY, str(self.folder / "node.conf")], stdout=log, stderr=log)
+        until(self._answers, 20)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        try:
+            return bool(self.cli("PING"))
+        except redis.RedisError:
+            return False
+
+    def cli(self, *command: Word) -> Any:
+        """The reply to one command; a refusal raises redis.ResponseError."""
+        with redis.Redis(port=self.port, socket_timeout=10) as client:
+            return client.execute_command(*command)
+
+    @property
+    def id(self) -> str:
+        """Its name in the cluster."""
+        return str(self.cli("CLUSTER", "MYID").decode())
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it thinks so itself."""
+        return self.cli("ROLE")[0] in (b"master", "master")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def info(self) -> dict[str, str]:
+        """CLUSTER INFO."""
+        told = self.cli("CLUSTER", "INFO")
+        return dict(told) if isinstance(told, dict) else dict(line.split(":") for line in told.decode().split())
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it has gone."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM; returns when it has gone."""
+        self.resume()
+        self._signal(signal.SIGTERM)
+        if self._process is not None:
+            self._process.wait(20)
+
+    def stall(self) -> None:
+        """It keeps its connections and accepts new ones, and answers nothing, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `stall`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, word: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(word)
+
+
+class Cluster:
+    """Six nodes; the first three were made primaries, each of the others is the replica of the one three before it."""
+
+    def __init__(self, *, primaries: int = 3, replicas: int = 1, config: Mapping[str, str] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="jobwire-cluster-"))
+        count = primaries * (1 + replicas)
+        ports = free_ports(2 * count)
+        self.nodes = [
+            Node(self.folder / str(ports[at]), ports[at], ports[count + at], config or {}) for at in range(count)
+        ]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        try:
+            self._form(primaries)
+        except BaseException:
+            self.close()
+            raise
+
+    def _form(self, primaries: int) -> None:
+        for node in self.nodes:
+            node.start()
+        first, bounds = self.nodes[0], [round(16384 * at / primaries) for at in range(primaries + 1)]
+        for at, node in enumerate(self.nodes[:primaries]):
+            node.cli("CLUSTER", "ADDSLOTSRANGE", bounds[at], bounds[at + 1] - 1)
+            node.cli("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+        for node, bus in ((node, node._settings["cluster-port"]) for node in self.nodes[1:]):
+            first.cli("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        until(lambda: all(len(self._known(node)) == len(self.nodes) for node in self.nodes), 20)
+        for at, node in enumerate(self.nodes[primaries:]):
+            node.cli("CLUSTER", "REPLICATE", self.nodes[at % primaries].id)
+        self.wait_until_well()
+
+    def _known(self, node: Node) -> list[list[str]]:
+        """CLUSTER NODES, without those that are still shaking hands."""
+        told = node.cli("CLUSTER", "NODES")
+        if isinstance(told, dict):
+            return [[place, entry["flags"]] for place, entry in told.items() if "handshake" not in entry["flags"]]
+        return [line.split() for line in told.decode().splitlines() if "handshake" not in line]
+
+    def wait_until_well(self, within_s: float = 30.0) -> None:
+        """Return when every running node says that all slots are served, and every replica follows its primary."""
+        until(lambda: all(self._is_well(node) for node in self.nodes if node.is_running), within_s)
+
+    @staticmethod
+    def _is_well(node: Node) -> bool:
+        try:
+            role = node.cli("ROLE")
+            follows = role[0] in (b"master", "master") or role[3] in (b"connected", "connected")
+            return follows and node.info()["cluster_state"] == "ok" and node.info()["cluster_slots_fail"] == "0"
+        except redis.RedisError:
+            return False
+
+    def owner(self, key: str | int) -> Node:
+        """The primary of a key, or of a slot, as those that run know it."""
+        slot = key if isinstance(key, int) else key_slot(key.encode())
+        for node in self.nodes:
+            if node.is_running and node.is_primary and slot in slots_of(node):
+                return node
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def others(self, owner: Node) -> list[Node]:
+        """The other primaries."""
+        return [node for node in self.nodes if node is not owner and node.is_running and node.is_primary]
+
+    def replica_of(self, primary: Node) -> Node:
+        """A node that follows this one."""
+        return next(
+            node for node in self.nodes if node.is_running and not node.is_primary and self._follows(node, primary)
+        )
+
+    @staticmethod
+    def _follows(node: Node, primary: Node) -> bool:
+        return int(node.cli("ROLE")[2]) == primary.port
+
+    def cli(self, *command: Word) -> Any:
+        """The reply to one command from the owner of its key; a refusal raises redis.ResponseError."""
+        key = command[3 if str(command[0]).upper() in ("EVAL", "EVALSHA") else 1]
+        return self.owner(str(key)).cli(*command)
+
+    def client(self) -> Any:
+        """The redis package's own client."""
+        return client_of(self.url)
+
+    # What an operator does
+
+    def open_slot(self, slot: int, to: Node) -> Node:
+        """Begin to move a slot key by key, and leave it half moved; the node that it comes from."""
+        source = self.owner(slot)
+        to.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", to.id)
+        return source
+
+    def move_keys(self, slot: int, source: Node, to: Node, most: int = 2**31) -> int:
+        """Move up to so many keys of an open slot; how many there were."""
+        names = source.cli("CLUSTER", "GETKEYSINSLOT", slot, most)
+        for name in names:
+            source.cli("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, "KEYS", name)
+        return len(names)
+
+    def close_slot(self, slot: int, source: Node, to: Node) -> None:
+        """The rest of the keys, and the end of the move."""
+        while self.move_keys(slot, source, to, 100):
+            pass
+        for node in (to, source, *self.others(to)):
+            node.cli("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+
+    def move_slot(self, slot: int, to: Node) -> None:
+        """All of the above."""
+        self.close_slot(slot, self.open_slot(slot, to), to)
+
+    def migrate_slot(self, slot: int, to: Node) -> None:
+        """Move a slot in one step, where the server can (Valkey 9); returns when it has moved."""
+        source = self.owner(slot)
+        source.cli("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.id)
+        until(lambda: slot in slots_of(to), 20)
+
+    def fail_over(self, primary: Node, *how: str) -> Node:
+        """Let a replica take over by hand; returns it when it has."""
+        replica = self.replica_of(primary)
+        replica.cli("CLUSTER", "FAILOVER", *how)
+        until(lambda: replica.is_primary, 20)
+        return replica
+
+    def close(self) -> None:
+        """Kill all nodes, and remove their folders."""
+        for node in self.nodes:
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def slots_of(node: Node) -> set[int]:
+    """The slots that a node says are its own."""
+    told = node.cli("CLUSTER", "SHARDS")
+    me = node.id
+    for shard in told:
+        fields = shard if isinstance(shard, dict) else paired(shard)
+        members = [member if isinstance(member, dict) else paired(member) for member in fields[b"nodes"]]
+        if any(member[b"id"] == me.encode() and member[b"role"] == b"master" for member in members):
+            edges = [int(edge) for edge in fields[b"slots"]]
+            return {slot for at in range(0, len(edges), 2) for slot in range(edges[at], edges[at + 1] + 1)}
+    return set()
+
+
+def paired(flat: list[Any]) -> dict[bytes, Any]:
+    """Names and values that come one after the other."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports that were free a moment ago."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [sock.getsockname()[1] for sock in held]
+    for sock in held:
+        sock.close()
+    return ports
