@@ -62,9 +62,10 @@ class JobTopic(Topic):
 
     # Hints and pages
 
-    def open_logs(self, head: int, first_kept: int) -> None:
-        """Follow the log from here on."""
+    def open_logs(self, head: int, first_kept: int, at_ms: int) -> None:
+        """Follow the log from here on. It had come so far at this time, or before."""
         self.logs = FrameSequence(head, first_kept)
+        self._logs_ms = at_ms
 
     def add_progress(self, progress: ProgressFrame) -> None:
         """Progress was reported. It leaves after the event that it follows; if older than the latest, it is dropped."""
@@ -77,7 +78,7 @@ class JobTopic(Topic):
             self._progress_waits = progress
 
     def add_log_hint(self, first: int, last: int, at_ms: int, entries: bytes | None) -> None:
-        """Lines were appended. Without entries, those who want to see them need a page."""
+        """Lines were appended, at this time or before. Without entries, those who want to see them need a page."""
         if self.logs is None or last <= self.logs.head:
             return
         self._logs_ms = at_ms
@@ -94,11 +95,10 @@ class JobTopic(Topic):
         if self.logs is not None:
             self.logs.add_page(page)
 
-    def allow_end(self, seq: int, newest_line: int) -> None:
+    def allow_end(self, seq: int, newest_line: int, at_ms: int) -> None:
         """Let the end with this seq leave after `newest_line`: the log was read when the end was already written."""
         self._end_allowed = max(self._end_allowed, seq)
-        if self.logs is not None:
-            self.logs.newest = max(self.logs.newest, newest_line)
+        self.add_log_hint(self.log_head + 1, newest_line, at_ms, None)
 
     # Leaving
 

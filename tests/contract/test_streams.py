@@ -201,6 +201,7 @@ def test_without_lines_a_replayed_log_is_told_in_one_frame(space: Space, key: st
     with SocketViewer(space.server, stream(job, logsAfter=3), key) as viewer:
         frame = viewer.until(lambda frame: frame["type"] == "logs")
     assert frame["data"] == {"fromSeq": 4, "toSeq": 10, "inserted": 7}
+    assert frame["timestamp"] >= job["createdAt"]
 
 
 def test_a_position_above_the_newest_is_a_gap(space: Space, key: str, transport: Any) -> None:

@@ -115,7 +115,7 @@ class Driver:
         self.store = store
         self.chance = chance
         self.topic = JobTopic(JOB, EPOCH, "running", seq=0, first_kept=1)
-        self.topic.open_logs(0, 1)
+        self.topic.open_logs(0, 1, 1)
 
     def hear(self, kind: str, first: int, last: int) -> None:
         if kind == "event":
@@ -131,7 +131,7 @@ class Driver:
             for need in needs:
                 self.read(need)
             if self.topic.end_waits:
-                self.topic.allow_end(self.topic.end_waits, self.store.newest_line)
+                self.topic.allow_end(self.topic.end_waits, self.store.newest_line, 1)
             needs = self.topic.release_frames()
         if self.chance.random() < 0.3:
             self.topic.events.trim_shelf(500)
@@ -215,7 +215,7 @@ def test_whatever_happens_to_hints_every_viewer_gets_the_same_gapless_stream(
             act()
     act()
     driver.topic.events.newest = max(driver.topic.events.newest, store.events)
-    driver.topic.add_log_hint(driver.topic.log_head + 1, store.newest_line, 0, None)
+    driver.topic.add_log_hint(driver.topic.log_head + 1, store.newest_line, 1, None)
     driver.pump(reads=True)
     for viewer, _ in viewers:
         connection = viewer.connection
