@@ -6,12 +6,12 @@ from typing import Any
 from app.jobs.auth import Keyring
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
+from app.jobs.job_store import JobStore
 from app.jobs.list_cursors import Cursors
 from app.jobs.long_polls import LongPolls
 from app.jobs.service_gauges import ServiceGauges
 from app.jobs.space_stats import EndsReader
 from app.jobs.spaces import Spaces
-from app.jobs.store import JobStore
 from app.logs.log_store import LogStore
 from app.loop.lag import LoopLag
 from app.model.redis_keys import Keys

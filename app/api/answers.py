@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from app.jobs.job_store import Delivered, Event, HashFields, NewJob
 from app.jobs.spaces import Space, Token
-from app.jobs.store import Delivered, Event, HashFields, NewJob
 from app.model.ids import encode_ulid
 from app.model.times import rfc3339
 from app.webhooks.space_hooks import HooksShown, show_hooks

@@ -3,7 +3,7 @@
 from app.api.answers import Ended
 from app.api.call import Call
 from app.api.http import Answer, json_answer
-from app.jobs.store import JobStore
+from app.jobs.job_store import JobStore
 
 
 class CallbackHandlers:

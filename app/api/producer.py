@@ -20,7 +20,7 @@ from app.api.http import NO_CONTENT, Answer, json_answer
 from app.api.request_log import traceparent_of
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
-from app.jobs.store import JobStore
+from app.jobs.job_store import JobStore
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found
 from app.model.job import NO_SPACE

@@ -19,8 +19,8 @@ from app.api.answers import (
 from app.api.call import Call
 from app.api.http import Answer, json_answer
 from app.api.query import Query
+from app.jobs.job_store import HashFields, JobStore, Listed, list_slices
 from app.jobs.list_cursors import Cursors
-from app.jobs.store import HashFields, JobStore, Listed, list_slices
 from app.model.errors import invalid
 from app.model.job import Status
 from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES, SEQ_MOST

@@ -20,8 +20,8 @@ from app.api.bodies import (
 )
 from app.api.call import Call, ClientGone, check_json, decode_body
 from app.api.http import Answer, json_answer
+from app.jobs.job_store import Delivered, JobStore, RenewedLease
 from app.jobs.long_polls import LongPolls
-from app.jobs.store import Delivered, JobStore, RenewedLease
 from app.model.errors import Outage, invalid, unavailable
 from app.model.limits import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES
 from app.model.times import rfc3339

@@ -8,7 +8,7 @@ the list. So a crash anywhere leaves a log that is listed, and whoever looks at 
 import asyncio
 from collections.abc import Sequence
 
-from app.jobs.store import JobStore
+from app.jobs.job_store import JobStore
 from app.logs.log_store import LogStore
 from app.model.job import ENDED
 from app.model.redis_keys import Keys

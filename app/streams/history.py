@@ -6,7 +6,7 @@ Owns: how a stored event, line or feed entry becomes a frame: the same frame tha
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.jobs.store import JobStore
+from app.jobs.job_store import JobStore
 from app.logs.lines import Stored, encode_array
 from app.logs.log_store import LogStore
 from app.model.limits import KIB

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from app.jobs.deletion import Deletion
+from app.jobs.job_store import JobStore
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
-from app.jobs.store import JobStore
 from app.loop.attempts import Attempts
 from app.model.errors import Outage
 from app.model.redis_keys import Keys

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from app.jobs.store import NewJob
+from app.jobs.job_store import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from tests.logs.log_room import Room, new_room, refusal_of
 
