@@ -17,7 +17,7 @@ from app.api.routes import Handlers, add_routes
 from app.backend import Backend
 from app.jobs.rate_limit import Rate
 from app.loop.background import Background, until_first_ends
-from app.metrics.counters import TALLY
+from app.metrics.metric_values import TALLY
 from app.metrics.service_log import configure
 from app.redis_links.server_advice import advise
 from app.serve import DRAIN

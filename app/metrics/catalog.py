@@ -4,7 +4,7 @@ Owns: the definitions, and their text for Prometheus, made with its own client. 
 the few values that the code knows (routes, codes, scripts), and of names, which come from outside, the busiest few.
 
 Counting costs a tenth of what the client's own counters cost on the way of a request: one addition in
-app/metrics/counters.py.
+app/metrics/metric_values.py.
 The numbers are those of all processes that count together (`web --workers`, JOBWIRE_METRICS_FOLDER).
 https://prometheus.io/docs/practices/naming/
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from app.metrics.counters import TALLY, Series
+from app.metrics.metric_values import TALLY, Series
 
 REQUEST_S = (0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 SHORT_S = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from app.metrics import catalog
 from app.metrics.catalog import Reading
-from app.metrics.counters import TALLY
+from app.metrics.metric_values import TALLY
 
 
 class Everything(Collector):

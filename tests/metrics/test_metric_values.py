@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.metrics.counters import SLOTS, Series, Tally
+from app.metrics.metric_values import SLOTS, Series, Tally
 
 SEEN = Series("seen", ("a",))
 OPEN = Series("open", ())
@@ -15,7 +15,7 @@ OPEN = Series("open", ())
 OTHER = """
 import sys
 from pathlib import Path
-from app.metrics.counters import Series, Tally
+from app.metrics.metric_values import Series, Tally
 tally = Tally()
 tally.cells[tally.allot(Series("seen", ("a",)), 2) + 1] += 5
 tally.share(Path(sys.argv[1]))
