@@ -18,8 +18,8 @@ from app.local.demo import demo
 from app.local.embedded_valkey import EmbeddedError
 from app.local.up import until_signal, up
 from app.main import call_back, count_together, sweep, web_from_environment
-from app.metrics.exposition import listen as listen_for_metrics
-from app.metrics.service_log import FORMS, configure
+from app.metrics.exposition import serve_metrics
+from app.metrics.service_log import LOG_FORMS, configure_logging
 from app.model.errors import Outage
 from app.redis_links.dialling import connector
 from app.serve import OPTIONS, listen, run, serve
@@ -43,7 +43,7 @@ def fail(text: object, code: int) -> NoReturn:
 
 def settings_or_exit() -> Settings:
     """The settings of the environment; a wrong one ends the program."""
-    configure("text")
+    configure_logging("text")
     try:
         settings = read()
         if settings.redis_url:
@@ -52,7 +52,7 @@ def settings_or_exit() -> Settings:
         fail(error, EX_CONFIG)
     except ValueError as error:
         fail(f"REDIS_URL is not the address of a Redis: {error}", EX_CONFIG)
-    configure(settings.log)
+    configure_logging(settings.log)
     return settings
 
 
@@ -64,7 +64,7 @@ def set_log(ctx: click.Context, option: click.Parameter, form: str | None) -> No
 
 log_option = click.option(
     "--log",
-    type=click.Choice(FORMS),
+    type=click.Choice(LOG_FORMS),
     expose_value=False,
     callback=set_log,
     help="Form of the log on stderr; json has a line for each request, too.",
@@ -192,7 +192,7 @@ def show_metrics(settings: Settings, place: str | None) -> None:
     count_together(settings)
     try:
         if place:
-            listen_for_metrics(place)
+            serve_metrics(place)
     except (ValueError, OSError, OverflowError) as error:
         fail(f"cannot answer /metrics at {place}: {error}", EX_UNAVAILABLE)
 

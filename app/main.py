@@ -17,8 +17,8 @@ from app.api.routes import Handlers, add_routes
 from app.backend import Backend
 from app.jobs.rate_limit import Rate
 from app.loop.background import Background, until_first_ends
-from app.metrics.metric_values import TALLY
-from app.metrics.service_log import configure
+from app.metrics.metric_values import VALUES
+from app.metrics.service_log import configure_logging
 from app.redis_links.server_advice import advise
 from app.serve import DRAIN
 from app.settings import Settings, read
@@ -68,7 +68,7 @@ def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) ->
 def web_from_environment() -> Starlette:
     """What a worker process of `jobwire web` serves."""
     settings = read()
-    configure(settings.log)
+    configure_logging(settings.log)
     count_together(settings)
     backend = Backend(settings)
     return web(backend, partial(advise, backend.control))
@@ -77,7 +77,7 @@ def web_from_environment() -> Starlette:
 def count_together(settings: Settings) -> None:
     """Add this process's metrics to those of others, if the settings say so."""
     if settings.metrics_folder:
-        TALLY.share(Path(settings.metrics_folder))
+        VALUES.share(Path(settings.metrics_folder))
 
 
 async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) -> None:

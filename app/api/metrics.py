@@ -5,7 +5,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.http import READ_METHODS, method_refused_answer
 from app.jobs.service_gauges import ServiceGauges
-from app.metrics.exposition import Everything
+from app.metrics.exposition import AllMetrics
 
 
 class Metrics:
@@ -19,7 +19,7 @@ class Metrics:
             await method_refused_answer(READ_METHODS).send(send)
             return
         encode, kind = choose_encoder(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
-        body = encode(Everything(await self._service_gauges.collect()))
+        body = encode(AllMetrics(await self._service_gauges.collect()))
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -15,7 +15,7 @@ from time import time
 import msgspec
 from starlette.types import Message, Scope, Send
 
-from app.metrics.service_log import masked
+from app.metrics.service_log import mask_secrets
 from app.model.times import rfc3339
 
 SCOPE_HEADERS = "jobwire.headers"
@@ -107,7 +107,7 @@ class RequestLog:
 
 def _quoted(text: str) -> str:
     """A value as JSON, without what looks like a key: nothing of a request is taken to be harmless."""
-    return _encode_value(masked(text) if "_" in text else text).decode()
+    return _encode_value(mask_secrets(text) if "_" in text else text).decode()
 
 
 _encode_value = msgspec.json.Encoder().encode

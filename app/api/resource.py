@@ -30,7 +30,7 @@ class Resource:
 
     def __init__(self, gate: Gate, path: str, actions: Mapping[str, Action]) -> None:
         self._gate = gate
-        self._route = catalog.Route(path)
+        self._route = catalog.RouteCounts(path)
         self._actions = dict(actions)
         if "GET" in self._actions:
             self._actions["HEAD"] = self._actions["GET"]
@@ -62,7 +62,7 @@ class Resource:
                 hold_answer(call, result)
             return result
         except ApiError as error:
-            catalog.refused(error.code, error.more.get("limit", ()))
+            catalog.count_refusal(error.code, error.more.get("limit", ()))
             return error_answer(error)
         except ClientGone:
             raise

@@ -141,5 +141,5 @@ async def answer_not_found(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await not_found_answer().send(deny_upgrade(send))
     elif scope["type"] == "http":
-        catalog.refused("not_found", ())
+        catalog.count_refusal("not_found", ())
         await not_found_answer().send(send)

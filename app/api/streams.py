@@ -262,7 +262,7 @@ class Endpoint:
                 )
             return await self._handler(call, hand_over)
         except ApiError as error:
-            catalog.refused(error.code, error.more.get("limit", ()))
+            catalog.count_refusal(error.code, error.more.get("limit", ()))
             passes_s, result = int(error.headers.get("retry-after", FAULT_S)), error_answer(error)
         except ClientGone:
             raise

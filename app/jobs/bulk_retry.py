@@ -75,5 +75,5 @@ class BulkRetries:
         args: list[Word] = [chosen.status, position, STEP_LOOKS, min(most, STEP_JOBS)]
         args += (chosen.name, chosen.from_ms, chosen.till_ms)
         done, last = await self._scripts.run("job_bulk_retry", [self._keys.space(space)], args)
-        catalog.jobs_changed("requeued", done)
+        catalog.count_transitions("requeued", done)
         return int(done), last

@@ -194,8 +194,8 @@ class JobStore:
             created = [entry.partition(":") for entry in reply[2].decode().split(",")]
             return Created([m[0] for m in created], [m[2] for m in created], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
-        catalog.jobs_changed("created", len(jobs))
-        catalog.jobs_changed("delivered", sum(job.claim for job in jobs))
+        catalog.count_transitions("created", len(jobs))
+        catalog.count_transitions("delivered", sum(job.claim for job in jobs))
         at_ms = int(done[0])
         if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or (job.scheduled_ms or 0) > at_ms]:
             self._hint_due(space, min(dues))
@@ -204,14 +204,14 @@ class JobStore:
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
         """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_kill", space, job, token, reason, self._keep_ms)
-        catalog.jobs_changed("killed")
+        catalog.count_transitions("killed")
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
     async def retry(self, space: str, job: str, token: str) -> str:
         """Let a dead or killed job run again; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         reply = await self._job("job_retry", space, job, token)
-        catalog.jobs_changed("requeued")
+        catalog.count_transitions("requeued")
         return str(reply[0].decode())
 
     async def retry_callback(self, space: str, job: str) -> str:
@@ -237,7 +237,7 @@ class JobStore:
         deadline = self._clock.now_ms() + self._late_ms
         args: list[Word] = [deadline, POLLED_BYTES, count, *(new_lease_token() for _ in range(count)), *names]
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
-        catalog.jobs_changed("delivered", len(reply))
+        catalog.count_transitions("delivered", len(reply))
         taken = [_delivered(item) for item in reply]
         if taken:
             self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
@@ -250,7 +250,7 @@ class JobStore:
         deadline = self._clock.now_ms() + self._late_ms
         args: list[Word] = [job, deadline, new_lease_token(), token]
         reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
-        catalog.jobs_changed("delivered")
+        catalog.count_transitions("delivered")
         taken = _delivered(reply[0])
         self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
         return taken
@@ -258,7 +258,7 @@ class JobStore:
     async def ack(self, space: str, job: str, token: str) -> RenewedLease:
         """delivered -> running. Refusals: job_not_found, lease_lost, invalid_state."""
         renewed = await self._renewing("job_ack", space, job, token)
-        catalog.jobs_changed("started")
+        catalog.count_transitions("started")
         return renewed
 
     async def progress(self, space: str, job: str, token: str, progress: bytes) -> RenewedLease:
@@ -284,7 +284,7 @@ class JobStore:
     async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
         """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
         status, callback_due = await self._job("job_complete", space, job, token, result, self._keep_ms)
-        catalog.jobs_changed("completed")
+        catalog.count_transitions("completed")
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
@@ -311,7 +311,7 @@ class JobStore:
         status, will_retry, attempt, due, callback_due, lease, lease_ms = await self._job(
             "job_fail", space, job, token, *args
         )
-        catalog.jobs_changed("dead" if status == b"dead" else "retried")
+        catalog.count_transitions("dead" if status == b"dead" else "retried")
         if due:
             self._hint_due(space, int(due))
         if lease:
@@ -388,14 +388,14 @@ class JobStore:
             return None
         looked_at, callback_due, undelivered, retried, dead = self._scripts.done("job_end_leases", reply)
         for outcome, count in (("delivery_timeout", undelivered), ("retried", retried), ("dead", dead)):
-            catalog.leases_ended(outcome, count)
+            catalog.count_lease_expiries(outcome, count)
         self._hint_callback(space, callback_due)
         return int(looked_at)
 
     async def promote_jobs(self, space: str, most: int) -> int:
         """Make up to `most` scheduled jobs pending whose time has come; how many were looked at."""
         (looked_at,) = await self._scripts.run("job_promote", [self._keys.space(space)], [most])
-        catalog.jobs_changed("pending", looked_at)
+        catalog.count_transitions("pending", looked_at)
         return int(looked_at)
 
     async def delete_job(self, space: str, job: str) -> None:

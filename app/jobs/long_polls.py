@@ -192,11 +192,11 @@ class LongPolls:
             text = f"The key has {PARKED_MOST} polls waiting."
             raise Refusal("rate_limited", text, headers={"retry-after": "1"}, limit={"parkedPolls": PARKED_MOST})
         self._parked[digest] = parked + 1
-        catalog.PARKED.add(1)
+        catalog.PARKED_POLLS.add(1)
         try:
             yield
         finally:
-            catalog.PARKED.add(-1)
+            catalog.PARKED_POLLS.add(-1)
             self._parked[digest] -= 1
             if not self._parked[digest]:
                 del self._parked[digest]

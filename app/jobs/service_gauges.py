@@ -56,7 +56,7 @@ class ServiceGauges:
         up = Reading(catalog.REDIS_UP, (), float(self._link.up))
         if not self._readings:
             return [up]
-        return [up, *self._readings, Reading(catalog.OVERVIEW_AGE, (), now_s() - self._made_s)]
+        return [up, *self._readings, Reading(catalog.OVERVIEW_AGE_SECONDS, (), now_s() - self._made_s)]
 
     async def close(self) -> None:
         """Add up no more."""
@@ -86,7 +86,7 @@ class ServiceGauges:
         return [
             Reading(catalog.SPACES, (), len(spaces)),
             *(Reading(catalog.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
-            Reading(catalog.QUEUE_AGE, (), age_s),
+            Reading(catalog.QUEUE_AGE_SECONDS, (), age_s),
             Reading(catalog.CALLBACKS_WAITING, (), callbacks),
             *_busiest(ended),
         ]
@@ -95,7 +95,7 @@ class ServiceGauges:
         infos = [parse_info(await server.call("INFO", "memory")) for server in self._link.servers()]
         limits = {"used": "used_memory", "limit": "maxmemory"}
         return (
-            Reading(catalog.REDIS_MEMORY, (kind,), sum(float(info.get(name, 0)) for info in infos))
+            Reading(catalog.REDIS_MEMORY_BYTES, (kind,), sum(float(info.get(name, 0)) for info in infos))
             for kind, name in limits.items()
         )
 
@@ -105,7 +105,7 @@ def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:
     named = [name for name in ends if name != OTHERS]
     for name in sorted(named, key=lambda name: (-ends[name].outcomes.total(), name))[:BUSIEST]:
         for outcome, count in sorted(ends[name].outcomes.items()):
-            yield Reading(catalog.ENDED, (name, outcome), count)
+            yield Reading(catalog.ENDED_JOBS, (name, outcome), count)
         for share in (0.5, 0.95):
             if (duration_ms := ends[name].quantile_ms(share)) is not None:
-                yield Reading(catalog.DURATION, (name, str(share)), duration_ms / 1000)
+                yield Reading(catalog.JOB_DURATION_SECONDS, (name, str(share)), duration_ms / 1000)

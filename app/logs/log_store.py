@@ -144,7 +144,7 @@ class LogStore:
         catalog.LOG_LINES.inc(by=batch.lines)
         catalog.LOG_BYTES.inc(by=batch.bytes)
         if batch.truncated:
-            catalog.LIMITS.inc("messageBytes", by=batch.truncated)
+            catalog.LIMITS_HIT.inc("messageBytes", by=batch.truncated)
         *_, mortal, hot_lines, hot_bytes, kept_bytes = reply
         self._budget.note(space, job, kept_bytes)
         if mortal and done.status not in ENDED:

@@ -27,4 +27,4 @@ class LoopLag:
         while True:
             due_s = loop.time() + EVERY_S
             await asyncio.sleep(EVERY_S)
-            catalog.LOOP_LAG.observe(max(0.0, loop.time() - due_s))
+            catalog.EVENT_LOOP_LAG_SECONDS.observe(max(0.0, loop.time() - due_s))

@@ -11,10 +11,10 @@ from prometheus_client.registry import Collector
 
 from app.metrics import catalog
 from app.metrics.catalog import Reading
-from app.metrics.metric_values import TALLY
+from app.metrics.metric_values import VALUES
 
 
-class Everything(Collector):
+class AllMetrics(Collector):
     """All metrics with their numbers of this moment; those of the process itself only where it counts alone."""
 
     def __init__(self, readings: Iterable[Reading] = ()) -> None:
@@ -22,15 +22,15 @@ class Everything(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics."""
-        yield from catalog.samples(self._readings)
-        if not TALLY.is_shared:
+        yield from catalog.collect_metrics(self._readings)
+        if not VALUES.is_shared:
             yield from _PROCESS.collect()
 
 
 _PROCESS = ProcessCollector(registry=None)
 
 
-def listen(place: str) -> None:
+def serve_metrics(address: str) -> None:
     """Answer at HOST:PORT, or at PORT of this machine alone, from a thread of its own. ValueError, OSError."""
-    host, _, port = place.rpartition(":")
-    start_http_server(int(port), host or "127.0.0.1", registry=Everything())
+    host, _, port = address.rpartition(":")
+    start_http_server(int(port), host or "127.0.0.1", registry=AllMetrics())

@@ -30,27 +30,27 @@ class Series(NamedTuple):
     labels: tuple[str, ...]
 
 
-class Place(NamedTuple):
-    """Where a series is: its first slot, and how many these are. `passes` are numbers that end with their process."""
+class SlotRange(NamedTuple):
+    """Where a series is: its first slot, and how many it has. What is `live_only` ends with its process."""
 
-    at: int
-    slots: int
-    passes: bool
+    first: int
+    size: int
+    live_only: bool
 
 
-class _Line(NamedTuple):
+class _NamesLine(NamedTuple):
     """A line of a file of names."""
 
     series: Series
-    place: Place
+    slots: SlotRange
 
 
-class Tally:
+class MetricValues:
     """The numbers of this process. `cells` may be replaced by `share`: read it anew for each count."""
 
     def __init__(self) -> None:
         self.cells: memoryview[float] = memoryview(bytearray(SLOTS * SLOT_BYTES)).cast("d")
-        self._places: dict[Series, Place] = {}
+        self._ranges: dict[Series, SlotRange] = {}
         self._used = 0
         self._folder: Path | None = None
 
@@ -59,16 +59,16 @@ class Tally:
         """Whether other processes may count together with this one."""
         return self._folder is not None
 
-    def allot(self, series: Series, count: int, *, passes: bool = False) -> int:
+    def allot_slots(self, series: Series, count: int, *, live_only: bool = False) -> int:
         """The first of a series' slots, made if there are none. MemoryError when all slots are taken."""
-        place = self._places.get(series)
-        if place is None:
+        slots = self._ranges.get(series)
+        if slots is None:
             if self._used + count > SLOTS:
                 raise MemoryError("more series than any metric of ours should have")
-            place = self._places[series] = Place(self._used, count, passes)
+            slots = self._ranges[series] = SlotRange(self._used, count, live_only)
             self._used += count
-            self._tell([_Line(series, place)])
-        return place.at
+            self._write_names([_NamesLine(series, slots)])
+        return slots.first
 
     def share(self, folder: Path) -> None:
         """From now on count together with the other processes that share this folder."""
@@ -81,43 +81,43 @@ class Tally:
             shared = memoryview(mmap(file, SLOTS * SLOT_BYTES)).cast("d")
             shared[:] = self.cells
             self.cells, self._folder, self._names = shared, folder, folder / f"{name}.names"
-            self._tell([_Line(series, place) for series, place in self._places.items()])
-            for other in _others(folder, name):
+            self._write_names([_NamesLine(series, slots) for series, slots in self._ranges.items()])
+            for other in _other_processes(folder, name):
                 if other.is_dead:
-                    self._inherit(other)
+                    self._take_over(other)
 
-    def everything(self) -> dict[Series, list[float]]:
+    def sum_all(self) -> dict[Series, list[float]]:
         """Each series' numbers, over all processes that count together."""
         sums: defaultdict[Series, list[float]] = defaultdict(list)
-        _add(sums, self._places, self.cells, dead=False)
+        _add_values(sums, self._ranges, self.cells, dead=False)
         if self._folder is not None:
             with _locked(self._folder):
-                for other in _others(self._folder, self._names.stem):
-                    _add(sums, other.places, other.cells, dead=other.is_dead)
+                for other in _other_processes(self._folder, self._names.stem):
+                    _add_values(sums, other.ranges, other.cells, dead=other.is_dead)
         return sums
 
-    def _inherit(self, other: "_Other") -> None:
-        for series, place in other.places.items():
-            if not place.passes:
-                at = self.allot(series, place.slots)
-                for i in range(place.slots):
-                    self.cells[at + i] += other.cells[place.at + i]
+    def _take_over(self, other: "_OtherProcess") -> None:
+        for series, slots in other.ranges.items():
+            if not slots.live_only:
+                first = self.allot_slots(series, slots.size)
+                for i in range(slots.size):
+                    self.cells[first + i] += other.cells[slots.first + i]
         other.remove()
 
-    def _tell(self, lines: Sequence[_Line]) -> None:
+    def _write_names(self, lines: Sequence[_NamesLine]) -> None:
         if self._folder is not None and lines:
             with self._names.open("ab") as file:
                 file.write(msgspec.json.Encoder().encode_lines(lines))
 
 
-class _Other:
+class _OtherProcess:
     """Another process's files."""
 
     def __init__(self, names: Path) -> None:
         self._names, self._cells = names, names.with_suffix(".cells")
         text = names.read_bytes()
         lines = _LINES.decode_lines(text[: text.rfind(b"\n") + 1])
-        self.places = {line.series: line.place for line in lines}
+        self.ranges = {line.series: line.slots for line in lines}
         with self._cells.open("rb") as file:
             self.is_dead = _can_lock(file.fileno())
             self.cells: Sequence[float] = memoryview(file.read()).cast("d")
@@ -128,20 +128,22 @@ class _Other:
         self._cells.unlink()
 
 
-_LINES = msgspec.json.Decoder(_Line)
+_LINES = msgspec.json.Decoder(_NamesLine)
 
 
-def _others(folder: Path, own: str) -> Iterator[_Other]:
+def _other_processes(folder: Path, own: str) -> Iterator[_OtherProcess]:
     for names in sorted(folder.glob("*.names")):
         if names.stem != own:
-            yield _Other(names)
+            yield _OtherProcess(names)
 
 
-def _add(sums: dict[Series, list[float]], places: dict[Series, Place], cells: Sequence[float], *, dead: bool) -> None:
-    for series, place in places.items():
-        if not (dead and place.passes):
-            before = sums[series] or [0.0] * place.slots
-            sums[series] = [before[i] + cells[place.at + i] for i in range(place.slots)]
+def _add_values(
+    sums: dict[Series, list[float]], ranges: dict[Series, SlotRange], cells: Sequence[float], *, dead: bool
+) -> None:
+    for series, slots in ranges.items():
+        if not (dead and slots.live_only):
+            before = sums[series] or [0.0] * slots.size
+            sums[series] = [before[i] + cells[slots.first + i] for i in range(slots.size)]
 
 
 def _can_lock(descriptor: int) -> bool:
@@ -160,5 +162,5 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-TALLY = Tally()
+VALUES = MetricValues()
 """The numbers of this process; app/metrics/catalog.py says what they mean."""

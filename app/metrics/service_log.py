@@ -12,11 +12,11 @@ import msgspec
 
 from app.model.times import rfc3339
 
-FORMS = ("text", "json")
+LOG_FORMS = ("text", "json")
 SECRET = re.compile(r"\b(emit|whsec)_[A-Za-z0-9+/_=-]{8,}")
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """The text without what looks like a key or a secret of ours."""
     return SECRET.sub(r"\1_***", text)
 
@@ -25,7 +25,7 @@ class TextFormatter(logging.Formatter):
     """Lines for a person."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return mask_secrets(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,15 +36,15 @@ class JsonFormatter(logging.Formatter):
             "at": rfc3339(int(record.created * 1000)),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": masked(record.getMessage()),
+            "message": mask_secrets(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = masked(self.formatException(record.exc_info))
+            line["exception"] = mask_secrets(self.formatException(record.exc_info))
         return msgspec.json.encode(line).decode()
 
 
-def configure(form: str) -> None:
-    """Log to stderr in one of FORMS."""
+def configure_logging(form: str) -> None:
+    """Log to stderr in one of LOG_FORMS."""
     handler = logging.StreamHandler(sys.stderr)
     text = TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)

@@ -41,7 +41,7 @@ class RedisClock:
         begun = time.monotonic()
         seconds, micros = await servers[0].call("TIME")
         ended = time.monotonic()
-        catalog.ROUND_TRIP.observe(ended - begun)
+        catalog.REDIS_ROUND_TRIP_SECONDS.observe(ended - begun)
         self._learn(ended - begun, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
 
     def _learn(self, round_trip_s: float, ahead_ms: float) -> None:

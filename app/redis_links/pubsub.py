@@ -157,7 +157,7 @@ class Relay:
     def _hear_probe(self, payload: bytes | None) -> None:
         """Other processes probe on the same channel."""
         if payload == self._name:
-            catalog.HINT_LAG.observe(asyncio.get_running_loop().time() - self._probed_s)
+            catalog.HINT_LAG_SECONDS.observe(asyncio.get_running_loop().time() - self._probed_s)
 
     async def _probe_forever(self) -> None:
         while True:

@@ -149,7 +149,7 @@ class Scripts:
         known = script(self.link, name)
         begun = perf_counter()
         reply: list[Any] = await known_or_not(lambda by: self.link.call(*by(known, keys, args)))
-        catalog.SCRIPT.observe(perf_counter() - begun, name)
+        catalog.SCRIPT_SECONDS.observe(perf_counter() - begun, name)
         return reply
 
     async def raw_after(
@@ -159,5 +159,5 @@ class Scripts:
         known = script(self.link, name)
         begun = perf_counter()
         read, reply = await known_or_not(lambda by: self.link.pipeline(command, by(known, keys, args)))
-        catalog.SCRIPT.observe(perf_counter() - begun, name)
+        catalog.SCRIPT_SECONDS.observe(perf_counter() - begun, name)
         return read, reply

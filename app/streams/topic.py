@@ -124,7 +124,7 @@ class Topic(ABC):
         self._move_viewer(viewer, frame)
         text = frame.text_for(viewer.audience)
         if text is not None:
-            catalog.FRAMES.inc()
+            catalog.STREAM_FRAMES.inc()
             viewer.connection.write(viewer.connection.wrap(text, self.viewer_position(viewer)))
 
     def _make_live(self, viewer: Viewer) -> None:
@@ -154,7 +154,7 @@ class Topic(ABC):
             text = frame.text_for(group.audience)
             if text is not None:
                 data = group.wrap(text, self.live_position(group.audience))
-                catalog.FRAMES.inc(by=len(group.members))
+                catalog.STREAM_FRAMES.inc(by=len(group.members))
                 for write in group.members.values():
                     write(data)
         self._sending = False

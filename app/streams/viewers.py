@@ -159,7 +159,7 @@ class Viewers:
         if identity is not None and not identity.is_root:
             self._by_identity.setdefault(identity, set()).add(connection)
         self._anonymous += identity is None
-        catalog.STREAMS.add(1, watch.kind)
+        catalog.STREAMS_OPEN.add(1, watch.kind)
         watch.add_viewer(viewer)
 
     def on_full(self, connection: Connection) -> None:
@@ -182,7 +182,7 @@ class Viewers:
     def on_lost(self, connection: Connection) -> None:
         viewer, watch, identity, ping_slot = self._admissions.pop(connection)
         self._anonymous -= identity is None
-        catalog.STREAMS.add(-1, watch.kind)
+        catalog.STREAMS_OPEN.add(-1, watch.kind)
         watch.topic.remove_viewer(viewer)
         self._pings[ping_slot].discard(connection)
         self._stitemsdetector.forget(connection)

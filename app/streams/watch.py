@@ -146,7 +146,7 @@ class Watch(ABC):
         if waiting is None:
             waiting = self._reads[need] = set()
             if viewer is None:
-                catalog.HOLES.inc()
+                catalog.HOLES_REPAIRED.inc()
             self._spawn(self._fetch(need, waiting))
         if viewer is not None:
             waiting.add(viewer)

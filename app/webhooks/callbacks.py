@@ -177,12 +177,12 @@ class Callbacks:
         if not outcome.error:
             data = {"url": message.url, "statusCode": outcome.status}
             await self._note(leased, token, "callback_sent", msgspec.json.encode(data), None)
-            catalog.CALLBACKS.inc("sent")
+            catalog.CALLBACK_TRIES.inc("sent")
         else:
             wait_s, chance = outcome.retry_after_s, random.random()
             again = delay_ms(self._delays_s, message.number, outcome.status, wait_s, chance)
             await self._note(leased, token, "callback_failed", _failed(message.url, outcome), again)
-            catalog.CALLBACKS.inc("given_up" if again is None else "failed")
+            catalog.CALLBACK_TRIES.inc("given_up" if again is None else "failed")
         return outcome.reached
 
     async def _send(self, leased: LeasedCallback, message: CallbackRequest) -> Outcome:

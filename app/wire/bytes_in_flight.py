@@ -44,7 +44,7 @@ class BytesInFlight:
         else:
             self._of_key.pop(key, None)
         self.total_bytes += more
-        catalog.INFLIGHT.add(more)
+        catalog.INFLIGHT_BYTES.add(more)
 
     def require_room(self, key: str, more_bytes: int) -> None:
         """Raises Unavailable unless the key may hold so much more now."""

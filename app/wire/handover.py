@@ -39,7 +39,7 @@ class Handshake(ServerProtocol):
     def reject(self, status: Any, text: str) -> Response:
         failed = ApiError("internal", "The WebSocket could not be opened.")
         error = invalid(" ".join(text.split())) if status < 500 else failed
-        catalog.refused(error.code, ())
+        catalog.count_refusal(error.code, ())
         response = super().reject(error.kind.status, msgspec.json.encode(error.body()).decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"

@@ -275,7 +275,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and hang up; only hang up where the answer to an earlier request is still to be finished."""
-        catalog.refused(refusal.code, refusal.more.get("limit", ()))
+        catalog.count_refusal(refusal.code, refusal.more.get("limit", ()))
         if self.cycle is None or self.cycle.response_complete:
             body = msgspec.json.encode(refusal.body())
             status = b"413 Content Too Large" if isinstance(refusal, TooLarge) else b"400 Bad Request"

@@ -28,7 +28,7 @@ class StalledRequests:
         ours = [connection for connection in connections if isinstance(connection, HttpProtocol)]
         for connection in ours:
             if awaited := connection.end_if_stalled(now_s):
-                catalog.STALLED.inc(awaited)
+                catalog.STALLED_CONNECTIONS.inc(awaited)
         self._end_stalled_answers({one for one in ours if one.transport.get_write_buffer_size()}, now_s)
 
     def _end_stalled_answers(self, owed: set[HttpProtocol], now_s: float) -> None:
@@ -38,5 +38,5 @@ class StalledRequests:
         for connection in owed:
             self._stall_detector.check(connection, now_s)
         for stalled in self._stall_detector.pop_stalled(now_s):
-            catalog.STALLED.inc("answer")
+            catalog.STALLED_CONNECTIONS.inc("answer")
             stalled.transport.abort()

@@ -7,12 +7,12 @@ import msgspec
 from app.api.answers import Renewed
 from app.api.log_answers import LogPage, RowPage
 from app.api.worker import renewed_answer
-from app.jobs import store
+from app.jobs import job_store
 
 
 def test_a_renewed_lease_is_answered_as_it_is_described() -> None:
     for lease_end_ms, shown in ((1_772_356_861_120, "2026-03-01T09:21:01.120Z"), (None, None)):
-        body = renewed_answer(store.RenewedLease("running", lease_end_ms)).body
+        body = renewed_answer(job_store.RenewedLease("running", lease_end_ms)).body
         assert json.loads(body) == json.loads(msgspec.json.encode(Renewed("running", shown)))
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from app.metrics.service_log import JsonFormatter, TextFormatter, masked
+from app.metrics.service_log import JsonFormatter, TextFormatter, mask_secrets
 from tests.faults.service import Service
 from tests.logs.log_room import Room
 from tests.valkey import until
@@ -102,8 +102,8 @@ async def test_a_bug_is_logged_under_the_id_that_the_client_got(caplog: pytest.L
 def test_keys_and_secrets_are_masked_in_both_forms() -> None:
     text = f"a {SHOUTED} b whsec_{'A' * 32} c"
     record = logging.LogRecord("x", logging.INFO, "", 1, "%s", (text,), None)
-    assert masked(text) == "a emit_*** b whsec_*** c"
-    assert json.loads(JsonFormatter().format(record))["message"] == masked(text)
+    assert mask_secrets(text) == "a emit_*** b whsec_*** c"
+    assert json.loads(JsonFormatter().format(record))["message"] == mask_secrets(text)
     assert SHOUTED not in TextFormatter("%(message)s").format(record)
 
 

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from app.api.routes import route_table
-from app.metrics.catalog import MEASURES, OVERVIEW_AGE, REDIS_UP, SPACES, Counter, Histogram, Measure
+from app.metrics import catalog
+from app.metrics.catalog import INSTRUMENTS, OVERVIEW_AGE_SECONDS, REDIS_UP, SPACES, Counter, Histogram, Instrument
 from app.metrics.exposition import _PROCESS
 from app.redis_links.scripts import SCRIPTS
 from tests.faults.service import Service
@@ -269,7 +270,7 @@ NAMED = re.compile(r"\b(?:jobwire|process)_[a-z_]+")
 def shown() -> set[str]:
     """The name of every sample that there can be."""
     suffixes = {Histogram: ("_bucket", "_count", "_sum"), Counter: ("_total",)}
-    ours = {measure.name + suffix for measure in MEASURES for suffix in suffixes.get(type(measure), ("",))}
+    ours = {instrument.name + suffix for instrument in INSTRUMENTS for suffix in suffixes.get(type(instrument), ("",))}
     return ours | {family.name for family in _PROCESS.collect()}
 
 
@@ -284,16 +285,21 @@ def test_every_metric_that_the_dashboard_and_the_alerts_name_exists(name: str) -
 
 def test_every_metric_is_on_the_dashboard_but_for_those_that_only_alerts_need() -> None:
     board = (MONITORING / "grafana.json").read_text()
-    for measure in MEASURES:
-        if measure not in (SPACES, OVERVIEW_AGE, REDIS_UP):
-            assert measure.name in board, measure.name
+    for instrument in INSTRUMENTS:
+        if instrument not in (SPACES, OVERVIEW_AGE_SECONDS, REDIS_UP):
+            assert instrument.name in board, instrument.name
 
 
-@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
-def test_every_metric_stands_in_the_docs(measure: Measure) -> None:
-    suffix = "_total" if isinstance(measure, Counter) else ""
-    labels = ", ".join(f"`{label}`" for label in measure.labels) or "-"
-    assert f"| `{measure.name}{suffix}` | {labels} | {measure.meaning} |" in (DOCS / "monitoring.md").read_text()
+def test_a_constant_is_called_as_its_metric_is() -> None:
+    named = {name: value.name for name, value in vars(catalog).items() if isinstance(value, Instrument)}
+    assert named == {instrument.name.removeprefix("jobwire_").upper(): instrument.name for instrument in INSTRUMENTS}
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda instrument: instrument.name)
+def test_every_metric_stands_in_the_docs(instrument: Instrument) -> None:
+    suffix = "_total" if isinstance(instrument, Counter) else ""
+    labels = ", ".join(f"`{label}`" for label in instrument.labels) or "-"
+    assert f"| `{instrument.name}{suffix}` | {labels} | {instrument.meaning} |" in (DOCS / "monitoring.md").read_text()
 
 
 def test_the_dashboard_is_json_with_a_target_in_every_panel() -> None:
