@@ -30,6 +30,7 @@ from app.model.ids import new_job_ids
 from app.model.redis_keys import Keys
 from app.model.steps import exhaust
 from app.settings import Settings
+from tests.cluster.cluster import Cluster
 from tests.valkey import Valkey
 
 ROOT_KEY = "emit_root_of_the_tests"
@@ -47,7 +48,7 @@ def valkey() -> Valkey:
 class Room:
     """A started backend under a prefix of its own."""
 
-    def __init__(self, server: Valkey, **settings: Any) -> None:
+    def __init__(self, server: Valkey | Cluster, **settings: Any) -> None:
         settings.setdefault("prefix", f"t{secrets.token_hex(6)}")
         settings.setdefault("rate", 0)
         self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, **settings)
@@ -100,7 +101,7 @@ async def batch_of(*messages: str) -> Batch:
 
 
 @contextlib.asynccontextmanager
-async def new_room(server: Valkey | None = None, **settings: Any) -> AsyncIterator[Room]:
+async def new_room(server: Valkey | Cluster | None = None, **settings: Any) -> AsyncIterator[Room]:
     """A fresh Room, started while the block runs."""
     room = Room(server or valkey(), **settings)
     await room.backend.start()
