@@ -24,7 +24,7 @@ from app.model.errors import Outage
 from app.redis_links.dialling import connector
 from app.serve import OPTIONS, listen, run, serve
 from app.settings import BadSetting, Settings, read
-from app.workers import WorkerFailed, Workers
+from app.worker_processes import WorkerFailed, Workers
 from jobwire.jobs import Jobs, job_path
 from jobwire.settings import data_folder
 

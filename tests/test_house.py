@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 HOUSE = [
     "cli",
     "local",
-    "workers",
+    "worker_processes",
     "main",
     "serve",
     "api",

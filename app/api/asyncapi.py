@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from app.api.log_answers import LogLine
+from app.api.log_schemas import LogLine
 from app.api.openapi import REFERENCE, Json
 from app.model.job import Status
 from jobwire.version import __version__

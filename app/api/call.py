@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope
 
-from app.api.http import JSON
 from app.api.inflate import ENCODINGS, inflate_aside
 from app.api.request_log import SCOPE_HEADERS
+from app.api.responses import JSON
 from app.jobs.auth import Identity
 from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns

@@ -1,8 +1,8 @@
 """For those who are called back: another try of a callback."""
 
-from app.api.answers import Ended
 from app.api.call import Call
-from app.api.http import Answer, json_answer
+from app.api.response_schemas import Ended
+from app.api.responses import Answer, json_answer
 from app.jobs.job_store import JobStore
 
 

@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from app.api.http import JSON, error_answer
+from app.api.responses import JSON, error_answer
 from app.model.errors import invalid
 
 

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http import JSON, bug_answer
+from app.api.method_dispatch import Resource
 from app.api.request_log import SCOPE_HEADERS, SCOPE_REQUEST_ID, LoggedSend, RequestLog, request_id_of
-from app.api.resource import Resource
+from app.api.responses import JSON, bug_answer
 
 
 class FastPath(NamedTuple):

@@ -4,8 +4,9 @@ import hashlib
 
 import msgspec
 
-from app.api.answers import BulkRetried, Ended, created_answer
-from app.api.bodies import (
+from app.api.call import Call, decode_body
+from app.api.request_log import traceparent_of
+from app.api.request_schemas import (
     BULK_RETRY_BODY,
     KILL_BODY,
     BulkRetryRequest,
@@ -15,9 +16,8 @@ from app.api.bodies import (
     decode_or_default,
     whole_number,
 )
-from app.api.call import Call, decode_body
-from app.api.http import NO_CONTENT, Answer, json_answer
-from app.api.request_log import traceparent_of
+from app.api.response_schemas import BulkRetried, Ended, created_answer
+from app.api.responses import NO_CONTENT, Answer, json_answer
 from app.jobs.bulk_retry import BulkRetries
 from app.jobs.deletion import Deletion
 from app.jobs.job_store import JobStore

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, Raw
 
-from app.api.answers import (
+from app.api.call import Call
+from app.api.query_parameters import Query
+from app.api.response_schemas import (
     NULL,
     EventCursor,
     EventPage,
@@ -16,9 +18,7 @@ from app.api.answers import (
     job_fields,
     when,
 )
-from app.api.call import Call
-from app.api.http import Answer, json_answer
-from app.api.query import Query
+from app.api.responses import Answer, json_answer
 from app.jobs.job_store import HashFields, JobStore, Listed, list_slices
 from app.jobs.list_cursors import Cursors
 from app.model.errors import invalid

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from starlette.types import Send
 
 from app.api.call import Call
-from app.api.http import JSON, NDJSON, Answer, Streamed, json_answer
-from app.api.log_answers import LogCursor, LogsAppended, RowPage
-from app.api.query import Query
+from app.api.log_schemas import LogCursor, LogsAppended, RowPage
+from app.api.query_parameters import Query
+from app.api.responses import JSON, NDJSON, Answer, Streamed, json_answer
 from app.logs.intake import decode_batch
 from app.logs.log_store import BatchKey, LogStore, batch_key
 from app.logs.paging import PageQuery

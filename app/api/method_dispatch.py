@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from app.api.authorization import Gate
 from app.api.call import Call, ClientGone
-from app.api.gate import Gate
-from app.api.http import Answer, Streamed, bug_answer, error_answer
+from app.api.responses import Answer, Streamed, bug_answer, error_answer
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, outcome_unknown
 

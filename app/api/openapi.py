@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from app.api.answers import Problem
-from app.api.http import JSON
-from app.api.operations import OPERATIONS, Operation, Parameter
-from app.api.resource import Action
+from app.api.method_dispatch import Action
+from app.api.openapi_operations import OPERATIONS, Operation, Parameter
+from app.api.response_schemas import Problem
+from app.api.responses import JSON
 from app.jobs.auth import ANY_KEY, ROOT
 from app.model.errors import KINDS
 from jobwire.version import __version__

@@ -9,7 +9,21 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
-from app.api.answers import (
+from app.api.log_schemas import LogPage, LogsAppended
+from app.api.logs import LINES_DEFAULT, LINES_MOST
+from app.api.request_schemas import (
+    BulkRetryRequest,
+    Entries,
+    EntriesObject,
+    FailRequest,
+    JobRequest,
+    KillRequest,
+    PollRequest,
+    ProgressRequest,
+    SpaceRequest,
+    TokenRequest,
+)
+from app.api.response_schemas import (
     BulkRetried,
     DeliveredAnswer,
     Ended,
@@ -25,21 +39,7 @@ from app.api.answers import (
     TokenAnswer,
     WhoAmI,
 )
-from app.api.bodies import (
-    BulkRetryRequest,
-    Entries,
-    EntriesObject,
-    FailRequest,
-    JobRequest,
-    KillRequest,
-    PollRequest,
-    ProgressRequest,
-    SpaceRequest,
-    TokenRequest,
-)
-from app.api.http import NDJSON
-from app.api.log_answers import LogPage, LogsAppended
-from app.api.logs import LINES_DEFAULT, LINES_MOST
+from app.api.responses import NDJSON
 from app.api.space_settings import SpacePatch
 from app.model.job import Status
 from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED, SEQ_MOST

@@ -1,6 +1,6 @@
 """What clients get: the typed structs that encode answers, and how they are made from what the stores return.
 
-Owns: every answer but those of logs (app/api/log_answers.py). /openapi.json is made of these structs.
+Owns: every answer but those of logs (app/api/log_schemas.py). /openapi.json is made of these structs.
 """
 
 import hashlib

@@ -6,25 +6,25 @@ from urllib.parse import urlsplit
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from app.api.admin import AdminHandlers
 from app.api.asyncapi import asyncapi_document
-from app.api.callbacks import CallbackHandlers
+from app.api.authorization import Gate
+from app.api.callback_retry import CallbackHandlers
 from app.api.fast_path import Application, find_fast_paths
-from app.api.gate import Gate
 from app.api.health import Document, Health
-from app.api.http import not_found_answer
+from app.api.job_management import ProducerHandlers
+from app.api.job_reads import ReaderHandlers
 from app.api.logs import LogHandlers
+from app.api.method_dispatch import Action, Resource
 from app.api.metrics import Metrics
 from app.api.openapi import openapi_document
-from app.api.producer import ProducerHandlers
-from app.api.reader import ReaderHandlers
-from app.api.resource import Action, Resource
+from app.api.responses import not_found_answer
 from app.api.space_settings import SpaceSettingsHandlers
+from app.api.space_stats import StatsHandlers
+from app.api.spaces_and_keys import AdminHandlers
 from app.api.static_files import static_files
-from app.api.stats import StatsHandlers
 from app.api.streams import Streams, deny_upgrade
-from app.api.tickets import TicketExchange
-from app.api.worker import WorkerHandlers
+from app.api.ticket_exchange import TicketExchange
+from app.api.worker_calls import WorkerHandlers
 from app.jobs.auth import ANY_KEY, ROOT, Keyring
 from app.jobs.rate_limit import Rate
 from app.jobs.tickets import Tickets

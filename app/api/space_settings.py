@@ -6,10 +6,10 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.api.answers import space_answer
-from app.api.bodies import Name, check_address, check_headers, decode_or_default
 from app.api.call import Call
-from app.api.http import Answer, json_answer
+from app.api.request_schemas import Name, check_address, check_headers, decode_or_default
+from app.api.response_schemas import space_answer
+from app.api.responses import Answer, json_answer
 from app.jobs.spaces import Spaces
 from app.model.errors import invalid
 from app.model.limits import KIB, POLL_NAMES, URL_CHARS

@@ -1,8 +1,8 @@
 """How a space fares: how its jobs ended lately, name by name."""
 
-from app.api.answers import EndsShown, NameShown, StatsShown, when
 from app.api.call import Call
-from app.api.http import Answer, json_answer
+from app.api.response_schemas import EndsShown, NameShown, StatsShown, when
+from app.api.responses import Answer, json_answer
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, NameStats
 
 

@@ -1,9 +1,9 @@
 """For the operator: spaces and keys. Only the root key gets here, but for the question what a key may do."""
 
-from app.api.answers import WhoAmI, space_answer, token_answer
-from app.api.bodies import SPACE_BODY, TOKEN_BODY, TokenRequest, time_ms
 from app.api.call import Call, decode_body
-from app.api.http import NO_CONTENT, Answer, json_answer
+from app.api.request_schemas import SPACE_BODY, TOKEN_BODY, TokenRequest, time_ms
+from app.api.response_schemas import WhoAmI, space_answer, token_answer
+from app.api.responses import NO_CONTENT, Answer, json_answer
 from app.jobs.auth import ROOT
 from app.jobs.spaces import Spaces
 from app.model.limits import KIB

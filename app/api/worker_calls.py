@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from app.api.answers import Ended, Failed, Polled, delivered_answer
-from app.api.bodies import (
+from app.api.call import Call, ClientGone, check_json, decode_body
+from app.api.request_schemas import (
     FAIL_BODY,
     POLL_BODY,
     PROGRESS_BODY,
@@ -18,8 +18,8 @@ from app.api.bodies import (
     decode_or_default,
     whole_number,
 )
-from app.api.call import Call, ClientGone, check_json, decode_body
-from app.api.http import Answer, json_answer
+from app.api.response_schemas import Ended, Failed, Polled, delivered_answer
+from app.api.responses import Answer, json_answer
 from app.jobs.job_store import Delivered, JobStore, RenewedLease
 from app.jobs.long_polls import LongPolls
 from app.model.errors import Outage, invalid, unavailable

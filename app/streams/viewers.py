@@ -22,7 +22,7 @@ from app.streams.space_watch import SpaceWatch
 from app.streams.topic import Viewer
 from app.streams.watch import Watch, WatchContext
 from app.wire.connection import Connection, reconnect_reason
-from app.wire.stalled_viewers import StallDetector
+from app.wire.stall_detector import StallDetector
 
 log = logging.getLogger("jobwire.live")
 

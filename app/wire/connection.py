@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from app.wire.framing import chunk, end_text, server_sent_event, unchunked_event, websocket_frame
-from app.wire.stalled_viewers import Acknowledged, read_acknowledged
+from app.wire.stall_detector import Acknowledged, read_acknowledged
 from app.wire.websocket_input import CLOSE, PING, FrameReader, ProtocolViolation
 
 FULL_BYTES = 256 * 1024

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.metrics import catalog
 from app.model.errors import Refusal, TooLarge, invalid, too_large
-from app.wire.stalled_viewers import Acknowledged, read_acknowledged
+from app.wire.stall_detector import Acknowledged, read_acknowledged
 
 HEAD_BYTES = 65_536
 

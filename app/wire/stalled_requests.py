@@ -1,7 +1,7 @@
 """Connections on which nothing moves: a head, a body or an answer that stands still ends its connection.
 
 Owns: the clock's look at all HTTP connections, and who has taken nothing of its answer for how long
-(app/wire/stalled_viewers.py knows what was taken). Never: costs a request anything, or cuts anybody who goes on,
+(app/wire/stall_detector.py knows what was taken). Never: costs a request anything, or cuts anybody who goes on,
 however slowly.
 Viewers are not looked at here: app/streams/viewers.py does.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from app.metrics import catalog
 from app.wire.http_protocol import HttpProtocol
-from app.wire.stalled_viewers import StallDetector
+from app.wire.stall_detector import StallDetector
 
 ANSWER_S = 60.0
 """How long nothing may be taken of an answer, up to two looks more."""

@@ -14,9 +14,9 @@ import schemathesis
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from app.api.log_answers import LogLine
+from app.api.log_schemas import LogLine
 from app.api.openapi import openapi_document
-from app.api.operations import OPERATIONS
+from app.api.openapi_operations import OPERATIONS
 from app.api.routes import BASE, route_table
 from app.jobs.auth import ROOT, SCOPES
 from app.logs.lines import Row

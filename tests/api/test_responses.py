@@ -4,9 +4,9 @@ import json
 
 import msgspec
 
-from app.api.answers import Renewed
-from app.api.log_answers import LogPage, RowPage
-from app.api.worker import renewed_answer
+from app.api.log_schemas import LogPage, RowPage
+from app.api.response_schemas import Renewed
+from app.api.worker_calls import renewed_answer
 from app.jobs import job_store
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from app.api.operations import OPERATIONS
+from app.api.openapi_operations import OPERATIONS
 from tests.browser.chromium import Chromium, Page
 from tests.browser.nginx import Nginx
 from tests.factories import Space

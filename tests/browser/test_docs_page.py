@@ -1,6 +1,6 @@
 """/docs in a real browser: every call is drawn, and nothing but this server is asked."""
 
-from app.api.operations import OPERATIONS
+from app.api.openapi_operations import OPERATIONS
 from tests.browser.chromium import Chromium
 from tests.faults.service import Service
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from lupa.lua51 import LuaRuntime
 
-from app.api import asyncapi, bodies
+from app.api import asyncapi, request_schemas
 from app.model.job import ENDED, LEASED, Status
 from app.redis_links.lua_sources import folder
 from jobwire import record
@@ -52,7 +52,7 @@ def test_the_page_and_its_types_have_the_same() -> None:
 def test_what_the_api_describes_has_the_same() -> None:
     assert list(get_args(asyncapi.STATUS)) == ALL
     assert set(get_args(asyncapi.End.__annotations__["status"])) == ENDED
-    assert set(get_args(bodies.BulkRetryRequest.__annotations__["status"])) == RETRIED
+    assert set(get_args(request_schemas.BulkRetryRequest.__annotations__["status"])) == RETRIED
 
 
 def test_the_docs_name_every_status_and_no_other() -> None:

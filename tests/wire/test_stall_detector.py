@@ -8,7 +8,7 @@ import socket
 import pytest
 import uvloop
 
-from app.wire.stalled_viewers import Acknowledged, StallDetector, read_acknowledged
+from app.wire.stall_detector import Acknowledged, StallDetector, read_acknowledged
 
 TIMEOUT_S = 30.0
 
