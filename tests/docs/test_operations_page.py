@@ -14,9 +14,14 @@ def named() -> list[str]:
     return [row.split("|")[-2].strip().strip("`") for row in rows]
 
 
+def names_of_tests(path: Path) -> list[str]:
+    """The names of a file's tests."""
+    return re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+
+
 def existing() -> set[str]:
     """The names of all tests."""
-    return {name for path in HERE.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    return {name for path in HERE.rglob("test_*.py") for name in names_of_tests(path)}
 
 
 def test_every_line_names_a_test_that_exists() -> None:
@@ -25,5 +30,5 @@ def test_every_line_names_a_test_that_exists() -> None:
 
 
 def test_every_bad_day_stands_in_the_table() -> None:
-    bad_days = re.findall(r"^def (test_\w+)", (HERE / "faults" / "test_bad_days.py").read_text(), re.MULTILINE)
+    bad_days = names_of_tests(HERE / "faults" / "test_bad_days.py")
     assert set(bad_days) <= set(named())
