@@ -13,6 +13,7 @@ import click
 import pytest
 
 from app.jobs import auth
+from app.local.credentials import ROLES
 from jobwire import exits
 from jobwire.admin import SCOPES
 from jobwire.commands import cli
@@ -54,6 +55,11 @@ def test_the_page_names_no_command_that_does_not_exist() -> None:
 def test_every_exit_code_stands_in_the_page() -> None:
     codes = {value for name, value in vars(exits).items() if name.isupper()}
     assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
+
+
+def test_the_page_has_the_scopes_of_the_keys_that_up_makes() -> None:
+    for role, scopes in ROLES.items():
+        assert f"| `{role}` | {', '.join(f'`{scope}`' for scope in scopes)} |\n" in PAGE
 
 
 def test_the_server_half_is_there() -> None:
