@@ -206,10 +206,15 @@ class ClusterLink:
             self._background.start(self._retire(place), f"{self.name}-retire")
 
     async def _retire(self, place: Place) -> None:
-        """Close the link to a node that is no primary, unless it has become one."""
+        """Close the link to a node that is no primary once it has answered, unless it has become one."""
         await asyncio.sleep(RETIRE_S)
-        if place not in self._topology.primaries and place in self._servers:
-            await self._servers.pop(place).close()
+        if place in self._topology.primaries or place not in self._servers:
+            return
+        server = self._servers.pop(place)
+        try:
+            await server.drain()
+        finally:
+            await server.close()
 
     # What was not run
 

@@ -263,10 +263,10 @@ class ServerLink(asyncio.Protocol):
         """This one, and no tag."""
         return {self: ""}
 
-    @property
-    def waiting(self) -> int:
-        """Commands that wait for their answers."""
-        return len(self._waiting)
+    async def drain(self) -> None:
+        """Return when each command that was sent by now has been answered, or has failed."""
+        if self._waiting:
+            await asyncio.wait(tuple(self._waiting))
 
     def admit(self, commands: int) -> None:
         """Refuse before anything is sent. The connection may have gone since the caller saw it stand."""

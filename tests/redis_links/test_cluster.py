@@ -12,6 +12,7 @@ import hiredis
 import pytest
 
 from app.model.errors import OutcomeUnknown, Unavailable
+from app.redis_links import cluster
 from app.redis_links.cluster import ClusterLink
 from app.redis_links.dialling import ByCluster
 from app.redis_links.link import RedisFault
@@ -42,6 +43,7 @@ class FakeNode:
         self.port = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._heard_from: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -56,6 +58,11 @@ class FakeNode:
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.wait_for(asyncio.gather(*self._tasks), 5)
+
+    def say(self, data: bytes) -> None:
+        """Send this to whoever spoke last."""
+        assert self._heard_from is not None
+        self._heard_from.write(data)
 
     def ran(self, name: bytes) -> int:
         """How often a command was heard."""
@@ -82,6 +89,7 @@ class FakeNode:
             writer.write(said)
         if batch:
             self.writes.append(batch)
+            self._heard_from = writer
         return True
 
     def _said(self, words: Words, batch: list[Words]) -> bytes | None:
@@ -399,3 +407,25 @@ def test_commands_without_a_key_have_a_link_to_each_primary() -> None:
         assert stage.link.server_of(LOW) is stage.link.servers()[0]
 
     run(work)
+
+
+def test_the_link_to_a_node_that_is_no_primary_any_more_is_closed_when_it_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "RETIRE_S", 0.05)
+
+    async def work(stage: Stage) -> None:
+        retired = stage.link.server_of(LOW)
+        stage.low.answer = lambda words: b""
+        call = asyncio.ensure_future(stage.link.call("INCR", LOW))
+        await eventually(lambda: truth(stage.low.ran(b"INCR") == 1))
+        for node in (stage.low, stage.high):
+            node.epoch, node.map = 2, [(0, 16383, stage.high)]
+        stage.topology.doubt()
+        await eventually(lambda: truth(retired not in stage.link._servers.values()), within_s=15)
+        assert retired.up
+        stage.low.say(b":1\r\n")
+        assert await call == 1
+        await eventually(lambda: truth(not retired.up))
+
+    run(work, timeout_s=20.0)
