@@ -1,4 +1,7 @@
-"""The server's commands: up, web, sweeper, callbacks. What a person types, and what they read when it does not work."""
+"""The server's commands: up, cluster, web, sweeper, callbacks.
+
+What a person types, and what they read when it does not work.
+"""
 
 import logging
 import os
@@ -13,8 +16,11 @@ import click
 import msgspec
 
 from app.backend import Backend
+from app.local.cluster_forming import HOST
+from app.local.cluster_up import cluster_up
 from app.local.credentials import Credentials, CredentialsError
 from app.local.demo import demo
+from app.local.embedded_cluster import LAST_PORT_BASE, MOST_NODES, EmbeddedCluster
 from app.local.embedded_valkey import EmbeddedError
 from app.local.up import until_signal, up
 from app.main import call_back, count_together, sweep, web_from_environment
@@ -135,6 +141,58 @@ def describe(credentials: Credentials, ticket: str) -> str:
     rows.append(("page", f"{page}/#/ticket/{ticket}" if sys.stdout.isatty() else page))
     width = max(len(name) for name, _ in rows)
     return "\n".join(["jobwire is up.", *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+@click.group("cluster")
+def cluster_command() -> None:
+    """A cluster of embedded Valkeys on this machine, for trying and for tests."""
+
+
+@cluster_command.command("up")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the nodes.")
+@click.option("--primaries", type=click.IntRange(1, MOST_NODES // 2), help="How many; a new cluster has 3.")
+@click.option("--replicas", type=click.IntRange(0, 1), help="Replicas of each primary; a new cluster has none.")
+@click.option("--port-base", type=click.IntRange(1024, LAST_PORT_BASE), help="First port; any that are free otherwise.")
+@log_option
+def cluster_up_command(data: Path | None, primaries: int | None, replicas: int | None, port_base: int | None) -> None:
+    """Run a Redis cluster of embedded Valkeys, and print its REDIS_URL. A folder keeps its nodes and their ports.
+
+    \b
+    jobwire cluster up
+    jobwire cluster up --data ./cluster --replicas 1 --port-base 7001
+    """
+    settings = settings_or_exit()
+    cluster = EmbeddedCluster(
+        data or beside(data_folder(os.environ)),
+        primaries=primaries,
+        replicas=replicas,
+        port_base=port_base,
+        appendfsync=settings.appendfsync,
+        maxmemory_bytes=settings.maxmemory_bytes,
+    )
+    try:
+        run(cluster_up(cluster, lambda cluster: click.echo(describe_cluster(cluster))))
+    except EmbeddedError as error:
+        fail(error, EX_UNAVAILABLE)
+
+
+def beside(folder: Path) -> Path:
+    """Where the cluster lies if nobody says where: beside the folder of `up`, which belongs to one server."""
+    return folder.with_name(f"{folder.name}-cluster")
+
+
+def describe_cluster(cluster: EmbeddedCluster) -> str:
+    """What a person needs to begin."""
+    nodes = "\n".join(f"  node-{number}  {HOST}:{port}" for number, port in enumerate(cluster.ports, 1))
+    return f"""A cluster of {len(cluster.ports)} nodes is up, in {cluster.data}:
+{nodes}
+
+REDIS_URL={cluster.url}
+
+Run next, each with that REDIS_URL in its environment:
+  jobwire web          (with a JOBWIRE_ROOT_KEY of yours, 16 characters or more)
+  jobwire sweeper
+  jobwire callbacks"""
 
 
 @click.command("web")
@@ -273,5 +331,5 @@ def callback_secret(space: str, drop_old: bool) -> None:
     click.echo("The newest secret is the only one now." if made is None else made)
 
 
-commands = [up_command, web_command, sweeper_command, callbacks_command, demo]
+commands = [up_command, cluster_command, web_command, sweeper_command, callbacks_command, demo]
 """What `jobwire` finds by the entry point group `jobwire.commands`."""

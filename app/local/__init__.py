@@ -1,4 +1,4 @@
-"""One machine, one process: `jobwire up`, the embedded Valkey, its data folder, the credentials, the demo.
+"""One machine: `jobwire up`, the embedded Valkey and the embedded cluster, data folders, credentials, the demo.
 
 Never: serves a process that runs elsewhere: what `web` needs stands outside.
 """

@@ -24,6 +24,11 @@ LOCK_NAME = "jobwire.lock"
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 POLL_S = 0.002
 
+ONE_VALKEY = "valkey.lock"
+CLUSTER = "node-1"
+LAYOUTS = {ONE_VALKEY: "the one server of `jobwire up`", CLUSTER: "a cluster of `jobwire cluster up`"}
+"""What only a folder of that layout has, and what lies in it then."""
+
 
 def make_private(folder: Path) -> None:
     """Create `folder`, or close it to others: mode 0700.
@@ -35,6 +40,11 @@ def make_private(folder: Path) -> None:
         if any(folder.iterdir()) and not (folder / LOCK_NAME).exists():
             raise PermissionError("the folder holds other things and is open to other users; give one of its own")
         folder.chmod(0o700)
+
+
+def other_layout(folder: Path, layout: str) -> str:
+    """What lies in the folder if it was laid out in another way than `layout`; else empty."""
+    return next((holds for mark, holds in LAYOUTS.items() if mark != layout and (folder / mark).exists()), "")
 
 
 def socket_path(folder: Path) -> Path:

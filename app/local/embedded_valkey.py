@@ -1,8 +1,8 @@
 """The embedded Valkey: one server process for one data folder, started, watched and stopped by us.
 
 Owns `jobwire.lock`, `valkey.lock`, `valkey.log` and `valkey.sock` in the folder; the append-only file beside them is
-Valkey's own. Never listens on TCP and never speaks about keys: whatever else the app wants of the server (keyspace
-notifications, say) the app sets itself.
+Valkey's own. Never listens on TCP unless it is given a port, as a node of a cluster is, and never speaks about keys:
+whatever else the app wants of the server (keyspace notifications, say) the app sets itself.
 
 Always holds:
 
@@ -15,7 +15,8 @@ Always holds:
   told to send it SIGTERM when that pipe closes, as it does on `kill -9` too. (PR_SET_PDEATHSIG fires when the *thread*
   that forked ends, and needs code between fork and exec; a pipe belongs to the whole process and needs neither care.)
   Where the kernel cannot do this, on macOS, the next start finds the leftover by its lock and ends it.
-- Valkey reads its configuration from stdin. If we die before it is written, Valkey has nothing to listen on and exits.
+- Valkey reads its configuration from stdin. If we die before it is written, Valkey without a port has nothing to
+  listen on and exits.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -44,9 +45,11 @@ from app.local.append_only_files import FOLDER as AOF_FOLDER
 from app.local.append_only_files import Damaged, damaged_snapshot, instead, mend, prepare
 from app.local.data_folder import (
     LOCK_NAME,
+    ONE_VALKEY,
     locked,
     make_private,
     opened,
+    other_layout,
     read_pid,
     runtime_folder,
     socket_path,
@@ -62,6 +65,9 @@ SNAPSHOT_BEGUN = "Reading RDB base file"
 SNAPSHOT_LOADED = "DB loaded from base file"
 MANIFEST_WRONG = "FATAL AOF MANIFEST FILE ERROR"
 """What Valkey's log says of its files."""
+
+PORT_TAKEN = re.compile(r"Failed listening on port (\d+)")
+"""What it says of a port that it could not have."""
 
 ADVICE = re.compile(r": make a backup of your AOF file, then use .*")
 """It names a tool that does not come with us."""
@@ -107,6 +113,13 @@ class FolderInUse(EmbeddedError):
         self.holder_pid = holder_pid
 
 
+class WrongLayout(EmbeddedError):
+    """The data folder was laid out for something else."""
+
+    def __init__(self, data: Path, holds: str) -> None:
+        super().__init__(f"The data folder {data} holds {holds}. Give another folder.")
+
+
 class GaveUp(EmbeddedError):
     """Valkey ended while it started."""
 
@@ -124,13 +137,15 @@ class EmbeddedServer:
         *,
         appendfsync: str = "everysec",
         maxmemory_bytes: int = 0,
+        port: int = 0,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        """Nothing is touched yet. `config` is further Valkey settings by their names in valkey.conf; it wins over ours,
-        except that folder and socket stay what they are and there is no TCP port."""
+        """Nothing is touched yet. `port` is a TCP port to listen on, too; 0 is none. `config` is further Valkey
+        settings by their names in valkey.conf; it wins over ours, but for folder, socket and port."""
         self.data = data.expanduser().resolve()
         self._socket = socket_path(self.data)
         self.url = f"unix://{quote(str(self._socket))}"
+        self._port = port
         self._log = self.data / "valkey.log"
         self._settings = {
             **SETTINGS,
@@ -250,12 +265,8 @@ class EmbeddedServer:
         """Hold the folder's lock, a place for the socket and the pipe that Valkey watches, until `_free_folder`."""
         if self._held is not None:
             return
-        make_private(self.data)
         with ExitStack() as held:
-            lock = held.enter_context(opened(self.data / LOCK_NAME, os.O_RDWR))
-            if not locked(lock):
-                raise FolderInUse(self.data, read_pid(lock))
-            write_pid(lock, os.getpid())
+            held.enter_context(folder_held(self.data, ONE_VALKEY))
             if self._socket.parent != self.data:
                 held.enter_context(runtime_folder(self._socket.parent))
             self._watched, ours = os.pipe()
@@ -278,7 +289,7 @@ class EmbeddedServer:
             os.ftruncate(lock, 0)
             self._log_from = os.fstat(out).st_size
             self._process = subprocess.Popen(
-                [_binary(), "-", "--port", "0"],
+                [_binary(), "-", "--port", str(self._port)],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=out,
@@ -328,8 +339,26 @@ class EmbeddedServer:
         if MANIFEST_WRONG in said:
             files = self.data / AOF_FOLDER
             return f"The list of files in {files} (*.manifest) is damaged: it was not changed. {instead(self.data)}"
+        if taken := PORT_TAKEN.search(said):
+            return f"Port {taken[1]} is taken by another program: stop that one, or give other ports."
         tail = ADVICE.sub("", said)[-LOG_TAIL_BYTES:].strip()
         return f"Valkey ended while starting on {self.data}. Its log ends with:\n{tail}"
+
+
+@contextmanager
+def folder_held(data: Path, layout: str) -> Iterator[None]:
+    """The folder is there, laid out as `layout` or not yet at all, and no other process has it.
+
+    Raises FolderInUse, WrongLayout, OSError.
+    """
+    make_private(data)
+    with opened(data / LOCK_NAME, os.O_RDWR) as lock:
+        if not locked(lock):
+            raise FolderInUse(data, read_pid(lock))
+        write_pid(lock, os.getpid())
+        if holds := other_layout(data, layout):
+            raise WrongLayout(data, holds)
+        yield
 
 
 def _binary() -> Path:

@@ -25,14 +25,13 @@ from typing import Any, Self
 import redis
 from redis.crc import key_slot
 
+from app.local.cluster_forming import NodePorts, await_well, form
 from app.local.embedded_valkey import SETTINGS, _binary
 from tests.valkey import client_of, until
 
 BINARY = os.environ.get("SERVER_BINARY") or str(_binary())
 IS_VALKEY = "valkey" in Path(BINARY).name
 NODE_TIMEOUT_MS = 2000
-BOUNDS = (0, 5461, 10923, 16384)
-"""Where the slots of each primary begin and end."""
 
 Word = str | bytes | int
 
@@ -42,6 +41,7 @@ class Node:
 
     def __init__(self, folder: Path, port: int, bus_port: int, config: Mapping[str, str]) -> None:
         self.port = port
+        self.ports = NodePorts(port, bus_port)
         self.folder = folder
         folder.mkdir()
         self._settings = {
@@ -144,36 +144,11 @@ class Cluster:
     def _form(self, primaries: int) -> None:
         for node in self.nodes:
             node.start()
-        first, bounds = self.nodes[0], [round(16384 * at / primaries) for at in range(primaries + 1)]
-        for at, node in enumerate(self.nodes[:primaries]):
-            node.cli("CLUSTER", "ADDSLOTSRANGE", bounds[at], bounds[at + 1] - 1)
-            node.cli("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
-        for node, bus in ((node, node._settings["cluster-port"]) for node in self.nodes[1:]):
-            first.cli("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        until(lambda: all(len(self._known(node)) == len(self.nodes) for node in self.nodes), 20)
-        for at, node in enumerate(self.nodes[primaries:]):
-            node.cli("CLUSTER", "REPLICATE", self.nodes[at % primaries].id)
-        self.wait_until_well()
-
-    def _known(self, node: Node) -> list[list[str]]:
-        """CLUSTER NODES, without those that are still shaking hands."""
-        told = node.cli("CLUSTER", "NODES")
-        if isinstance(told, dict):
-            return [[place, entry["flags"]] for place, entry in told.items() if "handshake" not in entry["flags"]]
-        return [line.split() for line in told.decode().splitlines() if "handshake" not in line]
+        form([node.ports for node in self.nodes], primaries, 30)
 
     def wait_until_well(self, within_s: float = 30.0) -> None:
         """Return when every running node says that all slots are served, and every replica follows its primary."""
-        until(lambda: all(self._is_well(node) for node in self.nodes if node.is_running), within_s)
-
-    @staticmethod
-    def _is_well(node: Node) -> bool:
-        try:
-            role = node.cli("ROLE")
-            follows = role[0] in (b"master", "master") or role[3] in (b"connected", "connected")
-            return follows and node.info()["cluster_state"] == "ok" and node.info()["cluster_slots_fail"] == "0"
-        except redis.RedisError:
-            return False
+        await_well([node.ports for node in self.nodes if node.is_running], within_s)
 
     def owner(self, key: str | int) -> Node:
         """The primary of a key, or of a slot, as those that run know it."""
