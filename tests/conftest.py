@@ -19,7 +19,7 @@ from xdist.remote import Producer
 from app.serve import allow_open_files
 from tests.cluster.cluster import Cluster
 from tests.factories import Space
-from tests.logs.log_room import Room, new_room
+from tests.room import Room, new_room
 from tests.scheduling import AloneLast, group_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.valkey import Valkey

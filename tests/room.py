@@ -1,4 +1,4 @@
-"""What tests of logs share: one Valkey for all of them, and rooms with links, a space and a prefix of their own.
+"""What tests below HTTP share: one Valkey for all of them, and rooms with links, a space and a prefix of their own.
 
 async def test_a_rule(room: Room) -> None: ...
 

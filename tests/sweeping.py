@@ -20,7 +20,7 @@ from app.jobs.job_store import Delivered, NewJob, hash_fields
 from app.redis_links.info import parse_info
 from app.redis_links.link import Word
 from app.sweeper.sweeper import Sweeper
-from tests.logs.log_room import Room
+from tests.room import Room
 from tests.valkey import pause_s
 
 PLAIN = NewJob("echo", b"null", 3, 300, None, "", b"", "", False)

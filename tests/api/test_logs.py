@@ -12,7 +12,7 @@ import httpx
 import pytest
 import zstandard
 
-from tests.logs.log_room import new_room
+from tests.room import new_room
 
 NDJSON = "application/x-ndjson"
 

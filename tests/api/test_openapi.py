@@ -22,7 +22,7 @@ from app.jobs.auth import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS
 from tests.faults.service import Service
-from tests.logs.log_room import Room, new_room
+from tests.room import Room, new_room
 from tests.test_house import _NoHandlers
 
 STAND_IN: Any = _NoHandlers()

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from app.metrics.service_log import JsonFormatter, TextFormatter, mask_secrets
 from tests.faults.service import Service
-from tests.logs.log_room import Room
+from tests.room import Room
 from tests.valkey import until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.logs.log_room import Room, new_room
+from tests.room import Room, new_room
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Self
 import httpx
 
 from app.model.errors import OutcomeUnknown, Unavailable
-from tests.logs.log_room import Room
-from tests.sweeper.sweeping import eventually, truth
+from tests.room import Room
+from tests.sweeping import eventually, truth
 
 CALLERS = 6
 

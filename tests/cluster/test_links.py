@@ -10,8 +10,8 @@ from app.model.errors import Unavailable
 from app.redis_links.topology import slot_of
 from tests.cluster.cluster import IS_VALKEY, Cluster, Node, slots_of
 from tests.cluster.load import Load, new_space
-from tests.logs.log_room import Room, refusal_of
-from tests.sweeper.sweeping import eventually
+from tests.room import Room, refusal_of
+from tests.sweeping import eventually
 
 
 def spaces_slot(room: Room, space: str) -> int:

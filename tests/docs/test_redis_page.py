@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.model.ids import tag_of
-from tests.logs.log_room import new_room
+from tests.room import new_room
 from tests.valkey import Valkey, until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()

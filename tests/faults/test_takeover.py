@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tests.faults.service import Process
-from tests.logs.log_room import Room, new_room
-from tests.sweeper.sweeping import eventually, fields, is_in, make, take
+from tests.room import Room, new_room
+from tests.sweeping import eventually, fields, is_in, make, take
 from tests.valkey import Valkey
 
 pytestmark = pytest.mark.alone("it measures seconds")

@@ -9,7 +9,7 @@ import pytest
 from app.jobs.bulk_retry import BulkRetries, Retried, Selection
 from app.model.errors import Refusal
 from app.redis_links.link import RedisFault
-from tests.logs.log_room import Room
+from tests.room import Room
 
 ALL_MS = 2**53
 

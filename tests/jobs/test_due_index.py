@@ -1,8 +1,8 @@
 """The due index: a space by its earliest moment."""
 
 from app.jobs.due_index import DueIndex
-from tests.logs.log_room import Room
-from tests.sweeper.sweeping import eventually
+from tests.room import Room
+from tests.sweeping import eventually
 
 
 async def test_the_earliest_moment_of_a_space_is_kept_and_the_first_come_first(room: Room) -> None:

@@ -15,9 +15,9 @@ from app.jobs import long_polls as waiting_module
 from app.jobs.long_polls import ANY_NAME, CHECK_NAMES, PARKED_MOST, SpaceWaiters, Waiter
 from tests.contract.test_poll import parked
 from tests.factories import Space, refused
-from tests.logs.log_room import new_room
+from tests.room import new_room
 from tests.server import Server
-from tests.sweeper.sweeping import make, make_many
+from tests.sweeping import make, make_many
 from tests.valkey import Valkey, until
 
 NOBODY = "nobody"

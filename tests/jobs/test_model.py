@@ -17,8 +17,8 @@ from app.jobs.job_store import hash_fields
 from app.model.errors import Refusal
 from app.model.job import ALIVE, TRANSITIONS, Status
 from tests.jobs.model import LEASED, Job, Refused
-from tests.logs.log_room import Room, valkey
-from tests.sweeper.sweeping import PLAIN
+from tests.room import Room, valkey
+from tests.sweeping import PLAIN
 
 T = TypeVar("T")
 NAMES = ("a", "b")

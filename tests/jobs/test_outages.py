@@ -7,8 +7,8 @@ import pytest
 
 from app.jobs.outages import AWAY_MS, FOLLOW_MS, GRACE_MS, Downtime, Outages
 from app.redis_links.info import parse_info
-from tests.logs.log_room import Room
-from tests.sweeper.sweeping import events, fields, is_in, lapse, make, run, take
+from tests.room import Room
+from tests.sweeping import events, fields, is_in, lapse, make, run, take
 
 LATE_MS = 10**15
 

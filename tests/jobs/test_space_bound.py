@@ -6,9 +6,9 @@ from app.model.errors import Unavailable
 from app.model.limits import JOB_BYTES
 from app.redis_links.memory_headroom import SHARE
 from tests.factories import Space, refused
-from tests.logs.log_room import Room, new_room
+from tests.room import Room, new_room
 from tests.server import Server
-from tests.sweeper.sweeping import PLAIN, home, make_many, take
+from tests.sweeping import PLAIN, home, make_many, take
 from tests.valkey import Valkey
 
 KIB = 1024

@@ -6,7 +6,7 @@ import pytest
 
 from app.jobs.spaces import READ_AT_ONCE
 from app.redis_links import link as link_module
-from tests.logs.log_room import Room
+from tests.room import Room
 
 
 async def test_lists_of_any_length_leave_room_for_other_calls(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:

@@ -11,7 +11,7 @@ from app.logs.intake import decode_batch
 from app.logs.log_store import Appended, batch_key
 from app.model.steps import exhaust
 from app.redis_links.scripts import SCRIPTS
-from tests.logs.log_room import Room, batch_of, messages, refusal_of
+from tests.room import Room, batch_of, messages, refusal_of
 
 
 async def test_the_same_batch_under_the_same_key_is_done_once_and_answered_alike(room: Room) -> None:

@@ -5,7 +5,7 @@ import pytest
 from app.logs.log_store import batch_key
 from app.model.errors import Unavailable
 from app.model.ids import new_job_ids
-from tests.logs.log_room import Room, batch_of, messages, new_room, refusal_of
+from tests.room import Room, batch_of, messages, new_room, refusal_of
 from tests.valkey import Valkey
 
 

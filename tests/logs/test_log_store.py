@@ -16,7 +16,7 @@ from app.logs.search import LineFilter, parse_q
 from app.model.ids import is_ulid
 from app.model.limits import PAGE_BYTES
 from app.model.steps import exhaust
-from tests.logs.log_room import Room, messages, new_room
+from tests.room import Room, messages, new_room
 from tests.valkey import Valkey
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

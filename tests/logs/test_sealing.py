@@ -18,7 +18,7 @@ from app.logs.sealing import crosses_step, group_batches
 from app.logs.search import LineFilter
 from app.model.steps import exhaust
 from app.redis_links.link import Word
-from tests.logs.log_room import EVERYTHING, Room, messages, new_room
+from tests.room import EVERYTHING, Room, messages, new_room
 
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXTS = ["", "\0", "a\nb", "emoji 😀", "é" * 300, "Error: refused", "x" * 65_536, "plain", "\u2028", "ΑΣ"]

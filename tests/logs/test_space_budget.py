@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.logs.log_room import Room, messages, new_room
+from tests.room import Room, messages, new_room
 
 LINE = "x" * 970
 """A line of about a thousand bytes as it is stored."""

@@ -9,7 +9,7 @@ import pytest
 
 from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.model.limits import KIB
-from tests.logs.log_room import EVERYTHING, Room, new_room
+from tests.room import EVERYTHING, Room, new_room
 
 LINES = [f"line {i}" for i in range(40)]
 

@@ -19,7 +19,7 @@ from app.metrics.catalog import INSTRUMENTS, OVERVIEW_AGE_SECONDS, REDIS_UP, SPA
 from app.metrics.exposition import _PROCESS
 from app.redis_links.scripts import SCRIPTS
 from tests.faults.service import Service
-from tests.logs.log_room import Room, new_room
+from tests.room import Room, new_room
 from tests.server import free_port
 from tests.test_house import DOCS, _NoHandlers
 from tests.test_processes import ROOT_KEY, answers, environment, running

@@ -18,8 +18,8 @@ from app.redis_links.dialling import ByCluster
 from app.redis_links.link import RedisFault
 from app.redis_links.scripts import SCRIPTS, Scripts
 from app.redis_links.topology import Topology, slot_of
-from tests.logs.log_room import refusal_of
-from tests.sweeper.sweeping import eventually, truth
+from tests.room import refusal_of
+from tests.sweeping import eventually, truth
 
 HALF = 8192
 LOW = next(key for key in map(str, range(100)) if slot_of(key) < HALF)

@@ -1,8 +1,8 @@
 """One of several candidates leads: while it renews its lease, and no longer."""
 
 from app.redis_links.election import HOLD_MS, RENEW_S, Election
-from tests.logs.log_room import Room
-from tests.sweeper.sweeping import eventually
+from tests.room import Room
+from tests.sweeping import eventually
 
 
 def candidates(room: Room) -> tuple[Election, Election]:

@@ -14,8 +14,8 @@ from app.redis_links import link as link_module
 from app.redis_links.dialling import BySentinel, Plain, connector
 from app.redis_links.link import REFUSALS, RedisFault, ScriptUnknown, ServerLink
 from app.redis_links.scripts import Scripts
-from tests.logs.log_room import Room, refusal_of, valkey
-from tests.sweeper.sweeping import eventually, truth
+from tests.room import Room, refusal_of, valkey
+from tests.sweeping import eventually, truth
 
 PONG = b"+PONG\r\n"
 Answer = Callable[[bytes], bytes | None]

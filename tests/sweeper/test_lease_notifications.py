@@ -7,8 +7,8 @@ import pytest
 from app.backend import Backend
 from app.settings import Settings
 from app.sweeper.lease_notifications import LeaseNotifications
-from tests.logs.log_room import ROOT_KEY, Room, new_room
-from tests.sweeper.sweeping import eventually, home, is_in, make, sweeping, take
+from tests.room import ROOT_KEY, Room, new_room
+from tests.sweeping import eventually, home, is_in, make, sweeping, take
 from tests.valkey import Valkey
 
 NOTIFY = "notify-keyspace-events"

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from app.logs.log_store import batch_key
 from app.model.ids import encode_ulid
-from tests.logs.log_room import Room, batch_of, new_room
-from tests.sweeper.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
+from tests.room import Room, batch_of, new_room
+from tests.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
 
 JOBS = 10_000
 AT_ONCE = 100

@@ -9,8 +9,8 @@ import pytest
 
 from app.backend import Backend
 from app.model.errors import ApiError, Unavailable, job_not_found, unavailable
-from tests.logs.log_room import Room, new_room, refusal_of
-from tests.sweeper.sweeping import (
+from tests.room import Room, new_room, refusal_of
+from tests.sweeping import (
     events,
     eventually,
     fields,

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.main import call_back
-from tests.logs.log_room import Room, new_room
-from tests.sweeper.sweeping import eventually, home, make_many
+from tests.room import Room, new_room
+from tests.sweeping import eventually, home, make_many
 from tests.webhooks.receiving import Receiving
 
 pytestmark = pytest.mark.alone("it measures delay under load")

@@ -10,7 +10,7 @@ import msgspec
 
 from app.jobs.job_store import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
-from tests.logs.log_room import Room, new_room, refusal_of
+from tests.room import Room, new_room, refusal_of
 
 T = TypeVar("T")
 URL = "http://receiver.example/path?key=1"
