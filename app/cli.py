@@ -31,8 +31,8 @@ from app.redis_links.dialling import connector
 from app.serve import OPTIONS, listen, run, serve
 from app.settings import BadSetting, Settings, read
 from app.worker_processes import WorkerFailed, Workers
-from jobwire.jobs import Jobs, job_path
-from jobwire.settings import data_folder
+from jobwire.api.jobs import Jobs, job_path
+from jobwire.configuration.settings import data_folder
 
 log = logging.getLogger("jobwire")
 

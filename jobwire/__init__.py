@@ -3,24 +3,9 @@
 Knows the HTTP API and nothing of the server's own code, so it works beside any package called `app`.
 """
 
-from .admin import Admin
-from .entry import Entry
-from .errors import (
-    AccessDenied,
-    InvalidState,
-    JobwireError,
-    LeaseLost,
-    NotConfigured,
-    NotDone,
-    NotFound,
-    Outage,
-    OutcomeUnknown,
-    RateLimited,
-    Refused,
-)
-from .handler import LogHandler
-from .jobs import Jobs
-from .record import (
+from .api.admin import Admin
+from .api.jobs import Jobs
+from .api.response_structs import (
     Appended,
     BulkRetry,
     Delivery,
@@ -36,9 +21,24 @@ from .record import (
     SpaceStats,
     Token,
 )
-from .shipper import LogShipper, ShipperStopped
+from .errors import (
+    AccessDenied,
+    InvalidState,
+    JobwireError,
+    LeaseLost,
+    NotConfigured,
+    NotDone,
+    NotFound,
+    Outage,
+    OutcomeUnknown,
+    RateLimited,
+    Refused,
+)
+from .log_lines.entry import Entry
+from .log_shipping.logging_handler import LogHandler
+from .log_shipping.shipper import LogShipper, ShipperStopped
+from .reading.stream_following import StreamFrame, follow, follow_async
 from .version import __version__
-from .watching import StreamFrame, follow, follow_async
 
 __all__ = [
     "AccessDenied",

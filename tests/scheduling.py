@@ -15,16 +15,16 @@ WORKERS_PER_CORE = 2
 MOST_WORKERS = 8
 ALONE = "alone"
 LONGEST = (
-    "client/test_children.py",
+    "client/log_shipping/test_multiprocessing_exit.py",
     "live/test_workers.py",
     "webhooks/test_faults.py",
     "browser/test_node.py",
     "faults/test_outages.py",
-    "client/test_follow.py",
+    "client/reading/test_log_reading.py",
     "browser/test_behind_proxy.py",
-    "client/test_commands.py",
-    "client/test_admin.py",
-    "client/test_run_fate.py",
+    "client/commands/test_commands.py",
+    "client/api/test_admin.py",
+    "client/run/test_run_fate.py",
     "browser/test_jobwire_js.py",
     "live/test_bytes_in_flight.py",
     "live/test_event_sources.py",

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -94,20 +95,21 @@ INSIDE = {name: {i[4:] for i in found if i[4:] in SERVER and i.startswith("app."
 ROOMS = sorted({name.partition(".")[0] for name in SERVER if "." in name})
 
 
-def reached(name: str) -> set[str]:
+def reached(name: str, inside: Mapping[str, set[str]] = INSIDE) -> set[str]:
     """A module and every one that it imports, directly or by way of others."""
-    seen, coming = set(), [name]
+    seen: set[str] = set()
+    coming = [name]
     while coming:
         module = coming.pop()
         if module not in seen:
             seen.add(module)
-            coming.extend(INSIDE[module])
+            coming.extend(inside[module])
     return seen
 
 
-def sentences(room: str) -> list[str]:
-    """What a room owns, and what it never does: the two paragraphs of its docstring."""
-    return (ast.get_docstring(ast.parse((ROOT / "app" / room / "__init__.py").read_text())) or "").split("\n\n")
+def sentences(package: str) -> list[str]:
+    """What a package owns, and what it never does: the first two paragraphs of its docstring."""
+    return (ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or "").split("\n\n")[:2]
 
 
 def test_every_room_and_every_file_beside_them_has_its_place() -> None:
@@ -116,7 +118,7 @@ def test_every_room_and_every_file_beside_them_has_its_place() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_says_what_it_owns_and_what_it_never_does_and_the_docs_say_the_same(room: str) -> None:
-    owns, never = sentences(room)
+    owns, never = sentences(f"app/{room}")
     assert never.startswith("Never: ")
     assert f"| `{room}/` | {owns} | {never.removeprefix('Never: ')} |" in (DOCS / "why.md").read_text()
 
@@ -149,7 +151,61 @@ def test_the_client_half_never_imports_the_server(name: str, path: Path) -> None
     assert not {imported for imported in imports(path) if imported.split(".")[0] == "app"}, name
 
 
-@pytest.mark.parametrize(("name", "path"), [*SERVER.items(), *modules("jobwire")])
+CLIENT = dict(modules("jobwire"))
+CLIENT_HOUSE = [
+    "__main__",
+    "commands",
+    "run",
+    "reading",
+    "log_shipping",
+    "api",
+    "configuration",
+    "log_lines",
+    "exit_codes",
+    "errors",
+    "version",
+]
+"""The client's packages and the files beside them, from top to bottom."""
+
+
+def imports_of_the_client(name: str) -> set[str]:
+    """The modules of the client that one of its modules imports, by relative imports as all of them are."""
+    package, found = ["jobwire", *name.split(".")[:-1]], set()
+    for node in ast.walk(ast.parse(CLIENT[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[1 : len(package) - node.level + 1], *([node.module] if node.module else [])]
+            found |= {".".join(base), *(".".join([*base, alias.name]) for alias in node.names)}
+    return found & CLIENT.keys()
+
+
+CLIENT_INSIDE = {name: imports_of_the_client(name) for name in CLIENT}
+CLIENT_ROOMS = sorted({name.partition(".")[0] for name in CLIENT if "." in name})
+
+
+def test_every_package_of_the_client_and_every_file_beside_them_has_its_place() -> None:
+    assert sorted(CLIENT_HOUSE) == sorted({name.partition(".")[0] for name in CLIENT})
+
+
+@pytest.mark.parametrize("room", CLIENT_ROOMS)
+def test_a_package_of_the_client_says_what_it_owns_and_the_docs_say_the_same(room: str) -> None:
+    owns, never = sentences(f"jobwire/{room}")
+    assert never.startswith("Never: ")
+    assert f"| `{room}/` | {owns} | {never.removeprefix('Never: ')} |" in (DOCS / "why.md").read_text()
+
+
+@pytest.mark.parametrize("name", CLIENT)
+def test_imports_of_the_client_point_down(name: str) -> None:
+    place = CLIENT_HOUSE.index(name.partition(".")[0])
+    assert not {other for other in CLIENT_INSIDE[name] if CLIENT_HOUSE.index(other.partition(".")[0]) < place}
+    assert not [imported for imported in imports(CLIENT[name]) if imported.split(".")[0] == "jobwire"]
+
+
+@pytest.mark.parametrize("name", CLIENT)
+def test_no_module_of_the_client_imports_itself_by_way_of_others(name: str) -> None:
+    assert not {other for other in CLIENT_INSIDE[name] if name in reached(other, CLIENT_INSIDE)}
+
+
+@pytest.mark.parametrize(("name", "path"), [*SERVER.items(), *CLIENT.items()])
 def test_a_module_says_what_it_is_for(name: str, path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), name
 

@@ -21,12 +21,12 @@ import msgspec
 
 from app.local.credentials import Credentials
 from jobwire import Jobs, JobwireError
+from jobwire.api.response_structs import Job, LogLine
 from jobwire.commands.tail import Printer
-from jobwire.lines import raw_bytes
-from jobwire.reading import Follow, all_lines
-from jobwire.record import Job, LogLine
-from jobwire.runner import Options, Runner
-from jobwire.screen import Paint, harmless
+from jobwire.commands.terminal_text import Paint, harmless
+from jobwire.log_lines.byte_lines import raw_bytes
+from jobwire.reading.log_reading import Follow, all_lines
+from jobwire.run.command_as_job import Options, Runner
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from .answers import decoded
-from .errors import NotConfigured
-from .http import Http
-from .record import Space, SpaceStats, Token
-from .settings import load
+from ..configuration.settings import load
+from ..errors import NotConfigured
+from .http_client import Http
+from .response_decoding import decoded
+from .response_structs import Space, SpaceStats, Token
 
 SCOPES = (
     "jobs:create",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from .errors import Outage
+from ..errors import Outage
 
 
 class Backoff:

@@ -24,8 +24,8 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from .errors import JobwireError, NotConfigured, NotDone, OutcomeUnknown, error_from_answer
-from .version import __version__
+from ..errors import JobwireError, NotConfigured, NotDone, OutcomeUnknown, error_from_answer
+from ..version import __version__
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0

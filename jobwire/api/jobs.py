@@ -1,7 +1,7 @@
 """The verbs of a job, as the HTTP API has them: one method, one request.
 
 Owns the mapping of verbs to paths and of answers to structs. Never repeats a call, never waits beyond one answer:
-what may be repeated, and when, is decided by those who hold the job (`lease`, `shipper`, `settle`). Safe to share
+what may be repeated, and when, is decided by those who hold the job (`run`, `log_shipping`). Safe to share
 between threads.
 """
 
@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from . import entry
-from .answers import decoded
-from .errors import NotConfigured
-from .http import Answer, Http, Query
-from .record import Appended, BulkRetry, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
-from .settings import load
+from ..configuration.settings import load
+from ..errors import NotConfigured
+from ..log_lines import entry
+from .http_client import Answer, Http, Query
+from .response_decoding import decoded
+from .response_structs import Appended, BulkRetry, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
 
 _PAGE_JOBS = 100
 _PAGE_LINES = 500

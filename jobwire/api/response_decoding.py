@@ -1,4 +1,4 @@
-"""Answers as the structs of `record`; one that keeps no promise of the API becomes an `OutcomeUnknown`."""
+"""Answers as the structs of `response_structs`; one that keeps no promise of the API becomes an `OutcomeUnknown`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
-from .errors import OutcomeUnknown
-from .http import Answer
+from ..errors import OutcomeUnknown
+from .http_client import Answer
 
 _Answered = TypeVar("_Answered")
 

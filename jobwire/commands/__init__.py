@@ -1,8 +1,9 @@
-"""The command line `jobwire`.
+"""The command line `jobwire`: its commands, and what a person sees of them on a terminal.
 
-Owns the group of commands: those of the client half, which are here, and those of the server half (`up`, `demo`,
-...), which are found by the entry-point group `jobwire.commands` and loaded only when asked for. Without a server
-half, or with another package called `app` in its place, the client's commands work all the same.
+Never: needs the server half.
+
+The commands of that half (`up`, `demo`, ...) are found by the entry-point group `jobwire.commands` and loaded only when
+asked for. Without it, or with another package called `app` in its place, the client's commands work all the same.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from typing import Any
 
 import click
 
-from .. import exits
-from ..descriptors import open_standard_descriptors
+from .. import exit_codes
 from ..errors import JobwireError
 from ..version import __version__
 from .jobs import jobs
@@ -23,6 +23,7 @@ from .run import notice, run
 from .send import send
 from .server import ServerHalf, find_server_half
 from .spaces import spaces
+from .standard_descriptors import open_standard_descriptors
 from .status import status
 from .tail import tail
 from .tokens import tokens
@@ -50,16 +51,16 @@ class _Commands(click.Group):
             return CLIENT_COMMANDS[cmd_name]
         half = _server_half()
         if cmd_name not in half.commands and half.trouble and not ctx.resilient_parsing:
-            raise _failed(f"`{cmd_name}` is no command of the client, and {half.trouble}", exits.NOT_CONFIGURED)
+            raise _failed(f"`{cmd_name}` is no command of the client, and {half.trouble}", exit_codes.NOT_CONFIGURED)
         return half.commands.get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except JobwireError as error:
-            raise _failed(str(error), exits.code_of(error)) from error
+            raise _failed(str(error), exit_codes.code_of(error)) from error
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(exits.INTERRUPTED) from None
+            raise click.exceptions.Exit(exit_codes.INTERRUPTED) from None
 
 
 def _failed(message: str, exit_code: int) -> click.exceptions.Exit:

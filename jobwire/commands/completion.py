@@ -8,10 +8,10 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from ..admin import SCOPES, Admin
+from ..api.admin import SCOPES, Admin
+from ..api.jobs import Jobs
 from ..errors import JobwireError
-from ..jobs import Jobs
-from ..screen import harmless
+from .terminal_text import harmless
 
 _WAIT_S = 2.0
 _JOBS = 100

@@ -10,16 +10,16 @@ from typing import Any
 import click
 import msgspec
 
-from .. import exits
-from ..answers import decoded
-from ..jobs import Jobs, job_path
-from ..moment import moment
-from ..reading import until_ended
-from ..record import STATUSES, Job, Progress, value_of
-from ..screen import Paint, age, harmless, harmless_lines, print_json, table
+from .. import exit_codes
+from ..api.jobs import Jobs, job_path
+from ..api.response_decoding import decoded
+from ..api.response_structs import STATUSES, Job, Progress, value_of
+from ..reading.log_reading import until_ended
 from .completion import a_job
 from .run import notice
 from .tail import exit_as, last_line, reason_of, tell_outage
+from .terminal_text import Paint, age, harmless, harmless_lines, print_json, table
+from .typed_times import moment
 
 _SHOWN_EVENTS = 20
 
@@ -150,16 +150,16 @@ def wait(ctx: click.Context, *, job: tuple[str, ...], within_s: float | None) ->
     jobwire jobs wait JOB --timeout 600
     """
     api = Jobs.from_env("reader")
-    begun_s, code = time.monotonic(), exits.OK
+    begun_s, code = time.monotonic(), exit_codes.OK
     for job_id in job:
         left_s = None if within_s is None else max(0.0, within_s - (time.monotonic() - begun_s))
         record = until_ended(api, job_id, within_s=left_s, on_outage=tell_outage)
         if not record.has_ended:
             notice(f"job {record.id} is still {record.status} after {within_s:g} s")
-            ctx.exit(exits.TIMED_OUT)
+            ctx.exit(exit_codes.TIMED_OUT)
         click.echo(f"{record.id} {record.status}{reason_of(record.result) if record.status != 'completed' else ''}")
         sys.stdout.flush()
-        code = code if record.status == "completed" else exits.JOB_FAILED
+        code = code if record.status == "completed" else exit_codes.JOB_FAILED
     ctx.exit(code)
 
 

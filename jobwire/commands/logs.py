@@ -11,13 +11,13 @@ from itertools import islice
 import click
 import msgspec
 
-from ..jobs import Jobs
-from ..moment import moment
-from ..reading import Follow, all_lines
-from ..record import LogLine
-from ..screen import harmless_json
+from ..api.jobs import Jobs
+from ..api.response_structs import LogLine
+from ..reading.log_reading import Follow, all_lines
 from .completion import a_job
 from .tail import Printer, exit_as, tell_outage
+from .terminal_text import harmless_json
+from .typed_times import moment
 
 _GROUP_LINES = 1000
 

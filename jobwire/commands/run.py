@@ -6,11 +6,11 @@ import os
 
 import click
 
-from ..jobs import Jobs
-from ..mirror import Mirror
-from ..record import Job
-from ..runner import Options, Runner
-from ..tree import adopt_orphans
+from ..api.jobs import Jobs
+from ..api.response_structs import Job
+from ..run.command_as_job import Options, Runner
+from ..run.output_mirror import Mirror
+from ..run.process_tree import adopt_orphans
 
 _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 

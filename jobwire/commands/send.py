@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from .. import exits
-from ..entry import LEVELS
-from ..jobs import Jobs
-from ..lines import LineSplitter
-from ..shipper import LogShipper, ShipperStopped
-from ..spool import KEYS_LIVE_S, Spool
+from .. import exit_codes
+from ..api.jobs import Jobs
+from ..log_lines.byte_lines import LineSplitter
+from ..log_lines.entry import LEVELS
+from ..log_shipping.shipper import LogShipper, ShipperStopped
+from ..run.spool_file import KEYS_LIVE_S, Spool
 from .completion import a_job
 from .run import link_to, notice
 
@@ -54,21 +54,21 @@ def send(ctx: click.Context, *, job: str | None, source: str | None, level: str,
     shipper = LogShipper(jobs, job, on_outage=_tell_outage)
     splitter = LineSplitter(source=source, level=level)
     copy = _Copy(wanted=tee)
-    code = exits.OK
+    code = exit_codes.OK
     try:
         for chunk in _pieces():
             shipper.put(splitter.feed(chunk) if chunk else splitter.flush())
             copy(chunk)
         shipper.put(splitter.end())
     except KeyboardInterrupt:
-        code = exits.INTERRUPTED
+        code = exit_codes.INTERRUPTED
     except ShipperStopped as stopped:
         raise shipper.error or stopped from None
     if not shipper.close() and shipper.error is not None:
         raise shipper.error
     if shipper.refused_lines:
         notice(f"{shipper.refused_lines} lines were refused by the server")
-        code = exits.REFUSED
+        code = exit_codes.REFUSED
     notice(link_to(jobs, job))
     ctx.exit(code)
 

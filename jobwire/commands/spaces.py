@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
-from ..admin import Admin
-from ..record import STATUSES, Ends, NameStats, Space
-from ..screen import Paint, age, duration, echo_facts, harmless, print_json, table
+from ..api.admin import Admin
+from ..api.response_structs import STATUSES, Ends, NameStats, Space
 from .completion import a_space
+from .terminal_text import Paint, age, duration, echo_facts, harmless, print_json, table
 
 _FARES = ("OVER", "COMPLETED", "DEAD", "KILLED", "P50", "P95", "PENDING", "OLDEST", "NAME")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import msgspec
 
-from .. import exits
+from .. import exit_codes
+from ..api.jobs import Jobs
+from ..api.response_structs import STATUSES
 from ..errors import Outage
-from ..jobs import Jobs
-from ..record import STATUSES
-from ..screen import echo_facts
+from .terminal_text import echo_facts
 
 
 @click.command()
@@ -35,4 +35,4 @@ def status(ctx: click.Context, as_json: bool) -> None:
     else:
         echo_facts([("server", api.http.url), ("ready", problem or "yes"), *((n, str(c)) for n, c in counts.items())])
     if problem:
-        ctx.exit(exits.UNAVAILABLE)
+        ctx.exit(exit_codes.UNAVAILABLE)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 import click
 
-from .. import exits
-from ..jobs import Jobs
-from ..lines import Joined, Joiner, last_state, raw_bytes
-from ..reading import Follow, newest_lines
-from ..record import Job, LogLine
-from ..screen import Paint, harmless, harmless_lines
+from .. import exit_codes
+from ..api.jobs import Jobs
+from ..api.response_structs import Job, LogLine
+from ..log_lines.byte_lines import Joined, Joiner, last_state, raw_bytes
+from ..reading.log_reading import Follow, newest_lines
 from .completion import a_job
 from .run import notice
+from .terminal_text import Paint, harmless, harmless_lines
 
 
 @click.command()
@@ -56,7 +56,7 @@ def exit_as(ctx: click.Context, ended: Job | None) -> None:
     """Exit 1 with a word why if the job did not complete."""
     if ended is not None and ended.status != "completed":
         notice(f"job {ended.id} {ended.status}{reason_of(ended.result)}")
-        ctx.exit(exits.JOB_FAILED)
+        ctx.exit(exit_codes.JOB_FAILED)
 
 
 class Printer:

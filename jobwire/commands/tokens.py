@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import msgspec
 
-from ..admin import Admin
-from ..moment import moment
-from ..record import Token
-from ..screen import Paint, age, echo_facts, harmless, print_json, table
+from ..api.admin import Admin
+from ..api.response_structs import Token
 from .completion import a_scope, a_space
+from .terminal_text import Paint, age, echo_facts, harmless, print_json, table
+from .typed_times import moment
 
 in_space = click.option(
     "--space", shell_complete=a_space, help="Id of the space.  [default: JOBWIRE_SPACE, or the local server's]"

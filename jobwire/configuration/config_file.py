@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import NotConfigured
+from ..errors import NotConfigured
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):

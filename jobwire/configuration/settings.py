@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from .config import config_path, home_folder, read_config
-from .errors import NotConfigured
+from ..errors import NotConfigured
+from .config_file import config_path, home_folder, read_config
 
 ROLES = ("root", "producer", "worker", "reader")
 

@@ -18,7 +18,7 @@ import binascii
 from typing import Any, NamedTuple, Protocol
 
 from .entry import Entry
-from .levels import LevelFinder
+from .level_finder import LevelFinder
 
 LINE_LIMIT_BYTES = 60 * 1024
 

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from .entry import Entry, rfc3339, weight_bytes
-from .overflow import Overflow
+from ..log_lines.entry import Entry, rfc3339, weight_bytes
+from .overflow_file import Overflow
 
 WhenFull = Literal["block", "drop"]
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from .entry import Entry, rfc3339
-from .errors import JobwireError, NotConfigured
-from .jobs import Jobs
-from .lines import LINE_LIMIT_BYTES
+from ..api.jobs import Jobs
+from ..errors import JobwireError, NotConfigured
+from ..log_lines.byte_lines import LINE_LIMIT_BYTES
+from ..log_lines.entry import Entry, rfc3339
 from .shipper import LogShipper
 
 CAPACITY_BYTES = 8 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from .entry import Entry, encode_safely
+from ..log_lines.entry import Entry, encode_safely
 
 _LENGTH_BYTES = 8
 _decoder = msgspec.json.Decoder(Entry)

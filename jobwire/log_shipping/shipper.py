@@ -6,8 +6,8 @@ An outage is waited out; a batch that the service refuses is halved until the li
 one is given up.
 
 After a fork the child begins with an empty buffer and a thread of its own; what was waiting is the parent's to send. A
-child of `multiprocessing` ends without the program's exit handlers: `leaving` sends what it still has. Where a thread
-can no longer be started (the interpreter ends), `close` ships on the caller's.
+child of `multiprocessing` ends without the program's exit handlers: `multiprocessing_exit` sends what it still has.
+Where a thread can no longer be started (the interpreter ends), `close` ships on the caller's.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from .backoff import Backoff
-from .buffer import BATCH_LINES, LogBuffer, WhenFull
-from .entry import Entry, encode_safely
-from .errors import JobwireError, Outage, RateLimited, Refused
-from .leaving import at_the_childs_end
-from .overflow import Overflow
-from .record import Appended
+from ..api.backoff import Backoff
+from ..api.response_structs import Appended
+from ..errors import JobwireError, Outage, RateLimited, Refused
+from ..log_lines.entry import Entry, encode_safely
+from .line_buffer import BATCH_LINES, LogBuffer, WhenFull
+from .multiprocessing_exit import at_the_childs_end
+from .overflow_file import Overflow
 
 CAPACITY_BYTES = 16 * 1024 * 1024
 LINGER_S = 0.1

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from .http import Http, Query
-from .record import ENDED, LogLine
+from ..api.http_client import Http, Query
+from ..api.response_structs import ENDED, LogLine
 
 CONTENT_TYPE = "text/event-stream"
 LONGEST_EVENT_BYTES = 64 * 1024 * 1024

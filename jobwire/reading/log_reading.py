@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from .backoff import Backoff
-from .errors import AccessDenied, NotDone, Outage, Refused
-from .jobs import Jobs
-from .record import ENDED, Job, LogLine, LogPage
-from .stream import END, NoStream, frames
+from ..api.backoff import Backoff
+from ..api.jobs import Jobs
+from ..api.response_structs import ENDED, Job, LogLine, LogPage
+from ..errors import AccessDenied, NotDone, Outage, Refused
+from .event_stream import END, NoStream, frames
 
 _Answered = TypeVar("_Answered")
 

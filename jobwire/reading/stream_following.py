@@ -18,12 +18,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from .backoff import Backoff
-from .errors import NotConfigured, NotDone, Outage
-from .http import Body, Query
-from .jobs import Jobs
-from .record import ENDED, value_of
-from .stream import CONTENT_TYPE, events
+from ..api.backoff import Backoff
+from ..api.http_client import Body, Query
+from ..api.jobs import Jobs
+from ..api.response_structs import ENDED, value_of
+from ..errors import NotConfigured, NotDone, Outage
+from .event_stream import CONTENT_TYPE, events
 
 OnOutage = Callable[[bool], None]
 

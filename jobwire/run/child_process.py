@@ -3,8 +3,8 @@
 Owns the process, its two pipes (or its pseudo-terminal) and two threads. The child leads a session of its own: signals
 reach the whole of it, all that it started in other groups and sessions, and nothing else; it has no terminal to stop
 at. A terminal as standard input is replaced by nothing; a pipe or file is handed on. Reading waits while the sink does,
-which slows the command down instead of filling memory. Should this process be killed, a small one beside it (`tree`)
-sees that and stops the command.
+which slows the command down instead of filling memory. Should this process be killed, a small one beside it
+(`process_tree`) sees that and stops the command.
 
 When the command ends, what it had written is still read to the last byte. Processes that it left behind with its
 pipes open are read for another moment, then left alone.
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from . import tree
+from . import process_tree
 
 CHUNK_BYTES = 256 * 1024
 LINGERING_S = 2.0
@@ -74,19 +74,19 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             # macOS answers EPERM for a group of which only zombies are left.
             os.killpg(self._process.pid, number)
-        others = {group for _, group in tree.descendants(self._roots())} - {self._process.pid}
+        others = {group for _, group in process_tree.descendants(self._roots())} - {self._process.pid}
         if others:
-            tree.signal_all(self._others(), number)
+            process_tree.signal_all(self._others(), number)
 
     def _roots(self) -> list[int]:
         """The command, and what it left to us."""
-        ours = tree.children_of(os.getpid()) if self._adopts else []
+        ours = process_tree.children_of(os.getpid()) if self._adopts else []
         watcher = self._watcher.pid if self._watcher else 0
         return [self._process.pid, *(pid for pid in ours if pid not in (self._process.pid, watcher))]
 
     def _others(self) -> list[int]:
         """All of it that is not in the command's own group."""
-        return [pid for pid, group in tree.descendants(self._roots()) if group != self._process.pid]
+        return [pid for pid, group in process_tree.descendants(self._roots()) if group != self._process.pid]
 
     def resize(self) -> None:
         """Give the pseudo-terminal the size that ours has now, and tell the command."""
@@ -216,7 +216,7 @@ def _copy_size(fd: int) -> None:
 
 def _watcher_of(pid: int) -> subprocess.Popen[bytes] | None:
     """The process that stops the command should we be killed; None where it cannot be started."""
-    program = [sys.executable, "-I", "-S", tree.__file__, str(pid)]
+    program = [sys.executable, "-I", "-S", process_tree.__file__, str(pid)]
     try:
         return subprocess.Popen(
             program,

@@ -21,18 +21,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import exits, spool
-from .child import Child
-from .courier import Courier, End, Order
-from .errors import Outage, RateLimited, Refused
-from .interrupts import routed_to
-from .jobs import Jobs
-from .lease import Loss, loss_of
-from .lines import LineSplitter
-from .overflow import Overflow
-from .record import Job
-from .settle import Insistence
-from .shipper import CAPACITY_BYTES, LogShipper, ShipperStopped
+from .. import exit_codes
+from ..api.jobs import Jobs
+from ..api.response_structs import Job
+from ..errors import Outage, RateLimited, Refused
+from ..log_lines.byte_lines import LineSplitter
+from ..log_shipping.overflow_file import Overflow
+from ..log_shipping.shipper import CAPACITY_BYTES, LogShipper, ShipperStopped
+from . import spool_file
+from .child_process import Child
+from .job_reports import Courier, End, Order
+from .lease_renewal import Loss, loss_of
+from .repeated_calls import Insistence
+from .signals import routed_to
 
 _COMMAND_LIMIT = 64 * 1024
 _SLICE_S = 0.2
@@ -109,7 +110,7 @@ class Runner:
         self._notice = notice
         self._on_created = on_created
         self._environ = os.environ if environ is None else environ
-        self._spool_folder = spool.spool_folder(self._environ)
+        self._spool_folder = spool_file.spool_folder(self._environ)
         self._overflow = Overflow(self._spool_folder)
         self._events: queue.SimpleQueue[_Exited | _Signal | Loss] = queue.SimpleQueue()
         self._is_refused = False
@@ -206,7 +207,7 @@ class Runner:
             self._notice(f"{ended.error}: trying again")
 
     def _finish(self, ended: _Ended, end: End) -> int:
-        """Tell the end behind all lines; where that cannot be, leave it in a spool."""
+        """Tell the end behind all lines; where that cannot be, leave it in a spool_file."""
         drained = self._drain()
         self._courier.tell(end)
         if drained and self._told(waits_for_server=True):
@@ -235,12 +236,12 @@ class Runner:
             outage = self._courier.outage or self._shipper.outage
             text = f"{self._shipper.unsent_lines} lines and the end were not delivered"
             self._notice(f"giving up: {outage or 'stopped.'} {text}")
-            return exits.UNAVAILABLE
+            return exit_codes.UNAVAILABLE
         try:
             job = self._courier.job
             job = job and msgspec.structs.replace(job, lease_token=self._courier.token)
-            left = spool.Undelivered(self._order, job, self._shipper.left(), self._courier.left())
-            path = spool.leave(self._spool_folder, self._jobs, left)
+            left = spool_file.Undelivered(self._order, job, self._shipper.left(), self._courier.left())
+            path = spool_file.leave(self._spool_folder, self._jobs, left)
         except OSError as fault:
             self._notice(f"giving up: the server is away, and {self._spool_folder} takes no spool: {fault.strerror}")
         else:
@@ -269,7 +270,7 @@ class Runner:
         returncode, interrupted_by, loss = self._supervise(child)
         duration_ms = round((time.monotonic() - started_s) * 1000)
         error = error_of(returncode, interrupted_by)
-        code = exits.code_of_process(returncode)
+        code = exit_codes.code_of_process(returncode)
         return _Ended(code, error, duration_ms, may_retry=interrupted_by is None, loss=loss)
 
     def _begin(self) -> None:
@@ -289,7 +290,7 @@ class Runner:
 
     def _not_started(self, fault: OSError) -> _Ended:
         """A command that cannot be started now cannot be started by trying again."""
-        code = exits.NOT_FOUND if isinstance(fault, FileNotFoundError) else exits.NOT_EXECUTABLE
+        code = exit_codes.NOT_FOUND if isinstance(fault, FileNotFoundError) else exit_codes.NOT_EXECUTABLE
         text = f"could not be started: {fault.strerror}"
         self._notice(f"{os.fsencode(self._command[0]).decode(errors='replace')}: {text}")
         return _Ended(code, text, 0, may_retry=False)
@@ -452,4 +453,4 @@ def signal_name(number: int) -> str:
 
 def _loss_by(stopped: ShipperStopped) -> Loss:
     cause = stopped.__cause__
-    return loss_of(cause) if isinstance(cause, Refused) else Loss(exits.LEASE_LOST, str(stopped))
+    return loss_of(cause) if isinstance(cause, Refused) else Loss(exit_codes.LEASE_LOST, str(stopped))

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .backoff import Backoff
-from .errors import InvalidState, JobwireError, LeaseLost, NotDone, Outage, OutcomeUnknown, Refused
-from .jobs import Jobs
-from .lease import Lease, Loss, loss_of
-from .record import Appended, Job
+from ..api.backoff import Backoff
+from ..api.jobs import Jobs
+from ..api.response_structs import Appended, Job
+from ..errors import InvalidState, JobwireError, LeaseLost, NotDone, Outage, OutcomeUnknown, Refused
+from .lease_renewal import Lease, Loss, loss_of
 
 
 class End(NamedTuple):

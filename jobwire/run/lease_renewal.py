@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import exits
-from .backoff import Backoff
-from .errors import InvalidState, LeaseLost, Outage, Refused
-from .jobs import Jobs
+from .. import exit_codes
+from ..api.backoff import Backoff
+from ..api.jobs import Jobs
+from ..errors import InvalidState, LeaseLost, Outage, Refused
 
 LONGEST_INTERVAL_S = 5.0
 
@@ -104,9 +104,9 @@ def loss_of(refusal: Refused) -> Loss:
     """What a refused worker's call says about the job."""
     if isinstance(refusal, InvalidState):
         if refusal.job_status == "killed":
-            return Loss(exits.KILLED, "the job was killed", "killed")
+            return Loss(exit_codes.KILLED, "the job was killed", "killed")
         status = refusal.job_status
-        return Loss(exits.LEASE_LOST, f"the job is {status or 'in another state'} by now", status)
+        return Loss(exit_codes.LEASE_LOST, f"the job is {status or 'in another state'} by now", status)
     if isinstance(refusal, LeaseLost):
-        return Loss(exits.LEASE_LOST, "the lease ran out, and the job was given to somebody else")
-    return Loss(exits.code_of(refusal), f"the server refused: {refusal}")
+        return Loss(exit_codes.LEASE_LOST, "the lease ran out, and the job was given to somebody else")
+    return Loss(exit_codes.code_of(refusal), f"the server refused: {refusal}")

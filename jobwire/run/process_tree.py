@@ -1,7 +1,7 @@
 """All that a command started, and its end when we end: processes by /proc, in whatever group or session they are.
 
-Run as a program (`python -I -S tree.py PID`) it watches over a command: its standard input is a pipe that only jobwire
-holds, and when that ends jobwire was killed, and the command is asked to stop (TERM), then made to (KILL).
+Run as a program (`python -I -S process_tree.py PID`) it watches over a command: its standard input is a pipe that only
+jobwire holds, and when that ends jobwire was killed, and the command is asked to stop (TERM), then made to (KILL).
 Stands alone: the program has nothing but this file. Where there is no /proc a process group is all that is found.
 """
 

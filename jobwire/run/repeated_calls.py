@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .backoff import Backoff
-from .errors import InvalidState, LeaseLost, NotDone, Outage, OutcomeUnknown
-from .jobs import Jobs
-from .record import Delivery, Failure, Job, Renewal
+from ..api.backoff import Backoff
+from ..api.jobs import Jobs
+from ..api.response_structs import Delivery, Failure, Job, Renewal
+from ..errors import InvalidState, LeaseLost, NotDone, Outage, OutcomeUnknown
 
 _Answered = TypeVar("_Answered")
 

@@ -21,12 +21,12 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from .courier import Courier, End, Order
-from .errors import JobwireError, Outage
-from .jobs import Jobs
-from .lease import Loss
-from .record import Job
-from .settings import state_folder
+from ..api.jobs import Jobs
+from ..api.response_structs import Job
+from ..configuration.settings import state_folder
+from ..errors import JobwireError, Outage
+from .job_reports import Courier, End, Order
+from .lease_renewal import Loss
 
 KEYS_LIVE_S = 24 * 3600.0
 _FORM = 1

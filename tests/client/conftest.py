@@ -15,8 +15,7 @@ import msgspec
 import pytest
 
 from jobwire import Jobs
-
-from .fake import FakeService
+from tests.client.fake import FakeService
 
 Cli = Callable[..., "subprocess.Popen[bytes]"]
 

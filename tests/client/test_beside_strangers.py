@@ -13,9 +13,8 @@ import pytest
 import urllib3
 
 import jobwire
-from jobwire import exits
-
-from .fake import FakeService
+from jobwire import exit_codes
+from tests.client.fake import FakeService
 
 CLIENT = Path(jobwire.__file__).parent
 STRANGER = "raise SystemExit('a stranger was imported')\n"
@@ -76,7 +75,7 @@ def test_a_client_without_its_server_half_works_and_says_so(
     (installed / "entry_points.txt").write_text(entry_points)
     assert python(stranger, environ, "-S", "-m", "jobwire", "jobs", "list").returncode == 0
     up = python(stranger, environ, "-S", "-m", "jobwire", "up")
-    assert up.returncode == exits.NOT_CONFIGURED
+    assert up.returncode == exit_codes.NOT_CONFIGURED
     assert up.stderr.startswith("jobwire: `up` is no command of the client, and ")
     assert trouble in up.stderr
 

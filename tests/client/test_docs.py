@@ -14,12 +14,11 @@ import pytest
 
 from app.jobs import auth
 from app.local.credentials import ROLES
-from jobwire import exits
-from jobwire.admin import SCOPES
+from jobwire import exit_codes
+from jobwire.api.admin import SCOPES
 from jobwire.commands import cli
 from jobwire.commands.server import find_server_half
-
-from .fake import FakeService
+from tests.client.fake import FakeService
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
@@ -53,7 +52,7 @@ def test_the_page_names_no_command_that_does_not_exist() -> None:
 
 
 def test_every_exit_code_stands_in_the_page() -> None:
-    codes = {value for name, value in vars(exits).items() if name.isupper()}
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper()}
     assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jobwire import Entry, InvalidState, LogHandler, LogShipper, exits
-from jobwire.lines import raw_bytes
-from jobwire.reading import all_lines
-
-from .conftest import Up
+from jobwire import Entry, InvalidState, LogHandler, LogShipper, exit_codes
+from jobwire.log_lines.byte_lines import raw_bytes
+from jobwire.reading.log_reading import all_lines
+from tests.client.conftest import Up
 
 
 def jobwire(up: Up, *arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -51,7 +50,7 @@ def test_a_failing_run_is_retried_and_ends_dead(up: Up) -> None:
     job = up.jobs.get(newest(up))
     assert (job.status, job.attempt_number, job.result) == ("dead", 2, {"error": "exit code 7"})
     assert jobwire(up, "logs", job.id).stdout == b"try\ntry\ntry\n"
-    assert jobwire(up, "tail", "-f", job.id).returncode == exits.JOB_FAILED
+    assert jobwire(up, "tail", "-f", job.id).returncode == exit_codes.JOB_FAILED
 
 
 def test_a_kill_ends_a_run(up: Up) -> None:
@@ -61,7 +60,7 @@ def test_a_kill_ends_a_run(up: Up) -> None:
         process.stdout.readline()
         assert jobwire(up, "jobs", "kill", newest(up), "--reason", "enough").returncode == 0
         process.communicate(timeout=30)
-    assert process.returncode == exits.KILLED
+    assert process.returncode == exit_codes.KILLED
     assert up.jobs.get(newest(up)).result == {"reason": "enough"}
 
 
@@ -180,7 +179,7 @@ def test_a_job_is_waited_for_and_removed(up: Up) -> None:
         assert waiting.wait(30) == 0
     assert jobwire(up, "jobs", "wait", job_id).stdout == f"{job_id} completed\n".encode()
     assert jobwire(up, "jobs", "delete", job_id, "--yes").returncode == 0
-    assert jobwire(up, "jobs", "wait", job_id).returncode == exits.NO_SUCH_JOB
+    assert jobwire(up, "jobs", "wait", job_id).returncode == exit_codes.NO_SUCH_JOB
 
 
 def test_a_list_goes_on_over_pages_however_large_the_jobs_are(up: Up) -> None:

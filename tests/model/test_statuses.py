@@ -9,7 +9,7 @@ from lupa.lua51 import LuaRuntime
 from app.api import asyncapi, request_schemas
 from app.model.job import ENDED, LEASED, Status
 from app.redis_links.lua_sources import folder
-from jobwire import record
+from jobwire.api import response_structs
 
 ROOT = Path(__file__).parents[2]
 ALL = [str(status) for status in Status]
@@ -38,8 +38,8 @@ def test_the_list_stands_once_in_lua() -> None:
 
 
 def test_the_client_has_the_same() -> None:
-    assert list(record.STATUSES) == ALL
-    assert record.ENDED == ENDED
+    assert list(response_structs.STATUSES) == ALL
+    assert response_structs.ENDED == ENDED
 
 
 def test_the_page_and_its_types_have_the_same() -> None:

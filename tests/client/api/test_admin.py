@@ -10,10 +10,9 @@ import sys
 
 import pytest
 
-from jobwire import AccessDenied, Admin, Jobs, NotFound, exits
-from jobwire.screen import duration
-
-from .conftest import Up
+from jobwire import AccessDenied, Admin, Jobs, NotFound, exit_codes
+from jobwire.commands.terminal_text import duration
+from tests.client.conftest import Up
 
 NO_SPACE = "01JNA8Z0000000000000000000"
 
@@ -46,7 +45,7 @@ def test_a_space_is_created_listed_shown_and_deleted(up: Up) -> None:
     assert made["id"] in printed(up, "spaces", "show", made["id"])
     assert json.loads(printed(up, "spaces", "show", "--json", JOBWIRE_SPACE=made["id"]))["id"] == made["id"]
     assert printed(up, "spaces", "delete", made["id"], "--yes") == f"{made['id']} removed\n"
-    assert jobwire(up, "spaces", "show", made["id"]).returncode == exits.NO_SUCH_JOB
+    assert jobwire(up, "spaces", "show", made["id"]).returncode == exit_codes.NO_SUCH_JOB
 
 
 def test_a_space_is_not_deleted_without_a_yes(up: Up) -> None:
@@ -60,9 +59,9 @@ def test_a_space_gets_another_name(up: Up) -> None:
     assert printed(up, "spaces", "rename", space, "nightly\x1b[2J") == f"{space} is now nightly\\x1b[2J\n"
     assert Admin.from_env(up.environ).space(space).name == "nightly\x1b[2J"
     refused = jobwire(up, "spaces", "rename", space, "")
-    assert (refused.returncode, refused.stdout) == (exits.REFUSED, "")
+    assert (refused.returncode, refused.stdout) == (exit_codes.REFUSED, "")
     assert "name" in refused.stderr
-    assert jobwire(up, "spaces", "rename", NO_SPACE, "x").returncode == exits.NO_SUCH_JOB
+    assert jobwire(up, "spaces", "rename", NO_SPACE, "x").returncode == exit_codes.NO_SUCH_JOB
 
 
 def test_how_jobs_ended_is_two_lines_a_name_that_fit_the_terminal(up: Up) -> None:
@@ -154,14 +153,14 @@ def test_an_expiry_is_a_moment_or_so_long_from_now(up: Up) -> None:
     made = json.loads(printed(up, "tokens", "create", "x", "--expires", "2090-01-01T00:00:00+01:00", *space))
     assert made["expiresAt"] == "2089-12-31T23:00:00.000Z"
     assert json.loads(printed(up, "tokens", "create", "x", "--expires", "30d", *space))["expiresAt"] > made["createdAt"]
-    assert jobwire(up, "tokens", "create", "x", "--expires", "soon", *space).returncode == exits.REFUSED
+    assert jobwire(up, "tokens", "create", "x", "--expires", "soon", *space).returncode == exit_codes.REFUSED
 
 
 def test_an_unknown_scope_is_refused_and_a_foreign_key_has_no_permission(up: Up) -> None:
-    assert jobwire(up, "tokens", "create", "x", "--scope", "everything").returncode == exits.REFUSED
+    assert jobwire(up, "tokens", "create", "x", "--scope", "everything").returncode == exit_codes.REFUSED
     space = new_space(up)
     key = printed(up, "tokens", "create", "x", "--scope", "jobs:worker", "-q", "--space", space).strip()
-    assert jobwire(up, "spaces", "list", JOBWIRE_KEY=key).returncode == exits.NO_PERMISSION
+    assert jobwire(up, "spaces", "list", JOBWIRE_KEY=key).returncode == exit_codes.NO_PERMISSION
     with pytest.raises(NotFound):
         Admin.from_env(up.environ).revoke_token("nothing", space)
 
@@ -178,7 +177,7 @@ def test_status_says_ready_and_counts_with_a_reader_key(up: Up) -> None:
 
 def test_status_of_a_server_that_is_away_says_so_and_exits_69(up: Up) -> None:
     done = jobwire(up, "status", JOBWIRE_URL="http://127.0.0.1:9")
-    assert done.returncode == exits.UNAVAILABLE
+    assert done.returncode == exit_codes.UNAVAILABLE
     assert "No jobwire server answers" in done.stdout
 
 
@@ -197,6 +196,6 @@ def test_dead_jobs_are_retried_by_status_and_name(up: Up) -> None:
 
 
 def test_a_retry_of_nothing_or_of_both_is_a_usage_error(up: Up) -> None:
-    assert jobwire(up, "jobs", "retry").returncode == exits.USAGE
-    assert jobwire(up, "jobs", "retry", "x", "--status", "dead").returncode == exits.USAGE
-    assert jobwire(up, "jobs", "retry", "x", "--limit", "3").returncode == exits.USAGE
+    assert jobwire(up, "jobs", "retry").returncode == exit_codes.USAGE
+    assert jobwire(up, "jobs", "retry", "x", "--status", "dead").returncode == exit_codes.USAGE
+    assert jobwire(up, "jobs", "retry", "x", "--limit", "3").returncode == exit_codes.USAGE

@@ -19,9 +19,8 @@ from jobwire import (
     RateLimited,
     Refused,
 )
-from jobwire.http import Http, is_loopback
-
-from .fake import BREAK, UNAVAILABLE, UNKNOWN, FakeService
+from jobwire.api.http_client import Http, is_loopback
+from tests.client.fake import BREAK, UNAVAILABLE, UNKNOWN, FakeService
 
 
 def test_a_refused_connection_did_nothing(service: FakeService, jobs: Jobs) -> None:
@@ -122,7 +121,7 @@ def test_bodies_are_compressed_for_other_hosts_only(service: FakeService, monkey
     batch = b'{"message":"text"}\n' * 500
     Jobs(service.url, "emit_test").append_logs(job.id, batch)
     assert "content-encoding" not in service.requests[-1].headers
-    monkeypatch.setattr("jobwire.http.is_loopback", lambda url: False)
+    monkeypatch.setattr("jobwire.api.http_client.is_loopback", lambda url: False)
     Jobs(service.url, "emit_test").append_logs(job.id, batch)
     assert service.requests[-1].headers["content-encoding"] == "gzip"
     assert len(job.lines) == 1000

@@ -7,10 +7,9 @@ from decimal import Decimal
 import msgspec
 
 from jobwire import Delivery
-from jobwire.reading import all_lines
-from jobwire.record import value_of
-
-from .conftest import Up
+from jobwire.api.response_structs import value_of
+from jobwire.reading.log_reading import all_lines
+from tests.client.conftest import Up
 
 HUGE = '{"e": 1e400, "digits": %s, "plain": 1.5, "n": 7}' % ("9" * 5000)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from jobwire import exits
-from jobwire.screen import cells
-
-from .conftest import Cli
-from .fake import BREAK, UNAVAILABLE, FakeJob, FakeService
+from jobwire import exit_codes
+from jobwire.commands.terminal_text import cells
+from tests.client.conftest import Cli
+from tests.client.fake import BREAK, UNAVAILABLE, FakeJob, FakeService
 
 
 def finished(process: subprocess.Popen[bytes], given: bytes | None = None) -> tuple[int, bytes, bytes]:
@@ -103,7 +102,7 @@ def test_tail_is_left_with_ctrl_c(service: FakeService, cli: Cli) -> None:
     process = cli("tail", "-f", job.id)
     service.wait_for(lambda: service.seen("get"))
     process.send_signal(signal.SIGINT)
-    assert finished(process)[0] == exits.INTERRUPTED
+    assert finished(process)[0] == exit_codes.INTERRUPTED
 
 
 # --- logs ----------------------------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ def test_logs_of_a_span_of_time_and_the_first_of_them(service: FakeService, cli:
     assert printed(cli("logs", job.id, *span)) == b"at 1\nat 2\n"
     assert printed(cli("logs", job.id, *span, "--head", "1")) == b"at 1\n"
     assert printed(cli("logs", job.id, "--since", "30s")) == b""
-    assert finished(cli("logs", job.id, "--since", "yesterday"))[0] == exits.USAGE
+    assert finished(cli("logs", job.id, "--since", "yesterday"))[0] == exit_codes.USAGE
 
 
 def test_logs_follows_from_the_first_line_to_the_end(service: FakeService, cli: Cli) -> None:
@@ -190,7 +189,7 @@ def test_logs_follows_from_the_first_line_to_the_end(service: FakeService, cli: 
     append(job, "the last", source="stdout")
     job.status, job.result = "dead", {"error": "Traceback\n  in x\nValueError: why\n"}
     code, out, err = finished(process)
-    assert (code, out) == (exits.JOB_FAILED, b"line 1\nline 2\nline 3\nthe last\n")
+    assert (code, out) == (exit_codes.JOB_FAILED, b"line 1\nline 2\nline 3\nthe last\n")
     assert err.endswith(b"dead: ValueError: why\n")
 
 
@@ -221,7 +220,7 @@ def test_json_is_one_object_a_line(service: FakeService, cli: Cli) -> None:
 
 def test_sending_to_a_job_that_is_not_there_says_so(service: FakeService, cli: Cli) -> None:
     code, _, err = finished(cli("send", "nowhere", stdin=subprocess.PIPE), b"text\n")
-    assert (code, err) == (exits.NO_SUCH_JOB, b"jobwire: Job not found\n")
+    assert (code, err) == (exit_codes.NO_SUCH_JOB, b"jobwire: Job not found\n")
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------
@@ -283,13 +282,13 @@ def test_a_job_is_waited_for_through_an_outage(service: FakeService, cli: Cli) -
     done.status = "completed"
     dead.status, dead.result = "dead", {"error": "why"}
     code, out, err = finished(process)
-    assert (code, out.decode()) == (exits.JOB_FAILED, f"{done.id} completed\n{dead.id} dead: why\n")
+    assert (code, out.decode()) == (exit_codes.JOB_FAILED, f"{done.id} completed\n{dead.id} dead: why\n")
     assert b"the server is back" in err
 
 
 def test_waiting_ends_after_the_time_that_was_given(service: FakeService, cli: Cli) -> None:
-    assert finished(cli("jobs", "wait", service.add_job().id, "--timeout", "0.2"))[0] == exits.TIMED_OUT
-    assert finished(cli("jobs", "wait", "nowhere"))[0] == exits.NO_SUCH_JOB
+    assert finished(cli("jobs", "wait", service.add_job().id, "--timeout", "0.2"))[0] == exit_codes.TIMED_OUT
+    assert finished(cli("jobs", "wait", "nowhere"))[0] == exit_codes.NO_SUCH_JOB
 
 
 def test_create_waits_for_the_end(service: FakeService, cli: Cli) -> None:
@@ -311,18 +310,18 @@ def test_a_job_is_deleted_after_a_question(service: FakeService, cli: Cli) -> No
 
 
 def test_a_payload_that_is_no_json_is_a_usage_error(service: FakeService, cli: Cli) -> None:
-    assert finished(cli("jobs", "create", "x", "--payload", "{"))[0] == exits.USAGE
+    assert finished(cli("jobs", "create", "x", "--payload", "{"))[0] == exit_codes.USAGE
     assert service.requests == []
 
 
 @pytest.mark.parametrize(
     ("reply", "code"),
     [
-        ((401, {"error": "who?", "code": "unauthorized"}), exits.NO_PERMISSION),
-        ((403, {"error": "Missing required scope: jobs:read", "code": "missing_scope"}), exits.NO_PERMISSION),
-        ((404, {"error": "Job not found", "code": "job_not_found"}), exits.NO_SUCH_JOB),
-        ((400, {"error": "out of range", "code": "invalid_request"}), exits.REFUSED),
-        ((503, {"error": "Redis is away", "code": "unavailable"}), exits.UNAVAILABLE),
+        ((401, {"error": "who?", "code": "unauthorized"}), exit_codes.NO_PERMISSION),
+        ((403, {"error": "Missing required scope: jobs:read", "code": "missing_scope"}), exit_codes.NO_PERMISSION),
+        ((404, {"error": "Job not found", "code": "job_not_found"}), exit_codes.NO_SUCH_JOB),
+        ((400, {"error": "out of range", "code": "invalid_request"}), exit_codes.REFUSED),
+        ((503, {"error": "Redis is away", "code": "unavailable"}), exit_codes.UNAVAILABLE),
     ],
 )
 def test_exit_codes_tell_what_went_wrong(
@@ -336,11 +335,11 @@ def test_exit_codes_tell_what_went_wrong(
 def test_without_a_server_the_message_says_where_it_looked(service: FakeService, cli: Cli) -> None:
     service.down()
     code, _, err = finished(cli("jobs", "list"))
-    assert (code, err.decode()) == (exits.UNAVAILABLE, f"jobwire: No jobwire server answers at {service.url}.\n")
+    assert (code, err.decode()) == (exit_codes.UNAVAILABLE, f"jobwire: No jobwire server answers at {service.url}.\n")
 
 
 def test_without_settings_it_says_what_to_set(cli: Cli, environ: dict[str, str]) -> None:
     del environ["JOBWIRE_URL"], environ["JOBWIRE_KEY"]
     code, _, err = finished(cli("jobs", "list"))
-    assert code == exits.NOT_CONFIGURED
+    assert code == exit_codes.NOT_CONFIGURED
     assert b"jobwire up" in err

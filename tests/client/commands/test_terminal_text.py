@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobwire.screen import Paint, harmless, harmless_lines, table
+from jobwire.commands.terminal_text import Paint, harmless, harmless_lines, table
 
 
 @given(st.text())

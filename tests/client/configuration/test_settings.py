@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobwire import NotConfigured
-from jobwire.settings import data_folder, load
+from jobwire.configuration.settings import data_folder, load
 
 LOCAL = {
     "url": "http://127.0.0.1:7000",

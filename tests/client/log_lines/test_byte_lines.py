@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobwire.entry import Entry, encode
-from jobwire.lines import LINE_LIMIT_BYTES, Joiner, LineSplitter, last_state, raw_bytes
-from jobwire.record import LogLine
-
-from .conftest import as_raw
+from jobwire.api.response_structs import LogLine
+from jobwire.log_lines.byte_lines import LINE_LIMIT_BYTES, Joiner, LineSplitter, last_state, raw_bytes
+from jobwire.log_lines.entry import Entry, encode
+from tests.client.conftest import as_raw
 
 _ugly = st.sampled_from(
     [

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from app.model.times import parse_ms
 from jobwire import Entry, Jobs, LogShipper
-from jobwire.entry import LEVELS, normalise
-
-from .fake import FakeService
+from jobwire.log_lines.entry import LEVELS, normalise
+from tests.client.fake import FakeService
 
 ZULU = "2026-03-01T09:21:01.120Z"
 

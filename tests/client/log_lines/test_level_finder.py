@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobwire.levels import LevelFinder
+from jobwire.log_lines.level_finder import LevelFinder
 
 
 @pytest.mark.parametrize(

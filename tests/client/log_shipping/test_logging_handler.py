@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from jobwire import Jobs, LogHandler, NotConfigured, Refused
-from jobwire.handler import level_name
-
-from .fake import LOSE_ANSWER, FakeService
+from jobwire.log_shipping.logging_handler import level_name
+from tests.client.fake import LOSE_ANSWER, FakeService
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from .fake import FakeService
+from tests.client.fake import FakeService
 
 PROGRAM = Path(__file__).parent / "children.py"
-ROOT = PROGRAM.parents[2]
+ROOT = PROGRAM.parents[3]
 LINES = 200
 METHODS = ("fork", "spawn", "forkserver")
 WAYS = ("process", "pool", "executor", "initializer")

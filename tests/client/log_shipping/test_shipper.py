@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobwire import AccessDenied, Entry, Jobs, LogShipper, NotFound, ShipperStopped
-from jobwire.entry import weight_bytes
-
-from .fake import BREAK, LOSE_ANSWER, UNAVAILABLE, UNKNOWN, FakeService
+from jobwire.log_lines.entry import weight_bytes
+from tests.client.fake import BREAK, LOSE_ANSWER, UNAVAILABLE, UNKNOWN, FakeService
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobwire import Jobs
-from jobwire.reading import Follow
-from jobwire.stream import LogsData, events
+from jobwire.reading.event_stream import LogsData, events
+from jobwire.reading.log_reading import Follow
 from tests.factories import Space
 from tests.live.proxy import Proxy
 from tests.server import Server

@@ -6,10 +6,9 @@ import queue
 
 import pytest
 
-from jobwire import Jobs, exits
-from jobwire.lease import Lease, Loss
-
-from .fake import BREAK, UNAVAILABLE, FakeService
+from jobwire import Jobs, exit_codes
+from jobwire.run.lease_renewal import Lease, Loss
+from tests.client.fake import BREAK, UNAVAILABLE, FakeService
 
 
 def test_it_renews_with_its_token_at_a_third_of_its_length_and_through_outages(
@@ -29,10 +28,10 @@ def test_it_renews_with_its_token_at_a_third_of_its_length_and_through_outages(
 @pytest.mark.parametrize(
     ("changes", "exit_code"),
     [
-        ({"status": "killed"}, exits.KILLED),
-        ({"token": "another"}, exits.LEASE_LOST),
-        ({"status": "pending"}, exits.LEASE_LOST),
-        ({"status": "dead"}, exits.LEASE_LOST),
+        ({"status": "killed"}, exit_codes.KILLED),
+        ({"token": "another"}, exit_codes.LEASE_LOST),
+        ({"status": "pending"}, exit_codes.LEASE_LOST),
+        ({"status": "dead"}, exit_codes.LEASE_LOST),
     ],
 )
 def test_a_refused_renewal_is_a_loss_and_its_code_says_which(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobwire import InvalidState, Jobs, LeaseLost, NotDone
-from jobwire.settle import Insistence
-
-from .fake import BREAK, LOSE_ANSWER, UNAVAILABLE, UNKNOWN, FakeService
+from jobwire.run.repeated_calls import Insistence
+from tests.client.fake import BREAK, LOSE_ANSWER, UNAVAILABLE, UNKNOWN, FakeService
 
 
 @pytest.fixture

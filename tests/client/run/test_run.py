@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jobwire import Jobs, exits
-from jobwire.lines import raw_bytes
-from jobwire.record import LogLine
-from jobwire.runner import Options, Runner, payload_of
-
-from .conftest import Cli, as_raw
-from .fake import LOSE_ANSWER, UNKNOWN, FakeService
+from jobwire import Jobs, exit_codes
+from jobwire.api.response_structs import LogLine
+from jobwire.log_lines.byte_lines import raw_bytes
+from jobwire.run.command_as_job import Options, Runner, payload_of
+from tests.client.conftest import Cli, as_raw
+from tests.client.fake import LOSE_ANSWER, UNKNOWN, FakeService
 
 PYTHON = sys.executable
 
@@ -173,7 +172,7 @@ def test_a_required_server_that_is_absent_is_given_up_after_patience_with_its_ow
     service.wait_for(lambda: service.jobs and service.messages())
     service.down()
     _, err = process.communicate(b"\n", timeout=30)
-    assert process.returncode == exits.UNAVAILABLE
+    assert process.returncode == exit_codes.UNAVAILABLE
     assert b"giving up" in err
     assert service.job.status == "running"
 
@@ -222,7 +221,7 @@ def test_a_kill_stops_the_command_and_all_it_started(service: FakeService, cli: 
     service.wait_for(lambda: service.jobs and len(service.messages()) == 2)
     service.job.status = "killed"
     code, _, err = finished(process)
-    assert (code, service.job.status) == (exits.KILLED, "killed")
+    assert (code, service.job.status) == (exit_codes.KILLED, "killed")
     assert b"the job was killed" in err
     assert _is_gone(service.messages()[1])
 
@@ -233,7 +232,7 @@ def test_a_kill_is_noticed_by_the_next_line(service: FakeService, jobs: Jobs) ->
             service.job.status = "killed"
 
     command = ["sh", "-c", "while :; do echo line; sleep 0.02; done"]
-    assert Runner(jobs, command, Options("x"), mirror=mirror, notice=_ignore).run() == exits.KILLED
+    assert Runner(jobs, command, Options("x"), mirror=mirror, notice=_ignore).run() == exit_codes.KILLED
     assert len(service.seen("keepalive")) == 1
 
 
@@ -245,7 +244,7 @@ def test_a_command_deaf_to_sigterm_is_killed_after_the_grace(service: FakeServic
         if b"started" in chunk:
             service.job.status = "killed"
 
-    assert Runner(jobs, command, options, mirror=mirror, notice=_ignore).run() == exits.KILLED
+    assert Runner(jobs, command, options, mirror=mirror, notice=_ignore).run() == exit_codes.KILLED
 
 
 def test_a_lost_lease_stops_the_command_with_75_and_reports_nothing(service: FakeService, cli: Cli) -> None:
@@ -255,7 +254,7 @@ def test_a_lost_lease_stops_the_command_with_75_and_reports_nothing(service: Fak
     service.job.token, service.job.status = "another worker's", "running"
     service.up()
     code, _, err = finished(process)
-    assert code == exits.LEASE_LOST
+    assert code == exit_codes.LEASE_LOST
     assert b"the lease ran out" in err
     assert not service.seen("complete")
     assert not service.seen("fail")
@@ -264,7 +263,7 @@ def test_a_lost_lease_stops_the_command_with_75_and_reports_nothing(service: Fak
 def test_a_job_lost_after_the_command_ended_is_75_too(service: FakeService, cli: Cli) -> None:
     lost = (409, {"error": "gone", "code": "lease_lost"})
     service.faults["complete"].extend([UNKNOWN, lost])
-    assert finished(cli("run", "--", "true"))[0] == exits.LEASE_LOST
+    assert finished(cli("run", "--", "true"))[0] == exit_codes.LEASE_LOST
 
 
 def test_a_revoked_key_stops_the_command(service: FakeService, cli: Cli) -> None:
@@ -272,13 +271,13 @@ def test_a_revoked_key_stops_the_command(service: FakeService, cli: Cli) -> None
     service.wait_for(lambda: service.jobs and service.messages())
     service.faults["append"].append((401, {"error": "The key was revoked", "code": "unauthorized"}))
     code, _, err = finished(process)
-    assert code == exits.NO_PERMISSION
+    assert code == exit_codes.NO_PERMISSION
     assert b"The key was revoked" in err
 
 
 def test_a_job_that_somebody_else_has_when_its_attempt_fails_is_75(service: FakeService, cli: Cli) -> None:
     service.faults["fail"].append((409, {"error": "x", "code": "invalid_state", "status": "running"}))
-    assert finished(cli("run", "--retries", "1", *shell("exit 1")))[0] == exits.LEASE_LOST
+    assert finished(cli("run", "--retries", "1", *shell("exit 1")))[0] == exit_codes.LEASE_LOST
 
 
 def test_what_a_background_process_holds_open_does_not_hold_the_job(service: FakeService, cli: Cli) -> None:

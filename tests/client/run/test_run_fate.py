@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from jobwire import Jobs, exits
-from jobwire.runner import Options, Runner
-
-from .conftest import Cli
-from .fake import LOSE_ANSWER, FakeService
-from .test_run import finished, shell, stored_bytes
+from jobwire import Jobs, exit_codes
+from jobwire.run.command_as_job import Options, Runner
+from tests.client.conftest import Cli
+from tests.client.fake import LOSE_ANSWER, FakeService
+from tests.client.run.test_run import finished, shell, stored_bytes
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
@@ -93,7 +92,7 @@ def test_a_kill_ends_a_command_whose_output_nobody_reads(service: FakeService, c
     os.close(writer)
     service.wait_for(lambda: service.jobs and service.messages())
     service.job.status = "killed"
-    assert process.wait(60) == exits.KILLED
+    assert process.wait(60) == exit_codes.KILLED
     os.close(reader)
 
 
@@ -133,7 +132,7 @@ def test_what_a_server_that_stayed_away_was_not_told_is_delivered_later_once(ser
     path = left_spool(cli, *shell("seq 5000; exit 7"), code=7)
     assert Path(path).stat().st_mode & 0o077 == 0
     code, _, err = finished(cli("send", "--spool", path))
-    assert code == exits.UNAVAILABLE
+    assert code == exit_codes.UNAVAILABLE
     service.up()
     for verb in ("create", "ack", "append", "fail"):
         service.faults[verb].append(LOSE_ANSWER)
@@ -242,7 +241,7 @@ def test_a_kill_from_outside_reaches_what_outlived_its_parent(service: FakeServi
     process = cli("run", *shell("(setsid sleep 600 & echo $!); sleep 600"))
     service.wait_for(lambda: service.jobs and service.messages())
     service.job.status = "killed"
-    assert finished(process)[0] == exits.KILLED
+    assert finished(process)[0] == exit_codes.KILLED
     until(lambda: is_gone(service.messages()[0]))
 
 
@@ -339,7 +338,7 @@ def test_no_home_is_no_reason_not_to_run(service: FakeService, cli: Cli, environ
 
 
 def test_an_unknown_option_is_a_mistake_and_not_a_command(service: FakeService, cli: Cli) -> None:
-    assert finished(cli("run", "--retires", "3", "--", "true"))[0] == exits.USAGE
+    assert finished(cli("run", "--retires", "3", "--", "true"))[0] == exit_codes.USAGE
     assert not service.jobs
 
 
