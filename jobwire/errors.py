@@ -22,11 +22,17 @@ class NotConfigured(JobwireError):
 
 
 class Outage(JobwireError):
-    """The service could not be asked or did not answer. `retry_after_s` is its own wish for a pause, if it had one."""
+    """The service could not be asked or did not answer.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    `retry_after_s` is its own wish for a pause, if it had one; `details` the whole error body, if there was one.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.details = details or {}
 
 
 class NotDone(Outage):
@@ -78,11 +84,11 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None) -> Jobw
     message = str(details.get("error", "")) or f"The server answered {status}"
     pause_s = _seconds(retry_after)
     if status == 429:
-        return RateLimited(message, retry_after_s=pause_s)
+        return RateLimited(message, retry_after_s=pause_s, details=details)
     if status == 503 and code in ("unavailable", "space_full"):
-        return NotDone(message, retry_after_s=pause_s)
+        return NotDone(message, retry_after_s=pause_s, details=details)
     if status >= 500:
-        return OutcomeUnknown(message, retry_after_s=pause_s)
+        return OutcomeUnknown(message, retry_after_s=pause_s, details=details)
     return _refusal_class(status, code)(message, status=status, code=code, details=details)
 
 

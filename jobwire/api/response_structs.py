@@ -225,3 +225,20 @@ class SpaceStats(_Record):
 
     names: list[NameStats]
     oldest_pending_at: str | None = None
+
+
+class Shard(_Record):
+    """One primary of a Redis cluster, as `/readyz` tells of it; what it does not tell is None."""
+
+    server: str
+    ok: bool
+    why: str | None = None
+    slots: int | None = None
+    used_bytes: int | None = None
+    max_bytes: int | None = None
+
+
+class Readiness(_Record):
+    """What `/readyz` answers; no shards without a cluster."""
+
+    shards: list[Shard] | None = None

@@ -164,6 +164,16 @@ def duration(ms: int | None) -> str:
     return f"{seconds}s"
 
 
+def size(count: int | None) -> str:
+    """How many bytes, in their largest unit: 820 B, 4.2 KiB, 64.0 MiB, 2.0 GiB; `-` for None."""
+    if count is None:
+        return "-"
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
+
+
 def echo_facts(pairs: Sequence[tuple[str, str]]) -> None:
     """A thing, one fact a line; the values are made harmless here."""
     paint = Paint.for_stdout()

@@ -328,6 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
         return Request(self._verb(target.path), target.path, parse_qs(target.query), headers, body)
 
     def _verb(self, path: str) -> str:
+        if path == "/readyz":
+            return "readyz"
         words = path.split("/")[3:]
         if words[0] == "spaces":
             return "create" if self.command == "POST" else "list"

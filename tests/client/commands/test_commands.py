@@ -343,3 +343,44 @@ def test_without_settings_it_says_what_to_set(cli: Cli, environ: dict[str, str])
     code, _, err = finished(cli("jobs", "list"))
     assert code == exit_codes.NOT_CONFIGURED
     assert b"jobwire up" in err
+
+
+# --- status --------------------------------------------------------------------------------------------------------
+
+WELL = {"server": "127.0.0.1:7001", "ok": True, "slots": 8192, "usedBytes": 2_500_000, "maxBytes": 1 << 30}
+LOST = {"server": "127.0.0.1:7002", "ok": False, "why": "no answer\x1b[2J", "slots": 8192}
+ROWS = ["shard           slots  memory              problem", "127.0.0.1:7001  8192   2.4 MiB of 1.0 GiB  -"]
+
+
+def test_status_shows_each_shard_of_a_cluster(service: FakeService, cli: Cli) -> None:
+    service.faults["readyz"].extend([(200, {"status": "ready", "shards": [WELL]})] * 2)
+    assert printed(cli("status", "--shards")).decode().splitlines()[2:] == ROWS
+    told = json.loads(printed(cli("status", "--shards", "--json")))
+    assert (told["ready"], told["shards"]) == (True, [WELL | {"why": None}])
+    assert not service.seen("list")
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_shard_with_a_problem_is_shown_and_the_exit_says_so(service: FakeService, cli: Cli, ready: bool) -> None:
+    refusal = {"error": "A shard is away.", "code": "unavailable"}
+    service.faults["readyz"].append((200 if ready else 503, {**({} if ready else refusal), "shards": [WELL, LOST]}))
+    code, out, _ = finished(cli("status", "--shards"))
+    assert code == exit_codes.UNAVAILABLE
+    assert out.decode().splitlines()[1:] == [
+        f"ready   {'yes' if ready else 'A shard is away.'}",
+        *ROWS,
+        "127.0.0.1:7002  8192   -                   no answer\\x1b[2J",
+    ]
+
+
+def test_without_a_cluster_there_are_no_shards(service: FakeService, cli: Cli) -> None:
+    service.faults["readyz"].append((200, {"status": "ready"}))
+    assert printed(cli("status", "--shards")).decode().splitlines()[2:] == [
+        "The server runs on one Redis, not on a cluster."
+    ]
+
+
+def test_a_server_that_does_not_answer_tells_nothing_of_shards(service: FakeService, cli: Cli) -> None:
+    service.down()
+    code, out, _ = finished(cli("status", "--shards"))
+    assert (code, len(out.splitlines())) == (exit_codes.UNAVAILABLE, 2)
