@@ -83,7 +83,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.is_handed_over = self.handshake_complete = True
         del self.response.headers["Date"]
         if SUBPROTOCOL in self.scope["subprotocols"]:
-            self.response.headers["Sec-WebSocket-HttpProtocol"] = SUBPROTOCOL
+            self.response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
         for name, value in self.default_headers:
             self.response.headers[name.decode("latin-1")] = value.decode("latin-1")
         self.conn.send_response(self.response)
