@@ -327,8 +327,8 @@ def callback_secret(space: str, drop_old: bool) -> None:
     change = {"dropOldWebhookSecret": True} if drop_old else {"rotateWebhookSecret": True}
     path = "/spaces/" + quote(space, safe="")
     answer = Jobs.from_env("root").http.call("PATCH", path, body=msgspec.json.encode(change))
-    made = msgspec.json.decode(answer.body).get("webhookSecret")
-    click.echo("The newest secret is the only one now." if made is None else made)
+    secret = msgspec.json.decode(answer.body).get("webhookSecret")
+    click.echo("The newest secret is the only one now." if secret is None else secret)
 
 
 commands = [up_command, cluster_command, web_command, sweeper_command, callbacks_command, demo]

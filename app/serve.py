@@ -143,10 +143,10 @@ class Server(uvicorn.Server):
 
     def _protocol(self) -> asyncio.Protocol:
         """What uvicorn puts on a new connection."""
-        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # of its own protocols, as there
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # of its own protocols, as there
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        return made
+        return protocol
 
 
 def obey_signals(server: Server) -> None:

@@ -180,7 +180,7 @@ class Settings:
         self._check_callbacks()
 
     def _check_addresses(self) -> None:
-        url = split(self.public_url)
+        url = split_url(self.public_url)
         if self.public_url and (url is None or url.scheme not in ("http", "https") or url.query or url.fragment):
             raise BadSetting(f"JOBWIRE_PUBLIC_URL is like https://jobs.example.org, not {self.public_url!r}.")
         for origin in self.origins:
@@ -200,7 +200,7 @@ class Settings:
             raise BadSetting(f"JOBWIRE_CALLBACK_SCHEDULE is a list of numbers from 0 to {DELAY_MOST_S}.")
 
 
-def split(url: str) -> SplitResult | None:
+def split_url(url: str) -> SplitResult | None:
     """The parts of a url with a host; None for what is no such url."""
     try:
         parts = urlsplit(url)
@@ -212,7 +212,7 @@ def split(url: str) -> SplitResult | None:
 
 def is_origin(text: str) -> bool:
     """Whether it is what browsers send as Origin: a scheme, a host and perhaps a port, nothing behind."""
-    url = split(text)
+    url = split_url(text)
     return url is not None and f"{url.scheme}://{url.netloc}".lower() == text.lower()
 
 
@@ -231,7 +231,7 @@ def check(knob_: "Field[Any]", value: Any) -> None:
         raise BadSetting(f"{knob_.metadata['variable']} is {bounds}, not {value}.")
 
 
-def parse(knob_: "Field[Any]", text: str) -> Any:
+def parse_setting(knob_: "Field[Any]", text: str) -> Any:
     """The value that a variable's text stands for; its type is that of the default."""
     variable, default = knob_.metadata["variable"], knob_.default
     kind: type = type(default)
@@ -258,7 +258,7 @@ def variables() -> list[tuple[str, str, Any, str]]:
 def read(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """The settings of this environment; `overrides` (field names) win. Raises BadSetting."""
     values = {
-        knob_.name: parse(knob_, environ[knob_.metadata["variable"]])
+        knob_.name: parse_setting(knob_, environ[knob_.metadata["variable"]])
         for knob_ in fields(Settings)
         if environ.get(knob_.metadata["variable"], "") != ""
     }

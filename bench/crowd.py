@@ -34,21 +34,21 @@ POLL_S = 0.002
 class Viewer(asyncio.Protocol):
     """One WebSocket that counts its frames: its first has the number 0, and is its position then."""
 
-    __slots__ = ("_crowd", "_rest", "_upgraded", "epoch", "greeted", "line", "position", "transport")
+    __slots__ = ("_crowd", "_rest", "_upgraded", "connected", "epoch", "line", "position", "transport")
 
     transport: asyncio.Transport
 
     def __init__(self, crowd: "Crowd") -> None:
         self._crowd = crowd
         self.epoch = ""
-        self.greeted = False
+        self.connected = False
         self.position = -1
         self.line = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._rest = b""
-        self._upgraded = self.greeted = False
+        self._upgraded = self.connected = False
         self.transport.write(self._crowd.request(self))
 
     def data_received(self, data: bytes) -> None:
@@ -71,21 +71,21 @@ class Viewer(asyncio.Protocol):
             if start + length > size:
                 break
             if data[at] == 0x81:
-                self.take(data, start, start + length)
+                self.on_text(data, start, start + length)
             at = start + length
         self._rest = data[at:]
 
-    def take(self, data: bytes, start: int, end: int) -> None:
+    def on_text(self, data: bytes, start: int, end: int) -> None:
         """The text of a frame has come."""
         self.position += 1
         self._crowd.count(self.position)
-        if not self.greeted:
-            self.greet()
+        if not self.connected:
+            self.on_first_frame()
 
-    def greet(self) -> None:
+    def on_first_frame(self) -> None:
         """The first frame of this connection has come."""
-        self.greeted = True
-        self._crowd.greeted()
+        self.connected = True
+        self._crowd.connected()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._crowd.lost(self)
@@ -96,11 +96,11 @@ class Follower(Viewer):
 
     __slots__ = ()
 
-    def take(self, data: bytes, start: int, end: int) -> None:
-        if not self.greeted:
+    def on_text(self, data: bytes, start: int, end: int) -> None:
+        if not self.connected:
             self._begin(data[start:end])
         elif data.startswith(b'{"type":"logs"', start):
-            self._take_lines(data, start, end)
+            self._check_lines(data, start, end)
         else:
             at = data.rfind(b',"seq":', start, end)
             seq = number(data, at + 7, b",") if at > 0 else -1
@@ -114,9 +114,9 @@ class Follower(Viewer):
         if self.position not in (-1, init["seq"]):
             self._crowd.fault(f"asked for what comes after event {self.position}, got {text!r}")
         self.position, self.epoch = init["seq"], init["epoch"]
-        self.greet()
+        self.on_first_frame()
 
-    def _take_lines(self, data: bytes, start: int, end: int) -> None:
+    def _check_lines(self, data: bytes, start: int, end: int) -> None:
         first = number(data, data.index(b'"fromSeq":', start, end) + 10, b",")
         last = number(data, data.index(b'"toSeq":', start, end) + 8, b",")
         if first != self.line + 1 or data.count(b'"seq":', start, end) != last + 1 - first:
@@ -143,7 +143,7 @@ class Crowd:
         """When the last of them got the frame at a position, by perf_counter."""
         self.start = 0
         """The position of all when they had joined."""
-        self._greeted = 0
+        self._connected = 0
         self._fault = ""
         self._home: Address | None = None
         self._leaving = False
@@ -170,9 +170,9 @@ class Crowd:
             self.last_s[position] = perf_counter()
             self._changed.set()
 
-    def greeted(self) -> None:
+    def connected(self) -> None:
         """One viewer has got the first frame of its connection."""
-        self._greeted += 1
+        self._connected += 1
         self._changed.set()
 
     def fault(self, text: str) -> None:
@@ -204,7 +204,7 @@ class Crowd:
             more = [self._kind(self) for _ in range(min(at_once, count - i))]
             self.viewers += more
             await asyncio.gather(*(self._connect(viewer, self._address, small=small) for viewer in more))
-        await self.all_greeted()
+        await self.all_connected()
         self.start = self.viewers[0].position
 
     async def _connect(self, viewer: Viewer, address: Address, *, small: bool = False) -> None:
@@ -217,10 +217,10 @@ class Crowd:
         await loop.sock_connect(sock, address)
         await loop.create_connection(lambda: viewer, sock=sock)
 
-    async def all_greeted(self, within_s: float = 60.0) -> None:
+    async def all_connected(self, within_s: float = 60.0) -> None:
         """Return when each has the first frame of its connection."""
         async with asyncio.timeout(within_s):
-            while self._greeted < len(self.viewers):
+            while self._connected < len(self.viewers):
                 await self._change()
         self.check()
 
@@ -260,9 +260,9 @@ class Crowd:
             viewer.transport.resume_reading()
 
     def expect_kick(self, home: Address) -> None:
-        """Whoever loses its connection from now on comes back there; `all_greeted` waits for everybody anew."""
+        """Whoever loses its connection from now on comes back there; `all_connected` waits for everybody anew."""
         self._home = home
-        self._greeted = 0
+        self._connected = 0
 
     def hang_up(self) -> None:
         """Break all connections."""

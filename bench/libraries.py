@@ -200,7 +200,7 @@ class EventReader(Viewer):
         text = self._rest + data
         self._rest = text[-1:] if text.endswith(b"\n") and not text.endswith(b"\n\n") else b""
         for _ in range(text.count(b"\n\n")):
-            self.take(b"", 0, 0)
+            self.on_text(b"", 0, 0)
 
 
 class EventCrowd(Crowd):

@@ -139,7 +139,7 @@ class _Conversation:
         return self.sent_s
 
 
-class _Tally:
+class _Counts:
     """What is counted between the warm-up and the end."""
 
     def __init__(self) -> None:
@@ -164,19 +164,19 @@ def drive(load: Load) -> Outcome:
         for talk in talks:
             selector.register(talk.sock, selectors.EVENT_READ, talk)
         try:
-            warm = _Tally()
+            warm = _Counts()
             if load.warm_s:
                 _exchange(selector, warm, time.perf_counter() + load.warm_s)
-            tally, begun_s, cpu_s = _Tally(), time.perf_counter(), time.process_time()
-            tally.refused, tally.refusal = warm.refused, warm.refusal
-            _exchange(selector, tally, begun_s + load.seconds)
-            return tally.outcome(time.perf_counter() - begun_s, time.process_time() - cpu_s)
+            counts, begun_s, cpu_s = _Counts(), time.perf_counter(), time.process_time()
+            counts.refused, counts.refusal = warm.refused, warm.refusal
+            _exchange(selector, counts, begun_s + load.seconds)
+            return counts.outcome(time.perf_counter() - begun_s, time.process_time() - cpu_s)
         finally:
             for talk in talks:
                 talk.sock.close()
 
 
-def _exchange(selector: selectors.BaseSelector, tally: _Tally, until_s: float) -> None:
+def _exchange(selector: selectors.BaseSelector, counts: _Counts, until_s: float) -> None:
     now_s = time.perf_counter()
     while now_s < until_s:
         for ready, _ in selector.select(until_s - now_s):
@@ -185,13 +185,13 @@ def _exchange(selector: selectors.BaseSelector, tally: _Tally, until_s: float) -
             if answer is None:
                 continue
             if not talk.framing.good(answer):
-                tally.refuse(answer)
+                counts.refuse(answer)
             sent_s = talk.sent_s
             try:
                 now_s = talk.go_on(answer)
             except StopIteration:
                 return
-            tally.latencies_s.append(now_s - sent_s)
+            counts.latencies_s.append(now_s - sent_s)
         now_s = time.perf_counter()
 
 

@@ -20,14 +20,14 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 BACKLOG = 1024
 
 
-class Tally:
+class CallbackDelays:
     """What has come since the last question."""
 
     def __init__(self) -> None:
         self.late_ms: list[float] = []
         self.first_s = self.last_s = 0.0
 
-    def note(self, body: bytes) -> None:
+    def add(self, body: bytes) -> None:
         """One callback."""
         at_s = time.time()
         begin = body.rfind(b'"timestamp":"') + 13
@@ -36,18 +36,18 @@ class Tally:
         self.first_s = self.first_s or at_s
         self.last_s = at_s
 
-    def tell(self) -> dict[str, Any]:
+    def reset(self) -> dict[str, Any]:
         """All of it; from here on a new one begins."""
-        told = {"count": len(self.late_ms), "lateMs": self.late_ms, "seconds": self.last_s - self.first_s}
+        delays = {"count": len(self.late_ms), "lateMs": self.late_ms, "seconds": self.last_s - self.first_s}
         self.late_ms, self.first_s, self.last_s = [], 0.0, 0.0
-        return told
+        return delays
 
 
 class Healthy(asyncio.Protocol):
     """One connection of those who answer."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, delays: CallbackDelays) -> None:
+        self._delays = delays
         self._data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,10 +67,10 @@ class Healthy(asyncio.Protocol):
             return
         self._data = rest[length:]
         if head.startswith(b"GET"):
-            body = msgspec.json.encode(self._tally.tell())
+            body = msgspec.json.encode(self._delays.reset())
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         else:
-            self._tally.note(rest[:length])
+            self._delays.add(rest[:length])
             self._transport.write(ANSWER)
 
 
@@ -86,11 +86,11 @@ def listening(host: str, port: int) -> socket.socket:
 
 async def main(healthy: int, hanging: int) -> None:
     """Listen until killed."""
-    loop, tally, port = asyncio.get_running_loop(), Tally(), 0
+    loop, delays, port = asyncio.get_running_loop(), CallbackDelays(), 0
     for number in range(healthy):
         sock = listening(f"127.0.1.{number + 1}", port)
         port = sock.getsockname()[1]
-        await loop.create_server(lambda: Healthy(tally), sock=sock)
+        await loop.create_server(lambda: Healthy(delays), sock=sock)
     for number in range(hanging):
         await loop.create_server(asyncio.Protocol, sock=listening(f"127.0.2.{number + 1}", port))
     print(port, flush=True)

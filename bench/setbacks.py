@@ -121,7 +121,7 @@ async def kick(service: Service, viewers: int, cold: bool) -> tuple[float, JobRe
                 other.kill()
             else:
                 crowd.hang_up()
-            await crowd.all_greeted()
+            await crowd.all_connected()
             took_s = await crowd.until(crowd.start + len(begun_s) + 1) - kicked_s
         posting.cancel()
         crowd.leave()

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from app.backend import Backend
-from app.logs.intake import Batch, decode_batch
+from app.logs.intake import Batch, decode_batch_steps
 from app.logs.lines import Row
 from app.logs.log_store import Appended, BatchKey, LogStore
 from app.logs.paging import LinePage, PageQuery
@@ -97,7 +97,7 @@ class Room:
 
 async def batch_of(*messages: str) -> Batch:
     """The batch of plain messages."""
-    return exhaust(decode_batch(msgspec.json.encode(messages), ndjson=False))
+    return exhaust(decode_batch_steps(msgspec.json.encode(messages), ndjson=False))
 
 
 @contextlib.asynccontextmanager

@@ -383,6 +383,35 @@ def test_every_key_stands_in_the_docs() -> None:
         assert f"`{moving(key)}`" in text
 
 
+def public_names(path: Path) -> set[str]:
+    """The classes, functions and constants that a module defines for others, but for its log and its type variables."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")} - {"T", "log"}
+
+
+def test_a_public_name_of_the_server_has_one_meaning() -> None:
+    modules_of: dict[str, list[str]] = {}
+    for module, path in SERVER.items():
+        for name in public_names(path):
+            modules_of.setdefault(name, []).append(module)
+    assert {name: where for name, where in modules_of.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("name", SERVER)
+def test_what_returns_steps_is_called_so_and_nothing_else_is(name: str) -> None:
+    for node in ast.walk(ast.parse(SERVER[name].read_text())):
+        if isinstance(node, ast.FunctionDef):
+            returns = ast.unparse(node.returns) if node.returns else ""
+            assert node.name.endswith("_steps") == returns.startswith("Steps["), node.name
+
+
 SOURCE_FILES = [
     path for name in ("app", "jobwire", "lua", "bench") for path in (ROOT / name).rglob("*") if path.suffix in SUFFIXES
 ]

@@ -27,7 +27,7 @@ class FastPath(NamedTuple):
 
 
 class Application(Starlette):
-    """A Starlette with a fast fast_path."""
+    """A Starlette whose busiest paths are answered by the fast path."""
 
     base = ""
     fast_paths: Mapping[tuple[str, str], FastPath] = {}
@@ -62,7 +62,7 @@ class Application(Starlette):
                 self.request_log.add(scope, logged_send.status, perf_counter() - begun_s)
 
     def _find_fast_path(self, scope: Scope) -> FastPath | None:
-        """The fast_path of this path, with its parameter put into the scope; None for the long way."""
+        """The fast path for this path, with its parameter put into the scope; None for the long way."""
         path: str = scope["path"]
         if not path.startswith(self.base) or path.endswith("/"):
             return None
@@ -92,7 +92,7 @@ def is_path_trick(scope: Scope) -> bool:
 
 
 def find_fast_paths(resources: Mapping[str, Resource]) -> dict[tuple[str, str], FastPath]:
-    """The lanes of those paths that have the form, by stem and tail."""
+    """The fast paths of those paths that have the form, by stem and tail."""
     fast_paths = {}
     for path, resource in resources.items():
         _, stem, *rest = path.split("/", 3)

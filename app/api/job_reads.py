@@ -8,7 +8,6 @@ from msgspec import UNSET, Raw
 from app.api.call import Call
 from app.api.query_parameters import Query
 from app.api.response_schemas import (
-    NULL,
     EventCursor,
     EventPage,
     JobAnswer,
@@ -23,6 +22,7 @@ from app.jobs.job_store import HashFields, JobStore, Listed, list_slices
 from app.jobs.list_cursors import Cursors
 from app.model.errors import invalid
 from app.model.job import Status
+from app.model.json_items import NULL
 from app.model.limits import EVENTS_ANSWERED, PAGE_BYTES, SEQ_MOST
 from app.settings import Settings
 from app.wire.bytes_in_flight import Hold

@@ -11,7 +11,7 @@ from app.api.call import Call
 from app.api.log_schemas import LogCursor, LogsAppended, RowPage
 from app.api.query_parameters import Query
 from app.api.responses import JSON, NDJSON, Answer, Streamed, json_answer
-from app.logs.intake import decode_batch
+from app.logs.intake import decode_batch_steps
 from app.logs.log_store import BatchKey, LogStore, batch_key
 from app.logs.paging import PageQuery
 from app.logs.search import LineFilter, parse_levels, parse_q
@@ -54,7 +54,7 @@ class LogHandlers:
 
     async def _append(self, call: Call, sent: bytes) -> Answer:
         body = await call.inflate(sent, APPEND_BODY_BYTES)
-        batch = await in_turns(decode_batch(body, ndjson=NDJSON in call.get_header(b"content-type").lower()))
+        batch = await in_turns(decode_batch_steps(body, ndjson=NDJSON in call.get_header(b"content-type").lower()))
         done = await self._logs.append(call.space, call.job, batch, await batch_key_of(call.idempotency_key(), body))
         headers = ((b"idempotency-replayed", b"true"),) if done.replayed else ()
         shown = LogsAppended(done.inserted, done.first, done.last, done.truncated, done.status)

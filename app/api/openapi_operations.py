@@ -95,7 +95,7 @@ IDEMPOTENCY_KEY = Parameter(
     "The same request with the same Idempotency-Key is done once and answered like the first.",
     "header",
 )
-TRACEPARENT = Parameter(
+TRACEPARENT_HEADER = Parameter(
     "traceparent",
     str,
     "The trace that the jobs belong to, as W3C Trace Context; kept and shown with the jobs.",
@@ -139,7 +139,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         JobRequest | Jobs,
         201,
         (*CHECKED_ERRORS, *IDEMPOTENCY_ERRORS, *FULL_ERRORS),
-        (IDEMPOTENCY_KEY, TRACEPARENT),
+        (IDEMPOTENCY_KEY, TRACEPARENT_HEADER),
         example=RESIZE_EXAMPLE,
     ),
     ("GET", "/spaces/{space_id}/jobs"): Operation(

@@ -23,7 +23,7 @@ SCOPE_REQUEST_ID = "jobwire.request_id"
 """Where a scope keeps its headers by their name, and the id of the request."""
 
 ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 
 TRACE_MEMBER = ',"traceparent":"%s"'
@@ -61,7 +61,7 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
 def traceparent_of(headers: Mapping[bytes, bytes]) -> str:
     """The trace that the request is part of, or "". What is no traceparent is ignored, as the specification says."""
     given = headers.get(b"traceparent")
-    return given.decode() if given is not None and TRACEPARENT.fullmatch(given) else ""
+    return given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else ""
 
 
 class RequestLog:

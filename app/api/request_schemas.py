@@ -19,7 +19,7 @@ from app.jobs.bulk_retry import Selection
 from app.jobs.job_store import NewJob
 from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS
 from app.model.errors import Refusal, invalid, too_large
-from app.model.json_items import array_elements
+from app.model.json_items import NULL, array_elements
 from app.model.limits import (
     BATCH_CLAIMS,
     BATCH_JOBS,
@@ -61,7 +61,6 @@ CALLBACK_HEADERS_SPELLED = 8
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NULL = Raw(b"null")
 
 ERROR_HEAD_BYTES = 16 * KIB
 """What stays of the beginning of an error that is cut to 64 KiB."""
@@ -79,7 +78,7 @@ class JobRequest(Struct, rename="camel"):
     """One job to create."""
 
     name: Name
-    payload: Raw = field(default_factory=lambda: _NULL)
+    payload: Raw = field(default_factory=lambda: NULL)
     max_retries: Retries | None = 3
     timeout_seconds: Timeout | None = 300
     scheduled_for: str | None = None
@@ -92,8 +91,8 @@ class JobRequest(Struct, rename="camel"):
 class Sizes(Struct, rename="camel"):
     """A job of which nothing but the length of what may be long is looked at."""
 
-    payload: Raw = _NULL
-    callback_headers: Raw = _NULL
+    payload: Raw = NULL
+    callback_headers: Raw = NULL
 
 
 class PollRequest(Struct, rename="camel"):
@@ -195,7 +194,7 @@ def decode_jobs_steps(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
     """The jobs of a create, and whether they were an array. A refusal has `index` in an array."""
     many = body.lstrip()[:1] == b"["
     if len(body) > AT_ONCE_BYTES:
-        requests = yield from _large_requests(body, many=many)
+        requests = yield from _large_requests_steps(body, many=many)
     else:
         decoded = decode_body(JOBS_BODY if many else JOB_BODY, body, nesting=not many)
         requests = decoded if many else [decoded]
@@ -213,7 +212,7 @@ def decode_jobs_steps(body: bytes) -> Steps[tuple[list[NewJob], bool]]:
     return jobs, many
 
 
-def _large_requests(body: bytes, *, many: bool) -> Steps[list[JobRequest]]:
+def _large_requests_steps(body: bytes, *, many: bool) -> Steps[list[JobRequest]]:
     """The jobs of a body of up to 8 MiB, one in a step."""
     requests: list[JobRequest] = []
     try:

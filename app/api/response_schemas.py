@@ -12,10 +12,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.jobs.job_store import Delivered, Event, HashFields, NewJob
 from app.jobs.spaces import Space, Token
 from app.model.ids import encode_ulid
+from app.model.json_items import NULL
 from app.model.times import rfc3339
 from app.webhooks.space_hooks import HooksShown, show_hooks
-
-NULL = Raw(b"null")
 
 
 class JobAnswer(Struct, rename="camel"):

@@ -19,8 +19,8 @@ from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault, Word
 from app.redis_links.scripts import Scripts
 
-STEP_LOOKS = 200
-STEP_JOBS = 50
+JOBS_SEEN_PER_STEP = 200
+RETRIES_PER_STEP = 50
 
 
 class Selection(NamedTuple):
@@ -59,7 +59,7 @@ class BulkRetries:
         retried, position, free = 0, 0, 1
         while retried < most:
             try:
-                await spend(math.ceil(min(most - retried, STEP_JOBS) / UNIT_JOBS) - free)
+                await spend(math.ceil(min(most - retried, RETRIES_PER_STEP) / UNIT_JOBS) - free)
                 done, last = await self._step(space, chosen, position, most - retried)
             except (ApiError, RedisFault):
                 if retried:
@@ -72,7 +72,7 @@ class BulkRetries:
         return Retried(retried, True)
 
     async def _step(self, space: str, chosen: Selection, position: int, most: int) -> tuple[int, bytes | None]:
-        args: list[Word] = [chosen.status, position, STEP_LOOKS, min(most, STEP_JOBS)]
+        args: list[Word] = [chosen.status, position, JOBS_SEEN_PER_STEP, min(most, RETRIES_PER_STEP)]
         args += (chosen.name, chosen.from_ms, chosen.till_ms)
         done, last = await self._scripts.run("job_bulk_retry", [self._keys.space(space)], args)
         catalog.count_transitions("requeued", done)

@@ -13,7 +13,7 @@ from app.jobs.due_index import DueIndex
 from app.jobs.outages import Downtime
 from app.metrics import catalog
 from app.model.errors import invalid, job_not_found
-from app.model.ids import is_ulid, new_job_ids, new_lease_token, tag_of
+from app.model.ids import is_ulid, new_job_ids, new_lease_token, space_tag_of
 from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB, POLLED_BYTES
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -149,7 +149,7 @@ class JobStore:
         """The space that a job id belongs to, by its tag; None for a string that is no id or a tag nobody has."""
         if not is_ulid(job):
             return None
-        mark = tag_of(job)
+        mark = space_tag_of(job)
         known = self._spaces.get(mark)
         if known is None:
             space = await self._control.call("HGET", self._keys.spaces, mark)
@@ -160,7 +160,7 @@ class JobStore:
 
     def forget_space(self, space: str) -> None:
         """No longer take this space for granted."""
-        self._spaces.pop(tag_of(space), None)
+        self._spaces.pop(space_tag_of(space), None)
 
     # Producers
 

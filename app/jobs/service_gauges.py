@@ -26,7 +26,7 @@ SUMS_FRESH_S = 5.0
 SUMS_WAIT_S = 0.01
 """How long who asks waits for new sums."""
 
-SPACES_AT_ONCE = 100
+SPACES_PER_CALL = 100
 
 BUSIEST = 20
 """How many names of jobs are shown: a name comes from outside, and each is some series."""
@@ -75,13 +75,13 @@ class ServiceGauges:
         spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
         jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
         ended: dict[str, Ends] = {}
-        for start in range(0, len(spaces), SPACES_AT_ONCE):
-            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + SPACES_AT_ONCE]]
+        for start in range(0, len(spaces), SPACES_PER_CALL):
+            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + SPACES_PER_CALL]]
             for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
                 oldest_ms = min(oldest_ms, since_ms or oldest_ms)
                 callbacks += waiting
-            await in_turns(fold_steps(ended, await self._ends.read_all(spaces[start : start + SPACES_AT_ONCE])))
+            await in_turns(fold_steps(ended, await self._ends.read_all(spaces[start : start + SPACES_PER_CALL])))
         age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
             Reading(catalog.SPACES, (), len(spaces)),

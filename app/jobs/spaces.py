@@ -14,7 +14,7 @@ from app.jobs.auth import key_digest, spell_scopes
 from app.jobs.job_store import HashFields, JobStore, hash_fields
 from app.jobs.space_stats import HOURS, SPANS, hour_names, span_names
 from app.model.errors import NotFound, Refusal, invalid, space_not_found
-from app.model.ids import encode_ulid, is_ulid, new_space_id, tag_of
+from app.model.ids import encode_ulid, is_ulid, new_space_id, space_tag_of
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link
@@ -75,7 +75,7 @@ class Spaces:
         """A new space, and its public key."""
         while True:
             space = new_space_id(self._clock.now_ms())
-            if await self._control.call("HSETNX", self._keys.spaces, tag_of(space), space):
+            if await self._control.call("HSETNX", self._keys.spaces, space_tag_of(space), space):
                 break
         await self._scripts.run("space_create", [self._keys.space(space)], [name, secrets.token_hex(8)])
         return await self.get(space), await self.create_token(space, "public", PUBLIC_SCOPES, None)
@@ -126,8 +126,8 @@ class Spaces:
     async def delete(self, space: str) -> None:
         """Remove a space and everything of it. Refusal `space_not_found`. What a crash leaves, `resume` removes."""
         await self.get(space)
-        await self._control.call("HSET", self._keys.deleting, tag_of(space), space)
-        await self._control.call("HDEL", self._keys.spaces, tag_of(space))
+        await self._control.call("HSET", self._keys.deleting, space_tag_of(space), space)
+        await self._control.call("HDEL", self._keys.spaces, space_tag_of(space))
         await self._remove(space)
 
     async def resume_deletions(self) -> None:
@@ -149,7 +149,7 @@ class Spaces:
         await self._control.call("ZREM", keys.due, space)
         await self._control.call("ZREM", keys.due_callbacks, space)
         await self._control.call("SREM", keys.hooks, space)
-        await self._control.call("HDEL", keys.deleting, tag_of(space))
+        await self._control.call("HDEL", keys.deleting, space_tag_of(space))
 
     async def create_token(self, space: str, name: str, scopes: Sequence[str], expires_ms: int | None) -> Token:
         """A new key for a space. Refusals: space_not_found, invalid_request for an expiry that has passed."""

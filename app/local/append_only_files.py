@@ -45,7 +45,7 @@ class NoCommand(Exception):
         self.at = at
 
 
-def files(data: Path) -> list[Path]:
+def list_files(data: Path) -> list[Path]:
     """The files that Valkey loads and that are there, in order; none where nothing was written yet."""
     try:
         manifest = (data / FOLDER / MANIFEST).read_text(errors="replace")
@@ -55,25 +55,25 @@ def files(data: Path) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def prepare(data: Path) -> None:
-    """Make the folder one that Valkey loads as it should: see `mend`. Cheap where nothing looks wrong.
+def prepare_files(data: Path) -> None:
+    """Make the folder one that Valkey loads as it should: see `mend_files`. Cheap where nothing looks wrong.
 
     Raises Damaged, OSError.
     """
-    for path in files(data):
+    for path in list_files(data):
         if path.name.endswith(".rdb") and not path.stat().st_size:
             # Valkey would take it for a snapshot of nothing.
-            raise Damaged(damaged_snapshot(data))
+            raise Damaged(explain_damaged_snapshot(data))
     if not ends_well(data):
-        mend(data)
+        mend_files(data)
 
 
-def damaged_snapshot(data: Path) -> str:
+def explain_damaged_snapshot(data: Path) -> str:
     """A sentence for the operator."""
-    return f"The snapshot in {data / FOLDER} (*.base.rdb) is damaged: it was not changed. {instead(data)}"
+    return f"The snapshot in {data / FOLDER} (*.base.rdb) is damaged: it was not changed. {advise_restore(data)}"
 
 
-def instead(data: Path) -> str:
+def advise_restore(data: Path) -> str:
     """What the operator can do where all is lost."""
     return f"Put back a copy of {data}; or, to begin with nothing, move {data / FOLDER} elsewhere."
 
@@ -83,7 +83,7 @@ def ends_well(data: Path) -> bool:
 
     Valkey does not look at the line break behind a value: with NULs in its place it would take half a value as whole.
     """
-    for path in files(data)[-1:]:
+    for path in list_files(data)[-1:]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - 2, 0))
@@ -91,12 +91,12 @@ def ends_well(data: Path) -> bool:
     return True
 
 
-def mend(data: Path) -> bool:
+def mend_files(data: Path) -> bool:
     """Cut what is no command off the end of the last file, and say so; whether there was any.
 
     Reads all files but the base. Raises Damaged, OSError. What is cut lies in a new file beside it.
     """
-    paths = [path for path in files(data) if not is_snapshot(path)]
+    paths = [path for path in list_files(data) if not is_snapshot(path)]
     for path in paths:
         size = path.stat().st_size
         whole, ends_there = whole_bytes(path)
@@ -108,7 +108,7 @@ def mend(data: Path) -> bool:
                 f"Put back a copy of {data}; or, to go on with what was written before, "
                 f"copy the file, cut it with `truncate -s {whole} {path}`, and start again."
             )
-        kept = cut(path, whole)
+        kept = cut_file(path, whole)
         log.warning("%s ended in %d bytes that are no whole command: they are in %s now.", path, size - whole, kept)
         return True
     return False
@@ -125,25 +125,25 @@ def whole_bytes(path: Path) -> tuple[int, bool]:
     if not path.stat().st_size:
         return 0, True
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return measured(text)
+        return measure_whole(text)
 
 
-def measured(text: mmap.mmap | bytes) -> tuple[int, bool]:
+def measure_whole(text: mmap.mmap | bytes) -> tuple[int, bool]:
     """As `whole_bytes`. A MULTI without its EXEC is not whole."""
     at = whole = 0
     in_multi = False
     while at < len(text):
         try:
-            at, name = command(text, at)
+            at, name = read_command(text, at)
         except NoCommand as wrong:
-            return whole, not any_command(text, wrong.at)
+            return whole, not has_command(text, wrong.at)
         in_multi = name == b"MULTI" or (in_multi and name != b"EXEC")
         if not in_multi:
             whole = at
     return whole, True
 
 
-def command(text: mmap.mmap | bytes, at: int) -> tuple[int, bytes]:
+def read_command(text: mmap.mmap | bytes, at: int) -> tuple[int, bytes]:
     """Where the command or note ends that begins at `at`, and the command's name. Raises NoCommand."""
     if note := _NOTE.match(text, at):
         return note.end(), b""
@@ -166,18 +166,18 @@ def command(text: mmap.mmap | bytes, at: int) -> tuple[int, bytes]:
     return at, name
 
 
-def any_command(text: mmap.mmap | bytes, at: int) -> bool:
+def has_command(text: mmap.mmap | bytes, at: int) -> bool:
     """Whether a whole command begins at `at` or later."""
     for beginning in _BEGINNING.finditer(text, at):
         try:
-            command(text, beginning.start())
+            read_command(text, beginning.start())
         except NoCommand:
             continue
         return True
     return False
 
 
-def cut(path: Path, size: int) -> Path:
+def cut_file(path: Path, size: int) -> Path:
     """Let the file have so many bytes; the file beside it that has the rest. Both are on disk."""
     kept = next(kept for n in itertools.count(1) if not (kept := path.with_name(f"{path.name}.cut-{n}")).exists())
     with path.open("r+b") as file, open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as rest:

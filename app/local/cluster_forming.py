@@ -17,7 +17,7 @@ import redis
 from app.redis_links.topology import SLOTS
 
 HOST = "127.0.0.1"
-ANSWER_S = 5.0
+NODE_ANSWER_S = 5.0
 POLL_S = 0.02
 
 NEVER = threading.Event()
@@ -70,7 +70,7 @@ def await_well(nodes: Sequence[NodePorts], within_s: float, stopped: threading.E
 
 def client_of(node: NodePorts) -> Any:
     """A redis.Redis of one node alone; its execute_command has no types."""
-    return redis.Redis(HOST, node.port, socket_timeout=ANSWER_S)
+    return redis.Redis(HOST, node.port, socket_timeout=NODE_ANSWER_S)
 
 
 def known(client: Any) -> int:

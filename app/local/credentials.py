@@ -17,7 +17,7 @@ from app.settings import ROOT_KEY_RULE, is_root_key
 
 log = logging.getLogger("jobwire.up")
 
-FILE = "credentials.json"
+CREDENTIALS_FILE = "credentials.json"
 SPACE = "default"
 ROLES = {
     "producer": ("jobs:create", "jobs:read", "jobs:kill", "jobs:retry"),
@@ -50,58 +50,58 @@ class Loaded(NamedTuple):
     damaged: bool
 
 
-def load(data: Path, root_key: str) -> Loaded:
+def load_credentials(data: Path, root_key: str) -> Loaded:
     """What an earlier start left, else a new root key. `root_key`, if any, wins. Raises CredentialsError."""
-    path = data / FILE
+    path = data / CREDENTIALS_FILE
     damaged = False
     try:
         text = path.read_bytes()
-        found = msgspec.json.decode(text, type=Credentials)
+        credentials = msgspec.json.decode(text, type=Credentials)
     except FileNotFoundError:
-        found = Credentials()
+        credentials = Credentials()
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        found, damaged = salvaged(text), True
-    found.root_key = root_key or found.root_key or f"emit_{secrets.token_urlsafe(32)}"
-    if not is_root_key(found.root_key):
+        credentials, damaged = salvage(text), True
+    credentials.root_key = root_key or credentials.root_key or f"emit_{secrets.token_urlsafe(32)}"
+    if not is_root_key(credentials.root_key):
         raise CredentialsError(f"The rootKey in {path} is no root key: {ROOT_KEY_RULE}")
-    return Loaded(found, damaged)
+    return Loaded(credentials, damaged)
 
 
-def salvaged(text: bytes) -> Credentials:
+def salvage(text: bytes) -> Credentials:
     """What stands in a file that is cut or overwritten, as far as it does."""
     members = dict(_MEMBER.findall(text.decode("latin-1")))
     keys = {role: members[role] for role in ROLES if role in members}
     return Credentials(root_key=members.get("rootKey", ""), space_id=members.get("spaceId", ""), keys=keys)
 
 
-def set_aside(data: Path, credentials: Credentials) -> None:
+def set_damaged_aside(data: Path, credentials: Credentials) -> None:
     """Keep a copy of a damaged file, before it is written anew, and say so."""
-    kept = data / f"{FILE}.damaged"
-    (data / FILE).replace(kept)
+    kept = data / f"{CREDENTIALS_FILE}.damaged"
+    (data / CREDENTIALS_FILE).replace(kept)
     log.warning(
         "%s was damaged and is written anew: what could not be read of its keys is new, for the space %s. "
         "Keys that were given to others go on, but for the root key if it has changed. The damaged file is %s now.",
-        data / FILE,
+        data / CREDENTIALS_FILE,
         credentials.space_id,
         kept,
     )
 
 
-def save(data: Path, credentials: Credentials) -> None:
+def save_credentials(data: Path, credentials: Credentials) -> None:
     """Write the file, whole or not at all, for the owner only."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = data / f".{FILE}.{os.getpid()}"
+    draft = data / f".{CREDENTIALS_FILE}.{os.getpid()}"
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(data / FILE)
+    draft.replace(data / CREDENTIALS_FILE)
 
 
-async def furnish(credentials: Credentials, spaces: Spaces, *, damaged: bool = False) -> None:
+async def create_missing_keys(credentials: Credentials, spaces: Spaces, *, damaged: bool = False) -> None:
     """Make the space `default` and its keys, as far as they are not there.
 
     Of a damaged file the space may be unknown: then it is the oldest of that name, if there is one.
@@ -113,7 +113,7 @@ async def furnish(credentials: Credentials, spaces: Spaces, *, damaged: bool = F
             else []
         )
         credentials.keys = credentials.keys if known else {}
-        credentials.space_id = known[0] if known else await first_space(credentials, spaces)
+        credentials.space_id = known[0] if known else await create_first_space(credentials, spaces)
     keys = credentials.keys
     for role, scopes in ROLES.items():
         if role not in keys:
@@ -121,7 +121,7 @@ async def furnish(credentials: Credentials, spaces: Spaces, *, damaged: bool = F
     credentials.keys = {role: keys[role] for role in ROLES}
 
 
-async def first_space(credentials: Credentials, spaces: Spaces) -> str:
+async def create_first_space(credentials: Credentials, spaces: Spaces) -> str:
     """The id of a new space, whose public key is among the credentials."""
     space, public = await spaces.create(SPACE)
     credentials.keys["public"] = public.key

@@ -22,7 +22,7 @@ from pathlib import Path
 LOCK_NAME = "jobwire.lock"
 # sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing NUL included.
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
-POLL_S = 0.002
+LOCK_POLL_S = 0.002
 
 ONE_VALKEY = "valkey.lock"
 CLUSTER = "node-1"
@@ -67,8 +67,8 @@ def runtime_folder(folder: Path) -> Iterator[None]:
     PermissionError when somebody else has made it before us, or made a link of that name.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} should be a folder of ours, closed to others; remove it")
     yield
     with suppress(OSError):
@@ -76,7 +76,7 @@ def runtime_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def open_private(path: Path, flags: int) -> Iterator[int]:
     """The descriptor of a file that only we can read, created if missing."""
     fd = os.open(path, flags | os.O_CREAT, 0o600)
     try:
@@ -85,7 +85,7 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def locked(fd: int, within_s: float = 0.0) -> bool:
+def lock_file(fd: int, within_s: float = 0.0) -> bool:
     """Lock this open file; False when somebody else holds it all that time."""
     deadline = time.monotonic() + within_s
     while True:
@@ -94,7 +94,7 @@ def locked(fd: int, within_s: float = 0.0) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(POLL_S)
+            time.sleep(LOCK_POLL_S)
         else:
             return True
 

@@ -30,7 +30,7 @@ from jobwire.run.command_as_job import Options, Runner
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
-TICK_S = 0.1
+REDRAW_S = 0.1
 BAR_WIDTH = 30
 
 
@@ -40,21 +40,21 @@ def demo(ctx: click.Context) -> None:
     """Show what jobwire does: start a server, run two commands as jobs, watch them live, check the result, stop."""
     with tempfile.TemporaryDirectory(prefix="jobwire-demo-") as folder, local_server(Path(folder)) as environ:
         jobs = Jobs.from_env(environ=environ)
-        results = [Watched(jobs, command, environ).run() for command in commands()]
+        results = [WatchedCommand(jobs, command, environ).run() for command in demo_commands()]
     if not all(results):
-        say("what came out is not what went in")
+        print_note("what came out is not what went in")
         ctx.exit(1)
-    say("what came out is what went in, byte for byte; the server is stopped and its data gone")
+    print_note("what came out is what went in, byte for byte; the server is stopped and its data gone")
 
 
-def commands() -> list[list[str]]:
+def demo_commands() -> list[list[str]]:
     """Two commands that every installation has."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "list"]
     loop = [sys.executable, "-P", "-u", str(Path(__file__).with_name("demo_loop.py"))]
     return [pip, loop]
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """One line of the demo's own."""
     click.echo(Paint.for_stdout().dim(f"demo: {text}"))
 
@@ -70,18 +70,18 @@ def local_server(folder: Path) -> Iterator[Mapping[str, str]]:
         # A session of its own: Ctrl-C is for the demo, which then ends the server in order.
         server = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         try:
-            credentials = _announced(server, log.name)
-            say(f"`jobwire up` answers at {credentials.url}")
+            credentials = _read_credentials(server, log.name)
+            print_note(f"`jobwire up` answers at {credentials.url}")
             yield clean | {
                 "JOBWIRE_URL": credentials.url,
                 "JOBWIRE_KEY": credentials.root_key,
                 "JOBWIRE_SPACE": credentials.space_id,
             }
         finally:
-            _end(server)
+            _stop_server(server)
 
 
-def _announced(server: "subprocess.Popen[bytes]", log: str) -> Credentials:
+def _read_credentials(server: "subprocess.Popen[bytes]", log: str) -> Credentials:
     """The line that `up --json` prints when it is ready."""
     assert server.stdout is not None
     readable, _, _ = select.select([server.stdout], [], [], START_DEADLINE_S)
@@ -91,7 +91,7 @@ def _announced(server: "subprocess.Popen[bytes]", log: str) -> Credentials:
     return msgspec.json.decode(line, type=Credentials)
 
 
-def _end(server: "subprocess.Popen[bytes]") -> None:
+def _stop_server(server: "subprocess.Popen[bytes]") -> None:
     server.send_signal(signal.SIGTERM)
     try:
         server.communicate(timeout=STOP_DEADLINE_S)
@@ -100,7 +100,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
         server.communicate()
 
 
-class Watched:
+class WatchedCommand:
     """One command as a job, followed live through the server while it runs."""
 
     def __init__(self, jobs: Jobs, command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -114,7 +114,7 @@ class Watched:
             command,
             Options(name=self._name[:200]),
             mirror=self._keep,
-            notice=say,
+            notice=print_note,
             on_created=self._created.put,
             environ=environ,
         )
@@ -127,12 +127,12 @@ class Watched:
         job = self._created.get()
         if job is None:
             return False
-        say(f"$ jobwire run -- {self._name}    (job {job.id})")
+        print_note(f"$ jobwire run -- {self._name}    (job {job.id})")
         threading.Thread(target=self._follow, args=(job.id,), daemon=True).start()
         self._watch(job.id)
         running.join()
         self._show(self._jobs.get(job.id))
-        return self._exit_code == 0 and self._came_out(job.id)
+        return self._exit_code == 0 and self._log_is_whole(job.id)
 
     def _keep(self, name: str, chunk: bytes) -> None:
         self._written[name] += chunk
@@ -141,7 +141,7 @@ class Watched:
         try:
             self._exit_code = self._runner.run()
         except JobwireError as error:
-            say(str(error))
+            print_note(str(error))
         finally:
             self._created.put(None)
 
@@ -157,7 +157,7 @@ class Watched:
         printer, bar = Printer(timestamps=True), Bar()
         while True:
             try:
-                lines = self._arrived.get(timeout=TICK_S)
+                lines = self._arrived.get(timeout=REDRAW_S)
             except queue.Empty:
                 lines = []
             bar.clear()
@@ -168,16 +168,16 @@ class Watched:
 
     def _show(self, job: Job) -> None:
         shown = f"{job.status} {msgspec.json.encode(job.result).decode()}"
-        say(f"{Paint.for_stdout().status(job.status, harmless(shown))}")
+        print_note(f"{Paint.for_stdout().status(job.status, harmless(shown))}")
         for event in job.events:
-            say(f"  {event['createdAt']}  {event['type']}")
+            print_note(f"  {event['createdAt']}  {event['type']}")
 
-    def _came_out(self, job_id: str) -> bool:
+    def _log_is_whole(self, job_id: str) -> bool:
         """Whether the stored log is what the command wrote, stream by stream."""
         stored = dict.fromkeys(self._written, b"")
         for line in all_lines(self._jobs, job_id):
             stored[line.source or "stdout"] += raw_bytes(line)
-        say(f"  wrote {sum(map(len, self._written.values()))} bytes, stored {sum(map(len, stored.values()))}")
+        print_note(f"  wrote {sum(map(len, self._written.values()))} bytes, stored {sum(map(len, stored.values()))}")
         return stored == self._written
 
 

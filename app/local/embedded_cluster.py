@@ -26,10 +26,10 @@ from typing import Self
 import msgspec
 
 from app.local.cluster_forming import HOST, ClusterError, NodePorts, await_well, form
-from app.local.data_folder import CLUSTER, opened
+from app.local.data_folder import CLUSTER, open_private
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer, folder_held
 
-FILE = "cluster.json"
+CLUSTER_FILE = "cluster.json"
 
 BUS_OFFSET = 10_000
 """What Valkey adds to a port for the one on which nodes speak to each other."""
@@ -46,7 +46,7 @@ FILES_A_NODE = 256
 """Open files that a node needs, with some room for clients."""
 
 NODE_TIMEOUT_MS = 5000
-SETTINGS: Mapping[str, str] = {
+NODE_SETTINGS: Mapping[str, str] = {
     "bind": HOST,
     "cluster-enabled": "yes",
     "cluster-config-file": "nodes.conf",
@@ -162,7 +162,7 @@ class EmbeddedCluster:
             appendfsync=self._appendfsync,
             maxmemory_bytes=self._maxmemory_bytes,
             port=port,
-            config=SETTINGS,
+            config=NODE_SETTINGS,
         )
 
     def _folder(self, number: int) -> Path:
@@ -177,7 +177,7 @@ class EmbeddedCluster:
 
     def _found(self) -> Layout | None:
         """What an earlier start has formed here. EmbeddedError if it is not what is wanted, or not whole."""
-        path = self.data / FILE
+        path = self.data / CLUSTER_FILE
         try:
             found = msgspec.json.decode(path.read_bytes(), type=Layout)
             has = (found.primaries, found.replicas, found.ports[0])
@@ -203,11 +203,11 @@ class EmbeddedCluster:
         return Layout(primaries, list(range(first, first + count)))
 
     def _save(self, layout: Layout) -> None:
-        draft = self.data / f".{FILE}"
-        with opened(draft, os.O_WRONLY | os.O_TRUNC) as file:
+        draft = self.data / f".{CLUSTER_FILE}"
+        with open_private(draft, os.O_WRONLY | os.O_TRUNC) as file:
             os.write(file, msgspec.json.encode(layout) + b"\n")
             os.fsync(file)
-        draft.replace(self.data / FILE)
+        draft.replace(self.data / CLUSTER_FILE)
 
 
 def described(layout: Layout) -> str:

@@ -42,13 +42,13 @@ from typing import Self
 from urllib.parse import quote
 
 from app.local.append_only_files import FOLDER as AOF_FOLDER
-from app.local.append_only_files import Damaged, damaged_snapshot, instead, mend, prepare
+from app.local.append_only_files import Damaged, advise_restore, explain_damaged_snapshot, mend_files, prepare_files
 from app.local.data_folder import (
     LOCK_NAME,
     ONE_VALKEY,
-    locked,
+    lock_file,
     make_private,
-    opened,
+    open_private,
     other_layout,
     read_pid,
     runtime_folder,
@@ -58,7 +58,7 @@ from app.local.data_folder import (
 
 log = logging.getLogger(__name__)
 
-LOG_BYTES = 1 << 20
+VALKEY_LOG_BYTES = 1 << 20
 LOG_TAIL_BYTES = 1500
 
 SNAPSHOT_BEGUN = "Reading RDB base file"
@@ -72,10 +72,10 @@ PORT_TAKEN = re.compile(r"Failed listening on port (\d+)")
 ADVICE = re.compile(r": make a backup of your AOF file, then use .*")
 """It names a tool that does not come with us."""
 
-GOING_S = 0.5
+LEAVING_S = 0.5
 TERMINATE_S = 10.0
 KILL_S = 5.0
-POLL_S = 0.002
+READY_POLL_S = 0.002
 PING_S = 1.0
 
 WATCH_S = 0.05
@@ -220,7 +220,7 @@ class EmbeddedServer:
             log.warning("The embedded Valkey on %s has ended; it is started again.", self.data)
             await asyncio.sleep(pause_s)
             pause_s = min(max(2 * pause_s, 0.1), LONGEST_PAUSE_S)
-            await asyncio.to_thread(self._revive)
+            await asyncio.to_thread(self._restart)
             since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -230,7 +230,7 @@ class EmbeddedServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def _revive(self) -> None:
+    def _restart(self) -> None:
         with self._turn:
             if self._down.is_set() or self.alive():
                 return
@@ -242,12 +242,12 @@ class EmbeddedServer:
     def _bring_up(self, timeout_s: float) -> None:
         """A ready Valkey, or an EmbeddedError and none."""
         try:
-            self._take_folder()
+            self._hold_folder()
             self._spawn()
             try:
                 self._await_pong(timeout_s)
             except GaveUp:
-                if not mend(self.data):
+                if not mend_files(self.data):
                     raise
                 self._spawn()
                 self._await_pong(timeout_s)
@@ -261,7 +261,7 @@ class EmbeddedServer:
             self._end_valkey(KILL_S)
             raise
 
-    def _take_folder(self) -> None:
+    def _hold_folder(self) -> None:
         """Hold the folder's lock, a place for the socket and the pipe that Valkey watches, until `_free_folder`."""
         if self._held is not None:
             return
@@ -282,9 +282,12 @@ class EmbeddedServer:
     def _spawn(self) -> None:
         """A Valkey on its way up, once no other works on the folder."""
         _bound_log(self._log)
-        with opened(self.data / "valkey.lock", os.O_RDWR) as lock, opened(self._log, os.O_WRONLY | os.O_APPEND) as out:
+        with (
+            open_private(self.data / "valkey.lock", os.O_RDWR) as lock,
+            open_private(self._log, os.O_WRONLY | os.O_APPEND) as out,
+        ):
             _end_leftover(lock, self.data)
-            prepare(self.data)
+            prepare_files(self.data)
             # Empty until it is the new one, so that a pid in a locked file is always that of the lock's holder.
             os.ftruncate(lock, 0)
             self._log_from = os.fstat(out).st_size
@@ -306,13 +309,13 @@ class EmbeddedServer:
         deadline = time.monotonic() + timeout_s
         while (answer := _ping(self._socket)) != "+PONG":
             if not self.alive():
-                raise GaveUp(self._why_it_gave_up())
+                raise GaveUp(self._explain_end())
             if answer.startswith("-LOADING"):
                 deadline = time.monotonic() + timeout_s
             if time.monotonic() > deadline:
-                said = f"it said {answer}" if answer else "it said nothing"
-                raise EmbeddedError(f"Valkey on {self.data} was not ready within {timeout_s:g} s; {said}.")
-            if self._down.wait(POLL_S):
+                last = f"it said {answer}" if answer else "it said nothing"
+                raise EmbeddedError(f"Valkey on {self.data} was not ready within {timeout_s:g} s; {last}.")
+            if self._down.wait(READY_POLL_S):
                 raise EmbeddedError(f"Valkey on {self.data} was stopped while it started.")
 
     def _end_valkey(self, timeout_s: float) -> None:
@@ -329,19 +332,21 @@ class EmbeddedServer:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(KILL_S)
 
-    def _why_it_gave_up(self) -> str:
+    def _explain_end(self) -> str:
         """A sentence, and the end of its log where that says more."""
         with self._log.open("rb") as lines:
             lines.seek(self._log_from)
-            said = lines.read().decode(errors="replace")
-        if SNAPSHOT_BEGUN in said and SNAPSHOT_LOADED not in said:
-            return damaged_snapshot(self.data)
-        if MANIFEST_WRONG in said:
+            text = lines.read().decode(errors="replace")
+        if SNAPSHOT_BEGUN in text and SNAPSHOT_LOADED not in text:
+            return explain_damaged_snapshot(self.data)
+        if MANIFEST_WRONG in text:
             files = self.data / AOF_FOLDER
-            return f"The list of files in {files} (*.manifest) is damaged: it was not changed. {instead(self.data)}"
-        if taken := PORT_TAKEN.search(said):
+            return (
+                f"The list of files in {files} (*.manifest) is damaged: it was not changed. {advise_restore(self.data)}"
+            )
+        if taken := PORT_TAKEN.search(text):
             return f"Port {taken[1]} is taken by another program: stop that one, or give other ports."
-        tail = ADVICE.sub("", said)[-LOG_TAIL_BYTES:].strip()
+        tail = ADVICE.sub("", text)[-LOG_TAIL_BYTES:].strip()
         return f"Valkey ended while starting on {self.data}. Its log ends with:\n{tail}"
 
 
@@ -352,8 +357,8 @@ def folder_held(data: Path, layout: str) -> Iterator[None]:
     Raises FolderInUse, WrongLayout, OSError.
     """
     make_private(data)
-    with opened(data / LOCK_NAME, os.O_RDWR) as lock:
-        if not locked(lock):
+    with open_private(data / LOCK_NAME, os.O_RDWR) as lock:
+        if not lock_file(lock):
             raise FolderInUse(data, read_pid(lock))
         write_pid(lock, os.getpid())
         if holds := other_layout(data, layout):
@@ -375,15 +380,15 @@ def _binary() -> Path:
 
 def _end_leftover(lock: int, data: Path) -> None:
     """Hold the lock of the folder's Valkey: let one that is on its way out finish its file, or else end it."""
-    if locked(lock):
+    if lock_file(lock):
         return
     # Signal 0 asks for nothing. A fork that has lost its Valkey has nothing to finish and would not mind SIGTERM.
-    stages = ((0, GOING_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S))
-    for word, patience_s in stages[2:] if _is_gone(read_pid(lock)) else stages:
+    stages = ((0, LEAVING_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S))
+    for word, within_s in stages[2:] if _is_gone(read_pid(lock)) else stages:
         if pid := read_pid(lock):
             with suppress(ProcessLookupError):
                 os.killpg(pid, word)
-        if locked(lock, patience_s):
+        if lock_file(lock, within_s):
             return
     raise EmbeddedError(f"A leftover Valkey (process {read_pid(lock)}) still works on {data} and could not be ended.")
 
@@ -434,7 +439,7 @@ def _ping(path: Path) -> str:
 def _bound_log(path: Path) -> None:
     """Keep the newest MiB or two of Valkey's log. It is copied and cut, for Valkey has the file open."""
     with suppress(OSError):
-        if path.stat().st_size > LOG_BYTES:
+        if path.stat().st_size > VALKEY_LOG_BYTES:
             # On a full disk there is no copy, and space all the same.
             with suppress(OSError):
                 shutil.copy(path, path.with_suffix(".log.1"))

@@ -12,7 +12,13 @@ import msgspec
 
 from app.backend import Backend
 from app.jobs.tickets import Tickets
-from app.local.credentials import Credentials, furnish, load, save, set_aside
+from app.local.credentials import (
+    Credentials,
+    create_missing_keys,
+    load_credentials,
+    save_credentials,
+    set_damaged_aside,
+)
 from app.local.embedded_valkey import EmbeddedServer
 from app.loop.background import Background
 from app.main import call_back, sweep, web
@@ -30,7 +36,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
 
     Raises EmbeddedError, CredentialsError, Outage (Redis does not come up), OSError (the address is taken).
     """
-    credentials, damaged = load(data, settings.root_key)
+    credentials, damaged = load_credentials(data, settings.root_key)
     settings = replace(settings, root_key=credentials.root_key)
     with contextlib.closing(listen(host, port)) as sock, contextlib.ExitStack() as stack:
         supervise = None
@@ -42,12 +48,12 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
         credentials.url, credentials.public_url = address(sock), settings.public_url or msgspec.UNSET
         backend = Backend(settings)
 
-        async def ready() -> None:
+        async def announce_ready() -> None:
             await backend.control.ready(READY_S)
-            await furnish(credentials, backend.spaces, damaged=damaged)
+            await create_missing_keys(credentials, backend.spaces, damaged=damaged)
             if damaged:
-                set_aside(data, credentials)
-            save(data, credentials)
+                set_damaged_aside(data, credentials)
+            save_credentials(data, credentials)
             announce(credentials, await Tickets(backend.control, backend.keys).issue(credentials.root_key))
 
         async with Background() as background:
@@ -55,7 +61,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
                 background.start(supervise(), "embedded-valkey")
             background.start(call_back(settings, forever), "callbacks")
             beside = (partial(sweep, backend, forever), partial(advise, backend.control))
-            await serve(web(backend, *beside), sock, ready)
+            await serve(web(backend, *beside), sock, announce_ready)
 
 
 async def forever() -> None:
@@ -65,7 +71,7 @@ async def forever() -> None:
 
 async def until_signal() -> None:
     """Return at SIGINT or SIGTERM."""
-    told = asyncio.Event()
+    signalled = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    await signalled.wait()

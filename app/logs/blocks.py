@@ -20,8 +20,9 @@ import zstandard
 from msgspec import Raw
 
 from app.logs.levels import LEVELS
-from app.logs.lines import NULL, Row, Stored, id_of
+from app.logs.lines import Row, Stored, id_of
 from app.logs.search import LineFilter, Texts
+from app.model.json_items import NULL
 from app.model.steps import Steps
 from app.model.times import rfc3339
 

@@ -106,7 +106,7 @@ _BLANKS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
 
 
-def decode_batch(body: bytes, *, ndjson: bool) -> Steps[Batch]:
+def decode_batch_steps(body: bytes, *, ndjson: bool) -> Steps[Batch]:
     """The batch in a body of NDJSON or JSON, a slice in a step.
 
     The body is valid UTF-8, which was checked before: the decoder does not look at what it skips or keeps raw.

@@ -14,13 +14,11 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from app.logs.search import LineFilter, folds_like_ascii, having_all
+from app.logs.search import LineFilter, folds_like_ascii, having_all_steps
 from app.model.ids import ALPHABET, encode_ulid
+from app.model.json_items import NULL
 from app.model.steps import Steps
 from app.model.times import rfc3339
-
-NULL = Raw(b"null")
-
 
 PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
 """The last two characters of an id, by the last ten bits of the seq."""
@@ -84,7 +82,7 @@ class Stored:
         if wanted.needles:
             yield
             messages = [row.message.casefold() for row in self.stored]
-            places = yield from having_all(wanted.needles, messages, places)
+            places = yield from having_all_steps(wanted.needles, messages, places)
         return [start + place for place in places]
 
     def build_rows(self, job: str, seqs: Sequence[int]) -> list[Row]:

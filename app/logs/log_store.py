@@ -194,7 +194,7 @@ class LogStore:
             await self._status(space, job)
         while True:
             ahead = await self._read_ahead(job, scan, reading)
-            await in_turns(scan.examine(reading))
+            await in_turns(scan.examine_steps(reading))
             hold(scan.answered_bytes)
             if scan.full:
                 break

@@ -90,11 +90,11 @@ class PageScan:
         """Whether it has looked at anything."""
         return bool(self._examined)
 
-    def examine(self, reading: LogReading) -> Steps[None]:
+    def examine_steps(self, reading: LogReading) -> Steps[None]:
         """Examine what was read, in the order of travel."""
         first, last = self._kept = (reading.first_kept, reading.newest)
         for run in reading.runs:
-            yield from self._examine_run(run)
+            yield from self._examine_run_steps(run)
             if self.full:
                 return
         if not reading.runs or (self.position >= last if self.way == "after" else self.position <= first):
@@ -112,7 +112,7 @@ class PageScan:
             more = oldest is not None and last > 0 and oldest > first
         return LinePage(self.rows, PageCursor(mode, oldest, newest, more, first if last else None))
 
-    def _examine_run(self, run: Run) -> Steps[None]:
+    def _examine_run_steps(self, run: Run) -> Steps[None]:
         forward = self.way == "after"
         if forward:
             seqs = range(max(run.first, self.position + 1), run.last + 1)

@@ -52,10 +52,10 @@ class Texts:
             if needle not in whole:
                 return ()
             yield
-        return (yield from having_all(wanted, whole.split(self._separator), places))
+        return (yield from having_all_steps(wanted, whole.split(self._separator), places))
 
 
-def having_all(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -> Steps[list[int]]:
+def having_all_steps(needles: Sequence[S], messages: Sequence[S], places: Sequence[int]) -> Steps[list[int]]:
     """Those of `places` whose message has all needles. Both are folded. Ascending."""
     longest = max(map(len, messages))
     left = list(places)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-SLOTS = 16_384
+VALUE_SLOTS = 16_384
 SLOT_BYTES = 8
 
 
@@ -49,7 +49,7 @@ class MetricValues:
     """The numbers of this process. `cells` may be replaced by `share`: read it anew for each count."""
 
     def __init__(self) -> None:
-        self.cells: memoryview[float] = memoryview(bytearray(SLOTS * SLOT_BYTES)).cast("d")
+        self.cells: memoryview[float] = memoryview(bytearray(VALUE_SLOTS * SLOT_BYTES)).cast("d")
         self._ranges: dict[Series, SlotRange] = {}
         self._used = 0
         self._folder: Path | None = None
@@ -63,7 +63,7 @@ class MetricValues:
         """The first of a series' slots, made if there are none. MemoryError when all slots are taken."""
         slots = self._ranges.get(series)
         if slots is None:
-            if self._used + count > SLOTS:
+            if self._used + count > VALUE_SLOTS:
                 raise MemoryError("more series than any metric of ours should have")
             slots = self._ranges[series] = SlotRange(self._used, count, live_only)
             self._used += count
@@ -77,8 +77,8 @@ class MetricValues:
         with _locked(folder):
             file = os.open(folder / f"{name}.cells", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)  # let go when the process ends: that is how others know
-            os.ftruncate(file, SLOTS * SLOT_BYTES)
-            shared = memoryview(mmap(file, SLOTS * SLOT_BYTES)).cast("d")
+            os.ftruncate(file, VALUE_SLOTS * SLOT_BYTES)
+            shared = memoryview(mmap(file, VALUE_SLOTS * SLOT_BYTES)).cast("d")
             shared[:] = self.cells
             self.cells, self._folder, self._names = shared, folder, folder / f"{name}.names"
             self._write_names([_NamesLine(series, slots) for series, slots in self._ranges.items()])

@@ -28,7 +28,7 @@ def new_space_id(at_ms: int) -> str:
     return encode_ulid(at_ms, secrets.token_bytes(10))
 
 
-def tag_of(ulid: str) -> str:
+def space_tag_of(ulid: str) -> str:
     """The first 24 random bits of an id, as its characters 10 to 14 with the 25th bit cleared: the space's tag."""
     return ulid[10:14] + _EVEN[ulid[14]]
 

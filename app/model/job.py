@@ -55,4 +55,4 @@ def _transitions() -> Iterable[Transition]:
     yield Transition("retry", frozenset({Status.DEAD, Status.KILLED}), Status.PENDING, "requeued", "")
 
 
-TRANSITIONS = tuple(_transitions())
+TRANSITION_TABLE = tuple(_transitions())

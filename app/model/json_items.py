@@ -9,6 +9,9 @@ from collections.abc import Generator
 
 import msgspec
 
+NULL = msgspec.Raw(b"null")
+"""The JSON value null, undecoded."""
+
 VALUE_WINDOW_BYTES = 16_384
 MEMBERS_MOST = 100
 """Members of the object around an array."""

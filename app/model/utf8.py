@@ -37,18 +37,18 @@ def is_plain(body: bytes) -> bool:
 def text_steps(body: bytes) -> Steps[bytes]:
     """The text that a body stands for. Refusal `invalid_json` when it is not UTF-8."""
     if not body.isascii():
-        yield from _check(body)
+        yield from _check_steps(body)
         if body.startswith(BOM):
             body = body[len(BOM) :]
     if b"\\" not in body:
         return body
     yield
-    if (yield from _has_surrogates(body)):
-        return (yield from _mended(body))
+    if (yield from _has_surrogates_steps(body)):
+        return (yield from _mend_steps(body))
     return body
 
 
-def _check(body: bytes) -> Steps[None]:
+def _check_steps(body: bytes) -> Steps[None]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), CHECK_STEP_BYTES):
         left = len(decoder.getstate()[0])
@@ -60,7 +60,7 @@ def _check(body: bytes) -> Steps[None]:
         yield
 
 
-def _has_surrogates(body: bytes) -> Steps[bool]:
+def _has_surrogates_steps(body: bytes) -> Steps[bool]:
     for start in range(0, len(body), CHECK_STEP_BYTES):
         if _ODD.search(body, start, start + CHECK_STEP_BYTES + _ODD_BYTES):
             return True
@@ -68,7 +68,7 @@ def _has_surrogates(body: bytes) -> Steps[bool]:
     return False
 
 
-def _mended(body: bytes) -> Steps[bytes]:
+def _mend_steps(body: bytes) -> Steps[bytes]:
     """The body with U+FFFD for each surrogate escape without its other half; it is as long as before."""
     parts, start = [], 0
     while start < len(body):
@@ -76,14 +76,14 @@ def _mended(body: bytes) -> Steps[bytes]:
         # Backslashes that are left begin an escape.
         escapes = piece.replace(b"\\\\", _BACKSLASH)
         if start + len(piece) < len(body):
-            escapes = escapes[: _end(escapes)]
+            escapes = escapes[: _whole_escapes_end(escapes)]
         parts.append(_LONE.sub(rb"\\ufffd", escapes).replace(_BACKSLASH, b"\\\\"))
         start += len(escapes)
         yield
     return b"".join(parts)
 
 
-def _end(escapes: bytes) -> int:
+def _whole_escapes_end(escapes: bytes) -> int:
     """Where a piece ends without cutting an escape, or a pair of surrogates, in two."""
     match = _UNFINISHED.search(escapes, max(0, len(escapes) - _LONGEST))
     return (match.start() if match else 0) or len(escapes)

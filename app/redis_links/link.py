@@ -7,7 +7,7 @@ Never: sends a command twice. Whoever calls learns whether a command was refused
 whether nobody knows (`outcome_unknown`: it had been sent when the link broke).
 
 Always: a server that is silent for the timeout while calls wait breaks the link, so that a stalled Redis is a fault of
-seconds and not of a kernel's patience; the link then reconnects by itself. Bytes that arrive are life, however long a
+seconds and not of a kernel's timeout; the link then reconnects by itself. Bytes that arrive are life, however long a
 whole answer takes, and time in which this process itself stood still is no silence of the server's.
 """
 
@@ -42,7 +42,7 @@ LONG_WORDS = 32
 LONG_BYTES = 1_048_576
 """A command with so many words, of so many bytes, is sent piece by piece: to copy 32 MiB takes a turn of its own."""
 
-ASK_S = 1.0
+MOVE_CHECK_S = 1.0
 """How often to ask whether the server has moved."""
 
 LOOKS = 8
@@ -55,7 +55,7 @@ RECONNECT_S = 0.02
 RECONNECT_MOST_S = 0.5
 """Pauses before a lost connection is made anew: the first, and the longest of those that double."""
 
-REFUSALS = {
+REDIS_REFUSALS = {
     "OOM": "Redis is out of memory.",
     "READONLY": "Redis is read-only: a failover may be under way.",
     "LOADING": "Redis is loading its data.",
@@ -112,9 +112,9 @@ def failure(reply: hiredis.ReplyError) -> Exception:
     if word in REDIRECTIONS:
         return Redirected(text)
     if word == "CLUSTERDOWN":
-        return ClusterDown("unavailable", REFUSALS[word], headers={"retry-after": "1"})
-    if word in REFUSALS:
-        return unavailable(REFUSALS[word])
+        return ClusterDown("unavailable", REDIS_REFUSALS[word], headers={"retry-after": "1"})
+    if word in REDIS_REFUSALS:
+        return unavailable(REDIS_REFUSALS[word])
     return RedisFault(text)
 
 
@@ -385,14 +385,14 @@ class ServerLink(asyncio.Protocol):
         assert self._lost is not None
         loop = asyncio.get_running_loop()
         asked_s, silent, heard = loop.time(), 0, self._heard
-        pause_s = min(self.timeout_s / LOOKS, ASK_S)
+        pause_s = min(self.timeout_s / LOOKS, MOVE_CHECK_S)
         while not self._lost.done():
             await asyncio.wait([self._lost], timeout=pause_s)
             before, heard = heard, self._heard
             silent = silent + 1 if self._waiting and heard == before else 0
             if (silent - 1) * pause_s >= self.timeout_s:
                 raise TimeoutError(f"no answer for {self.timeout_s:g} s")
-            if loop.time() - asked_s >= ASK_S and self._connection is not None:
+            if loop.time() - asked_s >= MOVE_CHECK_S and self._connection is not None:
                 asked_s = loop.time()
                 await self._ask_whether_moved(self._connection)
 

@@ -12,7 +12,7 @@ from app.model.errors import Outage, unavailable
 from app.redis_links.info import parse_info
 from app.redis_links.link import Link, RedisFault, ServerLink
 
-SHARE = 0.9
+MEMORY_SHARE = 0.9
 """The part of `maxmemory` that what is new may fill."""
 
 FRESH_S = 1.0
@@ -55,4 +55,4 @@ async def left_bytes(server: ServerLink) -> float:
     """What new may still take of a server's memory. Raises what the link raises."""
     info = parse_info(await server.call("INFO", "memory"))
     most = int(info.get("maxmemory", 0))
-    return most * SHARE - int(info["used_memory"]) if most else float("inf")
+    return most * MEMORY_SHARE - int(info["used_memory"]) if most else float("inf")

@@ -13,9 +13,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.model.job import ENDED, Status
+from app.model.json_items import NULL
 from app.model.times import rfc3339
-
-NULL = Raw(b"null")
 
 FRAME_BYTES = 1_000_000
 """No frame is longer, as it is sent: many clients take 1 MiB, and meet what they refuse again at every return."""

@@ -46,7 +46,7 @@ class DueSpaces:
         self.owed: dict[str, None] = {}
         self.tidying: dict[str, None] = {}
 
-    async def take_turns(self, most: int) -> tuple[list[str], float]:
+    async def next_turns(self, most: int) -> tuple[list[str], float]:
         """The `most` spaces whose turn it is, of those owed and due; and seconds until the next one is due.
 
         Those that are due are now out of the hints, and have their turn after all that waited before them.

@@ -57,7 +57,7 @@ class LeaseNotifications:
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
 
-    def take_spaces(self) -> list[str]:
+    def pop_spaces(self) -> list[str]:
         """The spaces in which a lease key expired since this was last asked."""
         self._heard.clear()
         spaces, self._spaces = list(self._spaces), {}

@@ -42,7 +42,7 @@ TURN_STEPS = 10
 
 SPACES_AT_ONCE = 16
 TIDY_AT_ONCE = 4
-IDLE_S = 0.1
+IDLE_PAUSE_S = 0.1
 """How long a loop that has nothing to do rests, and one whose work failed."""
 
 WALK_S = 30.0
@@ -76,7 +76,7 @@ class Sweeper:
             waits="the sweeper waits: %s",
             goes_on="the sweeper goes on",
             failed="the sweeper failed, and goes on",
-            pause_s=IDLE_S,
+            pause_s=IDLE_PAUSE_S,
         )
         self._begun = asyncio.Event()
         self._tidied: set[str] = set()
@@ -84,7 +84,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled; a Redis that is away is waited for. Then another may work at once."""
-        loops = (self._lead_forever, self._walk_forever, self._resume_forever, self._look_forever)
+        loops = (self._lead_forever, self._walk_forever, self._resume_forever, self._sweep_forever)
         try:
             async with asyncio.TaskGroup() as group:
                 for loop in (*loops, *(self._tidy_forever,) * TIDY_AT_ONCE):
@@ -116,7 +116,7 @@ class Sweeper:
             if self.working:
                 await self._attempts.make(partial(self._walk, in_haste), None)
             else:
-                await self._begins_within(IDLE_S)
+                await self._begins_within(IDLE_PAUSE_S)
 
     async def _walk(self, in_haste: bool) -> None:
         portions = await self._due.walk_portions(all_of_them=in_haste)
@@ -148,20 +148,20 @@ class Sweeper:
                 await self._attempts.make(self._spaces.resume_deletions, None)
             await asyncio.sleep(WALK_S)
 
-    async def _look_forever(self) -> None:
+    async def _sweep_forever(self) -> None:
         while True:
             if not self.working:
-                self._notifications.take_spaces()
-                await asyncio.sleep(IDLE_S)
+                self._notifications.pop_spaces()
+                await asyncio.sleep(IDLE_PAUSE_S)
                 continue
-            pause_s = await self._attempts.make(self._look, IDLE_S)
+            pause_s = await self._attempts.make(self._give_turns, IDLE_PAUSE_S)
             if pause_s > 0:
-                await self._notifications.wait_for_one(min(pause_s, IDLE_S))
+                await self._notifications.wait_for_one(min(pause_s, IDLE_PAUSE_S))
 
-    async def _look(self) -> float:
+    async def _give_turns(self) -> float:
         """Give some spaces their turn; seconds until more is due."""
-        self._due.owed.update(dict.fromkeys(self._notifications.take_spaces()))
-        spaces, pause_s = await self._due.take_turns(SPACES_AT_ONCE)
+        self._due.owed.update(dict.fromkeys(self._notifications.pop_spaces()))
+        spaces, pause_s = await self._due.next_turns(SPACES_AT_ONCE)
         if not spaces:
             return max(pause_s, 0.001)
         await asyncio.gather(*(self.sweep(space) for space in spaces))
@@ -197,7 +197,7 @@ class Sweeper:
         while True:
             space = next((one for one in self._due.tidying if one not in self._tidied), None)
             if not self.working or space is None:
-                await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(IDLE_PAUSE_S)
                 continue
             self._tidied.add(space)
             await self._attempts.make(partial(self._tidy, space), None)

@@ -31,7 +31,7 @@ log = logging.getLogger("jobwire.callbacks")
 
 LEASE_AT_ONCE = 50
 POSTPONED_AT_ONCE = 100
-LOOK_S = 0.05
+DUE_POLL_S = 0.05
 REBUILD_S = 30.0
 OUTAGE_PAUSE_S = 0.1
 UNSENT_DELAY_MS = 1000
@@ -104,7 +104,7 @@ class Callbacks:
 
     async def _give_back_forever(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(DUE_POLL_S)
             await self.flush_given_back()
 
     async def _work_forever(self) -> None:
@@ -113,7 +113,7 @@ class Callbacks:
             for space in await self._attempts.make(partial(self._outbox.due_spaces, len(self._working)), nothing):
                 if space not in self._working:
                     self._working[space] = self._background.start(self._work_space(space), "callbacks-work")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(DUE_POLL_S)
 
     async def _work_space(self, space: str) -> None:
         """Take all that is due in one space, as fast as its hosts take it."""
@@ -128,7 +128,7 @@ class Callbacks:
         dropped = False
         while True:
             while not self._hosts.has_room(space):
-                await self._hosts.wait_for_room(LOOK_S)
+                await self._hosts.wait_for_room(DUE_POLL_S)
             try:
                 if not dropped:
                     await self._outbox.drop_hint(space)
@@ -151,7 +151,7 @@ class Callbacks:
             self._hosts.offer_request(one)
         hosts = {try_.host for try_ in tries}
         while any(self._hosts.is_full(space, host) for host in hosts):
-            await self._hosts.wait_for_room(LOOK_S)
+            await self._hosts.wait_for_room(DUE_POLL_S)
 
     # Trying
 

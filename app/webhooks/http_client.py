@@ -25,6 +25,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from app.webhooks.address_rules import Forbidden, check_url
 from app.webhooks.retry_schedule import retry_after
+from app.webhooks.space_hooks import MASK
 from app.webhooks.ssrf_guard import Guard
 from jobwire.version import __version__
 
@@ -67,7 +68,6 @@ ANSWER_HEADERS_MOST = 1000
 UNREACHED = "The host could not be reached, or gave no answer."
 """All that is told of a request without an answer, whatever the reason."""
 
-MASK = "***"
 BEGINNING_CHARS = 4
 """Of a secret that breaks off at the end of an answer, a beginning of so many characters is masked."""
 

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 from app.settings import DELAY_MOST_S
 
-JITTER = 0.2
+RETRY_JITTER = 0.2
 GONE = 410
 
 
@@ -18,7 +18,7 @@ def delay_ms(
     """
     if status == GONE or number + 1 >= len(delays_s):
         return None
-    delay_s = delays_s[number + 1] * (1 + JITTER * (2 * chance - 1))
+    delay_s = delays_s[number + 1] * (1 + RETRY_JITTER * (2 * chance - 1))
     return int(max(delay_s, min(retry_after_s or 0, DELAY_MOST_S)) * 1000)
 
 

@@ -95,7 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def idle_since_s(self) -> float | None:
-        """Since when it has been for the other side to begin a request; None when one has on_request_begun."""
+        """Since when it has been for the other side to begin a request; None when one has begun."""
         if not self._received_bytes:
             return self._accepted_s
         timer = self.timeout_keep_alive_task
@@ -249,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.on_request_begun(self.cycle)
 
     def on_request_begun(self, cycle: RequestResponseCycle) -> None:
-        """A request has on_request_begun. HTTP/1.0 knows no `100 Continue`."""
+        """A request has begun. HTTP/1.0 knows no `100 Continue`."""
         if cycle.scope["http_version"] != "1.1":
             cycle.keep_alive = cycle.waiting_for_100_continue = False
             cycle.__class__ = StrictCycle

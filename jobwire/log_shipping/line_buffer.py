@@ -201,7 +201,7 @@ class LogBuffer:
                 if self._closed and not self._blocks and not self._has_overflow():
                     return None
                 self._changed.wait(self._ripens_in_s())
-            return None if self._abandoned else self._take_batch()
+            return None if self._abandoned else self._next_batch()
 
     def left(self) -> Iterator[list[Entry]]:
         """What nobody will be handed any more, after `abandon`: the batch that was under way first, all in order."""
@@ -210,7 +210,7 @@ class LogBuffer:
                 yield self._under_way
                 self.settle()
             while self._blocks or self._has_overflow():
-                yield self._take_batch()
+                yield self._next_batch()
                 self.settle()
 
     def _has_overflow(self) -> bool:
@@ -229,7 +229,7 @@ class LogBuffer:
             return None
         return max(0.0, self._blocks[0].taken_at_s + self._linger_s - time.monotonic())
 
-    def _take_batch(self) -> list[Entry]:
+    def _next_batch(self) -> list[Entry]:
         """Whole blocks off the front, as many as fit. A full and fresh batch is dated well enough by its acceptance."""
         self.batches_taken += 1
         if not self._blocks:

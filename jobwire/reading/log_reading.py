@@ -160,7 +160,7 @@ class Follow:
                 self.status = frame.status
                 return
             elif frame.is_end:
-                self._look_for_the_end()
+                self._check_for_end()
                 return
         raise NotDone("The stream ended.")
 
@@ -177,7 +177,7 @@ class Follow:
             if page.cursor.has_more:
                 continue
             if not page.logs:
-                self._look_for_the_end()
+                self._check_for_end()
             if self.job is None:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
@@ -187,7 +187,7 @@ class Follow:
         self._after = max(self._after, page.cursor.newest_seq or 0)
         return page
 
-    def _look_for_the_end(self) -> None:
+    def _check_for_end(self) -> None:
         job = self._insist(lambda: self._jobs.get(self._job_id))
         if job.has_ended:
             self.job, self.status = job, job.status

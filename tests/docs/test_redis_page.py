@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.model.ids import tag_of
+from app.model.ids import space_tag_of
 from tests.room import new_room
 from tests.valkey import Valkey, until
 
@@ -62,7 +62,7 @@ async def write_log(valkey: Valkey, batches: Iterable[list[str]], sealed: bool, 
     """As log_of; with the prefix of the page."""
     async with new_room(valkey, prefix="jw") as room:
         id_ = job or await room.new_job()
-        room.space = (await room.call("HGET", room.keys.spaces, tag_of(id_))).decode()
+        room.space = (await room.call("HGET", room.keys.spaces, space_tag_of(id_))).decode()
         for batch in batches:
             await room.append(id_, *batch)
         if sealed:

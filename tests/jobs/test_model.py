@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from app.jobs.job_store import hash_fields
 from app.model.errors import Refusal
-from app.model.job import ALIVE, TRANSITIONS, Status
+from app.model.job import ALIVE, TRANSITION_TABLE, Status
 from tests.jobs.model import LEASED, Job, Refused
 from tests.room import Room, valkey
 from tests.sweeping import PLAIN
@@ -293,7 +293,7 @@ def statuses_after(kinds: list[str]) -> set[str]:
     """Where a job may stand after these events, as app/model/job.py's table of transitions has it."""
     standing: set[str] = {""}
     for kind in kinds:
-        steps = [step for step in TRANSITIONS if step.event == kind]
+        steps = [step for step in TRANSITION_TABLE if step.event == kind]
         standing = {step.target for step in steps if standing & (step.sources or {""})}
         assert standing, f"no transition tells {kind} there: {kinds}"
     return standing

@@ -4,7 +4,7 @@ import pytest
 
 from app.model.errors import Unavailable
 from app.model.limits import JOB_BYTES
-from app.redis_links.memory_headroom import SHARE
+from app.redis_links.memory_headroom import MEMORY_SHARE
 from tests.factories import Space, refused
 from tests.room import Room, new_room
 from tests.server import Server
@@ -61,7 +61,7 @@ def test_a_create_that_is_repeated_with_its_key_is_answered_though_the_space_is_
 async def nearly_full(room: Room, left: int = 0) -> None:
     """Redis holds just over nine tenths of what it may, and this process looks anew."""
     used = int((await room.call("INFO", "memory")).split(b"used_memory:")[1].split(b"\r")[0])
-    await room.call("CONFIG", "SET", "maxmemory", int((used + left) / SHARE))
+    await room.call("CONFIG", "SET", "maxmemory", int((used + left) / MEMORY_SHARE))
     room.backend.store._headroom._asked_s = float("-inf")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.local.append_only_files import any_command, command, measured
+from app.local.append_only_files import has_command, measure_whole, read_command
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer
 from tests.valkey import Valkey, until
 
@@ -50,30 +50,30 @@ def kept_of(size: int) -> int:
 @pytest.mark.parametrize("tail", GARBAGE.values(), ids=GARBAGE)
 def test_whatever_the_length_all_whole_commands_stay_and_no_half_of_a_transaction(tail: bytes) -> None:
     for size in range(len(TEXT) + 1):
-        assert measured(TEXT[:size] + tail) == (kept_of(size), True), f"{size} bytes"
+        assert measure_whole(TEXT[:size] + tail) == (kept_of(size), True), f"{size} bytes"
 
 
 def test_nuls_in_the_place_of_the_last_bytes_are_no_part_of_a_command() -> None:
     for size in range(len(TEXT)):
-        assert measured(TEXT[:size] + bytes(len(TEXT) - size)) == (kept_of(size), True), f"{size} bytes"
+        assert measure_whole(TEXT[:size] + bytes(len(TEXT) - size)) == (kept_of(size), True), f"{size} bytes"
 
 
 @given(st.integers(0, len(TEXT)), st.binary(max_size=200))
 def test_whatever_is_behind_never_costs_a_whole_command(size: int, tail: bytes) -> None:
     text = TEXT[:size] + tail
-    whole, ends_there = measured(text)
+    whole, ends_there = measure_whole(text)
     assert whole >= kept_of(size)
-    assert ends_there or any_command(text, size)
+    assert ends_there or has_command(text, size)
 
 
 def test_damage_with_whole_commands_behind_it_is_not_the_end() -> None:
     damaged = bytearray(TEXT)
     damaged[len(WHOLE[0]) : len(WHOLE[0]) + 9] = bytes(9)
-    assert measured(bytes(damaged)) == (len(WHOLE[0]), False)
+    assert measure_whole(bytes(damaged)) == (len(WHOLE[0]), False)
 
 
 def test_a_command_is_read_to_its_end() -> None:
-    assert command(TEXT, len(WHOLE[0])) == (len(WHOLE[0] + WHOLE[1]), b"SET")
+    assert read_command(TEXT, len(WHOLE[0])) == (len(WHOLE[0] + WHOLE[1]), b"SET")
 
 
 # By the real server

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import redis
 
-from app.local.data_folder import locked, opened, read_pid
+from app.local.data_folder import lock_file, open_private, read_pid
 from app.local.embedded_cluster import BUS_OFFSET, EmbeddedCluster, free_port_base
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer, FolderInUse
 from app.redis_links.topology import SLOTS
@@ -107,8 +107,8 @@ def nodes_left(data: Path) -> list[Path]:
     """The folders on which a Valkey works."""
     left = []
     for folder in data.glob("node-*"):
-        with opened(folder / "valkey.lock", os.O_RDWR) as lock:
-            if not locked(lock):
+        with open_private(folder / "valkey.lock", os.O_RDWR) as lock:
+            if not lock_file(lock):
                 left.append(folder)
     return left
 
@@ -178,7 +178,7 @@ def test_a_node_that_is_killed_is_told_of_and_started_again(data: Path) -> None:
 
 def pid_of(data: Path, number: int) -> int | None:
     """The process of a node."""
-    with opened(data / f"node-{number}" / "valkey.lock", os.O_RDWR) as lock:
+    with open_private(data / f"node-{number}" / "valkey.lock", os.O_RDWR) as lock:
         return read_pid(lock)
 
 

@@ -46,8 +46,8 @@ WITHOUT_KERNEL_HELP = (
 
 def has_no_valkey(data: Path) -> bool:
     """No Valkey and no fork of one works on the folder."""
-    with folder.opened(data / "valkey.lock", os.O_RDWR) as lock:
-        return folder.locked(lock)
+    with folder.open_private(data / "valkey.lock", os.O_RDWR) as lock:
+        return folder.lock_file(lock)
 
 
 def command(url: str, *args: str) -> Any:
@@ -84,7 +84,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "GOING_S", 0.05)
+    monkeypatch.setattr(embedded, "LEAVING_S", 0.05)
     monkeypatch.setattr(embedded, "TERMINATE_S", 0.3)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.local.credentials import salvaged
+from app.local.credentials import salvage
 from app.redis_links.server_advice import policy_problem, version_problem
 from tests.server import free_port
 from tests.test_processes import answers, environment, start_up, up_arguments
@@ -82,11 +82,11 @@ def test_whatever_of_a_cut_file_is_whole_is_kept() -> None:
     whole = {"url": "http://x", "rootKey": ROOT_KEY, "spaceId": "S", "keys": {"producer": "emit_p", "worker": "emit_w"}}
     text = json.dumps(whole, indent=2).encode()
     for size in range(len(text)):
-        found = salvaged(text[:size] + bytes(9))
+        found = salvage(text[:size] + bytes(9))
         assert found.root_key in ("", ROOT_KEY)
         assert found.space_id in ("", "S")
         assert found.keys.items() <= {"producer": "emit_p", "worker": "emit_w"}.items()
-    assert salvaged(text[:-2]).keys == whole["keys"]
+    assert salvage(text[:-2]).keys == whole["keys"]
 
 
 @pytest.mark.parametrize("root_key", ["short", "emit_with blanks in it"])

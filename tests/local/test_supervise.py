@@ -69,7 +69,7 @@ def test_supervise_without_a_start_does_nothing(data: Path) -> None:
 
 
 async def test_the_log_is_bounded_at_start_and_while_it_runs(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOG_BYTES", 100)
+    monkeypatch.setattr(embedded, "VALKEY_LOG_BYTES", 100)
     with Valkey(data) as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         await asyncio.to_thread(until, lambda: (data / "valkey.log").stat().st_size == 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.logs.intake import decode_batch
+from app.logs.intake import decode_batch_steps
 from app.logs.log_store import Appended, batch_key
 from app.model.steps import exhaust
 from app.redis_links.scripts import SCRIPTS
@@ -61,7 +61,7 @@ async def test_an_empty_batch_uses_its_key_up(room: Room) -> None:
 async def test_a_replay_after_the_log_was_cut_is_answered_like_the_first(room: Room) -> None:
     job = await room.new_job()
     body = json.dumps(["x" * 70_000]).encode()
-    batch = exhaust(decode_batch(body, ndjson=False))
+    batch = exhaust(decode_batch_steps(body, ndjson=False))
     first = await room.logs.append(room.space, job, batch, batch_key("key", body))
     assert first.truncated == 1
     assert await room.logs.append(room.space, job, batch, batch_key("key", body)) == first._replace(replayed=True)

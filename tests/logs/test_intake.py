@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.logs.intake import ENTRIES_MOST, MESSAGE_BYTES, METADATA_BYTES, PART_BYTES, Batch, decode_batch
+from app.logs.intake import ENTRIES_MOST, MESSAGE_BYTES, METADATA_BYTES, PART_BYTES, Batch, decode_batch_steps
 from app.model.errors import Refusal
 from app.model.steps import exhaust
 
@@ -20,7 +20,7 @@ LEVELS = ["trace", "debug", "info", "warn", "error", "fatal"]
 
 
 def taken(body: bytes, ndjson: bool = True) -> Batch:
-    return exhaust(decode_batch(body, ndjson=ndjson))
+    return exhaust(decode_batch_steps(body, ndjson=ndjson))
 
 
 def stored(batch: Batch) -> list[dict[str, Any]]:
@@ -336,7 +336,7 @@ def test_an_object_that_names_its_logs_thousands_of_times_is_read_once() -> None
 
 def test_a_large_batch_is_decoded_in_many_short_steps() -> None:
     body = ndjson_of(*[{"message": "x" * 3000}] * 9_000)
-    assert sum(1 for _ in decode_batch(body, ndjson=True)) > 200
+    assert sum(1 for _ in decode_batch_steps(body, ndjson=True)) > 200
 
 
 @given(texts=st.lists(TEXTS, max_size=5))

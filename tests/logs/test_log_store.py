@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.logs.intake import decode_batch
+from app.logs.intake import decode_batch_steps
 from app.logs.lines import encode_array
 from app.logs.log_store import Appended
 from app.logs.search import LineFilter, parse_q
@@ -153,7 +153,7 @@ async def test_a_line_is_the_same_object_at_each_reading_and_its_id_a_ulid_in_or
 async def test_logged_at_is_the_entrys_own_time_or_that_of_acceptance(room: Room) -> None:
     job = await room.new_job()
     body = json.dumps([{"message": "m", "timestamp": "2026-03-01T09:21:01+01:00"}, "n"]).encode()
-    await room.logs.append(room.space, job, exhaust(decode_batch(body, ndjson=False)))
+    await room.logs.append(room.space, job, exhaust(decode_batch_steps(body, ndjson=False)))
     own, none = (await room.page(job)).rows
     assert own.loggedAt == "2026-03-01T08:21:01.000Z"
     assert none.loggedAt == none.createdAt == own.createdAt
@@ -251,7 +251,7 @@ async def test_levels_are_filtered_in_both_directions(room: Room) -> None:
     job = await room.new_job()
     levels = ["info", "error", "debug", "fatal"] * 25
     body = json.dumps([{"message": str(i), "level": level} for i, level in enumerate(levels)]).encode()
-    await room.logs.append(room.space, job, exhaust(decode_batch(body, ndjson=False)))
+    await room.logs.append(room.space, job, exhaust(decode_batch_steps(body, ndjson=False)))
     wanted = LineFilter(levels=frozenset({"error", "fatal"}))
     expected = [str(i) for i, level in enumerate(levels) if level in wanted.levels]
     assert messages((await room.page(job, "after", 0, 500, wanted)).rows) == expected

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.logs.blocks import SealedBlock, seal_block
-from app.logs.intake import decode_batch
+from app.logs.intake import decode_batch_steps
 from app.logs.levels import LEVELS
 from app.logs.lines import Stored
 from app.logs.log_store import batch_key
@@ -232,7 +232,7 @@ async def test_a_search_across_the_seam_is_what_a_plain_filter_finds(room: Room)
     lines = [{"message": " ".join(dice.sample(words, 3)) + f" {i}", "level": dice.choice(LEVELS)} for i in range(900)]
     for at in range(0, 900, 9):
         await room.logs.append(
-            room.space, job, exhaust(decode_batch(json.dumps(lines[at : at + 9]).encode(), ndjson=False))
+            room.space, job, exhaust(decode_batch_steps(json.dumps(lines[at : at + 9]).encode(), ndjson=False))
         )
     await seal_all(room, job, 200)
     blocks, batches = await blocks_and_batches(room, job)
@@ -256,7 +256,7 @@ async def test_blocks_without_the_wanted_level_are_not_even_sent(room: Room) -> 
     levels[100] = levels[650] = "error"
     for at in range(0, 700, 7):
         piece = json.dumps([{"message": str(i), "level": levels[i]} for i in range(at, at + 7)]).encode()
-        await room.logs.append(room.space, job, exhaust(decode_batch(piece, ndjson=False)))
+        await room.logs.append(room.space, job, exhaust(decode_batch_steps(piece, ndjson=False)))
     await seal_all(room, job)
     reading = await room.logs._read(job, "after", 0, 10_000, levels=1 << LEVELS.index("error"))
     assert [(run.first, run.last, run.size_bytes > 0) for run in reading.runs] == [

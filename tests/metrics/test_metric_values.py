@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.metrics.metric_values import SLOTS, MetricValues, Series
+from app.metrics.metric_values import VALUE_SLOTS, MetricValues, Series
 
 SEEN = Series("seen", ("a",))
 OPEN = Series("open", ())
@@ -50,7 +50,7 @@ def test_a_process_alone_sees_its_own_numbers() -> None:
 
 def test_the_slots_are_bounded() -> None:
     values = MetricValues()
-    values.allot_slots(SEEN, SLOTS)
+    values.allot_slots(SEEN, VALUE_SLOTS)
     with pytest.raises(MemoryError):
         values.allot_slots(OPEN, 1)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.model.ids import ALPHABET, encode_ulid, is_ulid, new_job_ids, new_space_id, tag_of
+from app.model.ids import ALPHABET, encode_ulid, is_ulid, new_job_ids, new_space_id, space_tag_of
 
 MOMENTS = st.integers(0, 2**48 - 1)
 
@@ -30,7 +30,7 @@ def test_a_job_id_has_its_moment_and_the_tag_of_its_space(space_ms: int, job_ms:
         assert is_ulid(made)
         assert number(made) >> 80 == job_ms
         assert number(made) >> 56 & 0xFFFFFF == number(space) >> 56 & 0xFFFFFF
-        assert tag_of(made) == tag_of(space)
+        assert space_tag_of(made) == space_tag_of(space)
 
 
 def test_fifty_six_bits_of_each_job_id_of_a_batch_are_its_own() -> None:

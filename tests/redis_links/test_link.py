@@ -12,7 +12,7 @@ from redis.asyncio.connection import Connection
 from app.model.errors import Outage
 from app.redis_links import link as link_module
 from app.redis_links.dialling import BySentinel, Plain, connector
-from app.redis_links.link import REFUSALS, RedisFault, ScriptUnknown, ServerLink
+from app.redis_links.link import REDIS_REFUSALS, RedisFault, ScriptUnknown, ServerLink
 from app.redis_links.scripts import Scripts
 from tests.room import Room, refusal_of, valkey
 from tests.sweeping import eventually, truth
@@ -169,11 +169,11 @@ async def test_too_many_waiting_calls_are_refused_as_a_whole(monkeypatch: pytest
         assert not any(b"DECR" in data for data in fake.heard)
 
 
-@pytest.mark.parametrize("word", REFUSALS)
+@pytest.mark.parametrize("word", REDIS_REFUSALS)
 async def test_error_replies_after_which_nothing_was_done_are_unavailable(word: str) -> None:
     async with linked(lambda data: f"-{word} because\r\n".encode()) as (link, _):
         refusal = await refusal_of(link.call("SET", "k", "v"))
-        assert (refusal.code, refusal.text) == ("unavailable", REFUSALS[word])
+        assert (refusal.code, refusal.text) == ("unavailable", REDIS_REFUSALS[word])
         assert refusal.headers["retry-after"]
 
 

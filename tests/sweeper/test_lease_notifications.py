@@ -61,12 +61,12 @@ async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> N
 
                 async def heard() -> bool:
                     await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
-                    found.extend(notifications.take_spaces())
+                    found.extend(notifications.pop_spaces())
                     return bool(found)
 
                 await eventually(heard)
                 assert found == ["A" * 26]
-                assert notifications.take_spaces() == []
+                assert notifications.pop_spaces() == []
             finally:
                 await notifications.close()
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from app.webhooks.address_rules import parse_networks
-from app.webhooks.http_client import KEPT_BYTES, MASK, UNREACHED, AnswerStart, Outcome, WebhookClient, mask_echoes
+from app.webhooks.http_client import KEPT_BYTES, UNREACHED, AnswerStart, Outcome, WebhookClient, mask_echoes
+from app.webhooks.space_hooks import MASK
 from app.webhooks.ssrf_guard import Guard
 from tests.webhooks.receiving import Receiving
 

@@ -1,4 +1,4 @@
-"""How long a connection may hand_over nothing, and that the kernel tells what it took."""
+"""How long a connection may take nothing, and that the kernel tells what it took."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Connection:
         self.acknowledged = Acknowledged(total_bytes, outstanding)
 
     def hand_over(self, more_bytes: int, *, outstanding: bool = True) -> None:
-        """They hand_over so much more."""
+        """They take so much more."""
         self.acknowledged = Acknowledged(self.acknowledged.total_bytes + more_bytes, outstanding)
 
 
