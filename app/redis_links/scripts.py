@@ -148,7 +148,11 @@ class Scripts:
         """The whole answer, for callers who read the first word themselves."""
         known = script(self.link, name)
         begun = perf_counter()
-        reply: list[Any] = await known_or_not(lambda by: self.link.call(*by(known, keys, args)))
+        reply: list[Any]
+        try:
+            reply = await self.link.call(*by_hash(known, keys, args))
+        except ScriptUnknown:
+            reply = await self.link.call(*by_text(known, keys, args))
         catalog.SCRIPT_SECONDS.observe(perf_counter() - begun, name)
         return reply
 
