@@ -17,13 +17,14 @@ from app.loop.lag import LoopLag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.cluster import ClusterLink
+from app.redis_links.cluster_pubsub import ClusterRelay
 from app.redis_links.dialling import ByCluster, connector
 from app.redis_links.epoch import Epoch
 from app.redis_links.link import Link, ServerLink
 from app.redis_links.memory_headroom import Headroom
-from app.redis_links.pubsub import Relay
+from app.redis_links.pubsub import Relay, ServerRelay
 from app.redis_links.scripts import load_commands
-from app.redis_links.topology import AnyNode, Topology
+from app.redis_links.topology import Topology
 from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
@@ -43,20 +44,13 @@ class Backend:
         self.keys = Keys(settings.prefix)
         marker = None if self.topology is None else self._link("epoch")
         self.epoch = Epoch(self.keys, marker)
-        sharded = settings.sharded_pubsub and self.topology is None
+        sharded = settings.sharded_pubsub or self.topology is not None
         link = partial(self._link, on_connect=self.epoch.identify, sharded=sharded)
         self.control = link("control", setup=load_commands(sharded=sharded))
         self.bulk = link("bulk")
         self.links = [self.control, self.bulk, *([marker] if marker else [])]
         self.clock = RedisClock(self.control)
-        messages = self.connector if self.topology is None else AnyNode(self.topology)
-        self.relay = Relay(
-            messages,
-            self.control,
-            probe=self.keys.probe,
-            timeout_s=settings.redis_timeout_s,
-            on_connect=self.epoch.identify,
-        )
+        self.relay = self._relay()
         headroom = Headroom(self.control)
         self.store = JobStore(self.control, self.bulk, self.keys, self.clock, settings, headroom=headroom)
         self.logs = LogStore(self.control, self.bulk, self.keys, settings, headroom=headroom)
@@ -78,6 +72,13 @@ class Backend:
         if self.topology is not None:
             return ClusterLink(self.topology, name=name, timeout_s=self.settings.redis_timeout_s, **more)
         return ServerLink(self.connector, name=name, timeout_s=self.settings.redis_timeout_s, **more)
+
+    def _relay(self) -> Relay:
+        """What hears the server's messages, or the cluster's."""
+        more: Any = {"timeout_s": self.settings.redis_timeout_s, "on_connect": self.epoch.identify}
+        if self.topology is not None:
+            return ClusterRelay(self.topology, self.control, probe_of=self.keys.probe_of, **more)
+        return ServerRelay(self.connector, self.control, probe=self.keys.probe, **more)
 
     async def start(self) -> None:
         """Connect. A Redis that is away is waited for by calls, not by the start."""

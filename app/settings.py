@@ -76,7 +76,9 @@ class Settings:
         most=3600,
     )
     sharded_pubsub: bool = knob(
-        "JOBWIRE_SHARDED_PUBSUB", False, "1 uses sharded pub/sub (SSUBSCRIBE); set the same in all processes."
+        "JOBWIRE_SHARDED_PUBSUB",
+        False,
+        "1 uses sharded pub/sub (SSUBSCRIBE); set the same in all processes. On a cluster it is always used.",
     )
     appendfsync: str = knob(
         "JOBWIRE_APPENDFSYNC", "everysec", "When the embedded Valkey flushes to disk: always or everysec."

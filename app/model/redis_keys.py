@@ -37,6 +37,10 @@ class Keys:
         """Hash: as `outage`, of the server of a cluster on which the tag lies; `outage` itself without one."""
         return f"{self.prefix}:{{{tag}}}:outage" if tag else self.outage
 
+    def probe_of(self, tag: str) -> str:
+        """Channel: as `probe`, of the server of a cluster on which the tag lies."""
+        return f"{self.prefix}:{{{tag}}}:probe"
+
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
         return f"{self.prefix}:token:{digest}"

@@ -30,7 +30,7 @@ from app.redis_links.link import (
     ServerLink,
     Word,
 )
-from app.redis_links.topology import Topology, place_told, slot_of
+from app.redis_links.topology import Topology, place_led_to, slot_of
 
 PAUSE_S = 0.02
 PAUSE_MOST_S = 0.25
@@ -251,9 +251,8 @@ class ClusterLink:
 
     def _place(self, text: str, by: ServerLink) -> Place:
         """Where a node leads to; one that names no host means its own."""
-        host, _, port = text.rpartition(":")
         own = next((place for place, server in self._servers.items() if server is by), self._topology.primaries[0])
-        return place_told(host.strip("[]"), int(port), own)
+        return place_led_to(text, own)
 
     def _cast_over(self, by: ServerLink, slot: int, command: Command, sent: asyncio.Future[Any]) -> None:
         """Follow a command whose reply nobody awaits."""

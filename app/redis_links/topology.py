@@ -68,16 +68,6 @@ class Node(Connector):
         return await self._cluster.connect_to(self._place)
 
 
-class AnyNode(Connector):
-    """Connections to some primary of a cluster, as good as any other."""
-
-    def __init__(self, topology: "Topology") -> None:
-        self._topology = topology
-
-    async def connect(self) -> Connection:
-        return await self._topology.connect_to_any()
-
-
 class Topology:
     """The map as this process knows it."""
 
@@ -138,10 +128,6 @@ class Topology:
             if place not in self.primaries:
                 self.primaries = (*self.primaries, place)
             self._tell()
-
-    async def connect_to_any(self) -> Connection:
-        """A connection to one of the primaries. Raises RedisError, OSError."""
-        return await self._cluster.connect_to(random.choice(self.primaries or self._cluster.seeds))
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -239,6 +225,12 @@ def place_told(host: bytes | str | None, port: int, told_by: Place) -> Place:
     """Where a node says that a node is. A host that it does not know, or keeps to itself, is the one that was asked."""
     name = host.decode() if isinstance(host, bytes) else host or ""
     return Place(told_by.host if name in ("", "?") else name, port)
+
+
+def place_led_to(text: str, told_by: Place) -> Place:
+    """Where a redirection leads to, `host:port`."""
+    host, _, port = text.rpartition(":")
+    return place_told(host.strip("[]"), int(port), told_by)
 
 
 def jittered(pause_s: float) -> float:

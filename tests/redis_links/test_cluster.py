@@ -41,6 +41,8 @@ class FakeNode:
         self.writes: list[list[Words]] = []
         self.asked: list[str] = []
         self.port = 0
+        self.speaking: asyncio.StreamWriter
+        """Where what is answered just now goes."""
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
         self._heard_from: asyncio.StreamWriter | None = None
@@ -83,6 +85,7 @@ class FakeNode:
 
     def _answered(self, parser: Any, writer: asyncio.StreamWriter) -> bool:
         batch: list[Words] = []
+        self.speaking = writer
         while (words := parser.gets()) is not Ellipsis:
             if (said := self._said(words, batch)) is None:
                 return False
