@@ -30,6 +30,7 @@ local function count_from(counter)
   for _, index in ipairs(indexes) do n = n + redis.call('ZCOUNT', index, from, to) end
   return n
 end
+-- Halves the counters until `skipped` jobs lie behind: ranks of several indexes cannot be added, counts can.
 if skipped > 0 then
   local enough, few = 0, below
   while few - enough > 1 do

@@ -48,6 +48,7 @@ for i = 0, parts - 1 do
   last = last + lines
   bytes, hot = bytes + #text, hot + #text
 end
+-- A log whose job has ended lives as long as its meta: XADD may just have made the stream anew, without an end.
 local ttl_ms = redis.call('PTTL', meta)
 if ttl_ms > 0 then redis.call('PEXPIRE', log, ttl_ms) end
 if keys then keep_key(meta, keys, key, bucket, before + 1, now_s) end

@@ -14,6 +14,7 @@ local rate_key = KEYS[1]
 local rate, wanted, needed, again = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
+-- Before the HSET, which needs memory: a script whose first write needs none runs at maxmemory, too.
 redis.call('PEXPIRE', rate_key, 3000)
 local window = math.floor(now / 1000)
 local share = 1 - now % 1000 / 1000
@@ -36,5 +37,6 @@ local free = math.floor(rate - count - before * share)
 if free < needed then return { 'ok', 0, math.max(1, wait_ms()) } end
 local granted = math.min(wanted, free)
 redis.call('HSET', rate_key, 'window', window, 'count', count + granted, 'before', before)
+-- The first PEXPIRE found no key.
 if field[1] == false then redis.call('PEXPIRE', rate_key, 3000) end
 return { 'ok', granted, 0 }

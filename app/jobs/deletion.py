@@ -65,7 +65,7 @@ class Deletion:
         due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, SETTLE_STEP_LOGS)
         await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
         if due:
-            await self._scripts.run("log_settled", [index], due)
+            await self._scripts.run("log_unlist_work", [index], due)
 
     async def _settle(self, space: str, job: str) -> None:
         status = await self._control.call("HGET", self._keys.job(space, job), "status")

@@ -49,7 +49,7 @@ class SpaceBudget:
         """A log is gone."""
         if self._most_bytes:
             self._noted[space].pop(job, None)
-            await self._tell(space, {job: 0}, fresh=False)
+            await self._report_bytes(space, {job: 0}, fresh=False)
 
     async def close(self) -> None:
         """Tell what is not told yet."""
@@ -75,20 +75,20 @@ class SpaceBudget:
 
     async def _settle(self, space: str, logs: Mapping[str, int]) -> None:
         """Tell what these logs hold, and cut until the space keeps its bound, or nothing is left to cut."""
-        over_bytes, oldest = await self._tell(space, logs, fresh=True)
+        over_bytes, oldest = await self._report_bytes(space, logs, fresh=True)
         while over_bytes > 0:
             cut = await self._cut(oldest, over_bytes)
             if not cut:
                 return
-            over_bytes, oldest = await self._tell(space, cut, fresh=False)
+            over_bytes, oldest = await self._report_bytes(space, cut, fresh=False)
 
-    async def _tell(self, space: str, logs: Mapping[str, int], *, fresh: bool) -> tuple[int, Sequence[str]]:
+    async def _report_bytes(self, space: str, logs: Mapping[str, int], *, fresh: bool) -> tuple[int, Sequence[str]]:
         """By how much the space is over its bound, and which logs have rested longest."""
         args: list[Word] = [self._most_bytes, CUT_LOGS, int(fresh)]
         for job, size_bytes in logs.items():
             args += (job, size_bytes)
         keys = [self._keys.logs(space), self._keys.log_bytes(space)]
-        total, oldest = await self._scripts.run("log_note", keys, args)
+        total, oldest = await self._scripts.run("log_report_bytes", keys, args)
         return total - self._most_bytes, [job.decode() for job in oldest]
 
     async def _cut(self, jobs: Sequence[str], over_bytes: int) -> dict[str, int]:

@@ -29,8 +29,8 @@ class Headroom:
         self._left_bytes = float("inf")
         self._asking = asyncio.Lock()
 
-    async def take(self, size_bytes: int) -> None:
-        """Return if that much may be stored; Raises Unavailable when Redis is almost full."""
+    async def require(self, size_bytes: int) -> None:
+        """Return if that much may be stored; raises Unavailable when Redis is almost full."""
         if not self._knows(size_bytes):
             async with self._asking:
                 if not self._knows(size_bytes):

@@ -139,10 +139,10 @@ class Scripts:
         if reply[0] == b"ok":
             return reply[1:]
         try:
-            made = WORDS[word(reply[0])]
+            error = WORDS[word(reply[0])]
         except KeyError:
             raise RedisFault(f"{name} answered {reply[0]!r}") from None
-        raise made(reply[1:])
+        raise error(reply[1:])
 
     async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """The whole answer, for callers who read the first word themselves."""

@@ -90,9 +90,9 @@ class LeaseNotifications:
     def _message(self, reply: list[Any]) -> None:
         if reply[0] != b"pmessage" or reply[3] != b"expired":
             return
-        found = self._space.search(reply[2])
-        if found:
-            self._spaces[found[1].decode()] = None
+        match = self._space.search(reply[2])
+        if match:
+            self._spaces[match[1].decode()] = None
             self._heard.set()
 
     async def _switch_on(self, server: ServerLink) -> None:

@@ -140,7 +140,7 @@ class Outbox:
         """A try is over: its event, and the next try after `delay_ms`, if there is one. To repeat it is safe."""
         again: Word = "" if delay_ms is None else delay_ms
         args: list[Word] = [leased.job, token, kind, data[:-1], again]
-        reply = await self._scripts.raw("callback_note", [self._keys.space(leased.space)], args)
+        reply = await self._scripts.raw("callback_note_try", [self._keys.space(leased.space)], args)
         if reply[0] == b"ok":
             await self.add_hint(leased.space, reply[1])
 

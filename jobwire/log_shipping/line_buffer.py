@@ -234,7 +234,7 @@ class LogBuffer:
         self.batches_taken += 1
         if not self._blocks:
             assert self._overflow is not None
-            self._under_way = self._overflow.take()
+            self._under_way = self._overflow.pop_block()
             self._under_way_lines = len(self._under_way)
             self._changed.notify_all()
             return self._under_way

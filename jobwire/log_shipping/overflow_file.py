@@ -45,8 +45,8 @@ class Overflow:
             return False
         return True
 
-    def take(self) -> list[Entry]:
-        """The first block."""
+    def pop_block(self) -> list[Entry]:
+        """The first block, which is no longer there then."""
         assert self._file is not None
         fd = self._file.fileno()
         length = int.from_bytes(os.pread(fd, _LENGTH_BYTES, self._read_at), "big")

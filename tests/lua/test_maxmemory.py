@@ -182,10 +182,13 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "log_persist": log(3),
     "log_set_ttl": log(3, 60_000),
     "log_cut": log(3, 5, 10),
-    "log_note": lambda room: ([room.keys.logs(room.space), room.keys.log_bytes(room.space)], [10, 1, 1, "J", 5]),
+    "log_report_bytes": lambda room: (
+        [room.keys.logs(room.space), room.keys.log_bytes(room.space)],
+        [10, 1, 1, "J", 5],
+    ),
     "log_oldest": oldest,
     "log_seal": seal,
-    "log_settled": settled,
+    "log_unlist_work": settled,
     **{name: callback(name) for name in SCRIPTS if name.startswith("callback_")},
 }
 
@@ -218,10 +221,10 @@ def test_when_redis_is_full_a_script_works_or_has_written_nothing(room: Room, sc
 
 def test_a_log_is_taken_from_its_spaces_account_when_redis_is_full(room: Room) -> None:
     names = [room.keys.logs(room.space), room.keys.log_bytes(room.space)]
-    assert room.run("log_note", names, [100, 1, 1, "J", 5, "K", 6])[1] == 11
+    assert room.run("log_report_bytes", names, [100, 1, 1, "J", 5, "K", 6])[1] == 11
     with room.at_maxmemory():
-        assert room.run("log_note", names, [100, 1, 0, "J", 0, "unknown", 0])[1] == 6
-        assert room.run("log_note", names, [100, 1, 0, "K", 0])[1] == 0
+        assert room.run("log_report_bytes", names, [100, 1, 0, "J", 0, "unknown", 0])[1] == 6
+        assert room.run("log_report_bytes", names, [100, 1, 0, "K", 0])[1] == 0
     assert room.redis.exists(*names) == 0
 
 

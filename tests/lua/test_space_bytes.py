@@ -88,7 +88,7 @@ def call_back(room: Room, chance: random.Random, size: int) -> None:
     for id_, _ in taken:
         reply = room.run("callback_begin", [room.hash], [id_, lease_end, "try", 10_000, 5])
         if reply[0] == b"ok":
-            room.run("callback_note", [room.hash], [id_, "try", "callback_failed", f'{{"error":{text(size)}', ""])
+            room.run("callback_note_try", [room.hash], [id_, "try", "callback_failed", f'{{"error":{text(size)}', ""])
 
 
 ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
