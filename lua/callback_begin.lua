@@ -10,11 +10,11 @@
 --          secrets or false} | {'lost'} when it is not the caller's any more
 -- Events: callback_failed for a try that nobody noted
 -- Cost: 6 commands, 12 more after a crash
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
--- include: emit
--- include: callback
+-- include: emit_event
+-- include: callback_outbox
 local space_key = KEYS[1]
 local id, lease_end, token, wait_ms, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local space = space_of(space_key)

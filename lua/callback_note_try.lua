@@ -9,11 +9,11 @@
 -- Replies: {'ok', moment of the next try or false} | {'stale'} when this try was noted already, or the job is gone
 -- Events: callback_sent | callback_failed
 -- Cost: 14 commands
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
--- include: emit
--- include: callback
+-- include: emit_event
+-- include: callback_outbox
 local space = space_of(KEYS[1])
 local id, token, kind, data, delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local now = now_ms()

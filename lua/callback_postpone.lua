@@ -5,7 +5,7 @@
 -- Replies: {'ok', earliest of the moments in ms, or false}
 -- Events: none
 -- Cost: 2 commands a callback
--- include: space
+-- include: space_prefix
 -- include: clock
 local space = space_of(KEYS[1])
 local now = now_ms()

@@ -5,11 +5,11 @@
 -- Replies: {'ok', status, moment of the try} | {'no_job'} | {'state', status} | {'no_callback'} without a callbackUrl
 -- Events: none
 -- Cost: 6 commands
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
 -- include: job
--- include: callback
+-- include: callback_outbox
 local space = space_of(KEYS[1])
 local id = ARGV[1]
 local now = now_ms()

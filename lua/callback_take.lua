@@ -6,9 +6,9 @@
 -- Replies: {'ok', end of the lease in ms, next due moment in ms or false, {id, url}, ...}
 -- Events: none
 -- Cost: 3 commands, and 3 a callback
--- include: space
+-- include: space_prefix
 -- include: clock
--- include: callback
+-- include: callback_outbox
 local space = space_of(KEYS[1])
 local most, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()

@@ -7,7 +7,7 @@
 --          {'no_space'}
 -- Events: none
 -- Cost: 10 commands
--- include: space
+-- include: space_prefix
 -- include: job_counts
 local space_key = KEYS[1]
 local after, most = tonumber(ARGV[1]), tonumber(ARGV[2])

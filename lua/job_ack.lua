@@ -6,11 +6,11 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: started
 -- Cost: about 20 commands
--- include: space
+-- include: space_prefix
 -- include: clock
--- include: job
+-- include: lease_fence
 -- include: job_counts
--- include: emit
+-- include: emit_event
 -- include: lease
 local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]

@@ -11,7 +11,7 @@
 -- Replies: {'ok', jobs that run again, the creation counter to go on from or false at the end} | {'no_space'}
 -- Events: requeued
 -- Cost: 2 commands a job looked at, about 25 a job that runs again; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
 -- include: retry

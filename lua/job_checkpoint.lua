@@ -7,12 +7,12 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: checkpoint
 -- Cost: about 15 commands; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
+-- include: lease_fence
 -- include: space_bytes
--- include: emit
+-- include: emit_event
 -- include: lease
 local space = space_of(KEYS[1])
 local id, token, checkpoint = ARGV[1], ARGV[2], ARGV[3]

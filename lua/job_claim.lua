@@ -8,9 +8,9 @@
 -- Replies: {'ok', job} as deliver makes it | {'late'} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: delivered
 -- Cost: about 20 commands
--- include: space
+-- include: space_prefix
 -- include: clock
--- include: job
+-- include: lease_fence
 -- include: deliver
 local space = space_of(KEYS[1])
 local id, deadline, fresh, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]

@@ -8,10 +8,10 @@
 -- Replies: {'ok', 'completed', moment of the callback or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: completed, its data is the result
 -- Cost: about 27 commands; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
+-- include: lease_fence
 -- include: finish
 local space = space_of(KEYS[1])
 local id, token, result, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -13,11 +13,11 @@
 --          {'space_full', bytes}
 -- Events: created; delivered for a claimed job
 -- Cost: 5 commands a job, 7 more for a claimed one, and about 20 in all
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job_counts
 -- include: space_bytes
--- include: emit
+-- include: emit_event
 -- include: lease
 local JUST_NOW_MS = 60000
 local space_key, idem_key = KEYS[1], KEYS[2]

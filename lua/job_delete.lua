@@ -5,7 +5,7 @@
 -- Replies: {'ok'} | {'no_job'} | {'state', status}
 -- Events: none
 -- Cost: about 25 commands; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
 -- include: job

@@ -15,16 +15,16 @@
 --          jobs that got a retry, jobs that are dead now}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
 -- Cost: about 25 commands a job and 3 in all; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
 -- include: job
 -- include: lease
 -- include: make_pending
--- include: attempt
--- include: server
+-- include: failed_attempt
+-- include: server_run
+-- include: outage_grace
 local DELIVERIES_MOST = 100
-local GRACE_MS = 10000
 local space = space_of(KEYS[1])
 local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local believed_till, run, began, ended = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -45,12 +45,6 @@ local function end_lease(id, job)
   return false
 end
 
--- Until when the outage keeps a job whose lease ended at `deadline`; not after `now` for one that it does not.
-local function graced_till(job, deadline)
-  if not began or deadline < began then return 0 end
-  return ended + math.min(GRACE_MS, job.timeout_ms)
-end
-
 local callback_due, again, retried, dead = false, 0, 0, 0
 local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
 if believed_till and #due > 0 and (now > believed_till or run_id() ~= run) then return { 'stale' } end
@@ -64,7 +58,7 @@ for i = 1, #due, 2 do
     redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
     redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
   elseif job and is_leased(job.status) then
-    local was_running, till = job.status == 'running', graced_till(job, deadline)
+    local was_running, till = job.status == 'running', graced_till(job, deadline, began, ended)
     if till > now then
       -- Again a write that needs no memory comes first.
       redis.call('DEL', space .. 'lease:' .. id)

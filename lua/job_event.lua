@@ -9,11 +9,11 @@
 --          {'space_full', bytes}
 -- Events: event
 -- Cost: about 12 commands
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
--- include: emit
+-- include: lease_fence
+-- include: emit_event
 -- include: lease
 local space_key = KEYS[1]
 local id, token, data, most_bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])

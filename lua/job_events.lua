@@ -9,7 +9,7 @@
 --          {'no_job'}
 -- Events: none
 -- Cost: 2 commands, and one for each 4 to 16 events
--- include: space
+-- include: space_prefix
 -- include: newest_events
 local id, after, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local key = space_of(KEYS[1]) .. 'job:' .. id

@@ -16,12 +16,13 @@
 --          {'lease_lost', status} | {'state', status}
 -- Events: retried | dead | delivered
 -- Cost: about 40 commands; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
+-- include: lease_fence
 -- include: deliver
--- include: attempt
+-- include: failed_attempt
+-- include: retry_delay
 local space = space_of(KEYS[1])
 local id, token, problem, may_retry = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local chance, keep_ms, wait_ms, fresh = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8]

@@ -6,10 +6,10 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: none
 -- Cost: 4 commands; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
+-- include: lease_fence
 -- include: lease
 local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]

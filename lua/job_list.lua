@@ -8,7 +8,7 @@
 -- Replies: {'ok', jobs of these statuses in all, {id, creation counter, bytes of its large fields, ...}}
 -- Events: none
 -- Cost: 3 commands for each status and 3 for each job; to pass jobs over, up to 53 more for each status
--- include: space
+-- include: space_prefix
 local space = space_of(KEYS[1])
 local below, skipped, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 

@@ -9,7 +9,7 @@
 -- Replies: {'ok', job, ...} each as deliver makes it | {'late'} | {'no_space'}
 -- Events: delivered
 -- Cost: about 22 commands a job, and one for each name
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
 -- include: deliver

@@ -7,12 +7,12 @@
 -- Replies: {'ok', status, lease end} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: none; a message of type progress on both channels, with the seqs of the events before it
 -- Cost: 8 commands, up to 4 more for a long progress; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: statuses
--- include: job
+-- include: lease_fence
 -- include: space_bytes
--- include: message
+-- include: event_message
 -- include: lease
 local space_key = KEYS[1]
 local id, token, progress = ARGV[1], ARGV[2], ARGV[3]

@@ -5,7 +5,7 @@
 -- Replies: {'ok', jobs looked at}
 -- Events: pending
 -- Cost: about 20 commands a job
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
 -- include: make_pending

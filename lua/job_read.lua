@@ -7,7 +7,7 @@
 -- Replies: {'ok', {field, value, ...}, seq of the first event in the reply, {event, ...}, events kept} | {'no_job'}
 -- Events: none
 -- Cost: 3 commands, and one for each 4 to 16 events
--- include: space
+-- include: space_prefix
 -- include: newest_events
 local id, most, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local key = space_of(KEYS[1]) .. 'job:' .. id

@@ -7,7 +7,7 @@
 -- Replies: {'ok', id, ...}
 -- Events: none
 -- Cost: about 25 commands a job; works at maxmemory
--- include: space
+-- include: space_prefix
 -- include: clock
 -- include: job
 -- include: remove

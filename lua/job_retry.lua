@@ -6,9 +6,9 @@
 -- Replies: {'ok', 'pending'} | {'no_job'} | {'lease_lost', status} | {'state', status}
 -- Events: requeued
 -- Cost: about 25 commands
--- include: space
+-- include: space_prefix
 -- include: clock
--- include: job
+-- include: lease_fence
 -- include: retry
 local space = space_of(KEYS[1])
 local id, token = ARGV[1], ARGV[2]

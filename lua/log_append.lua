@@ -19,7 +19,7 @@
 --   there are parts
 -- include: clock
 -- include: log_drop
--- include: log_keys
+-- include: log_batch_keys
 local log, blocks, meta, gone = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local known, channel = ARGV[1] == '1', ARGV[2]
 local lines_most, bytes_most = tonumber(ARGV[3]), tonumber(ARGV[4])

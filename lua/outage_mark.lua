@@ -3,21 +3,21 @@
 -- ARGV[1] string the sweeper
 -- ARGV[2] ms     without a mark of its own for longer than this, the sweeper was away, or Redis was
 -- ARGV[3] ms     the same after a mark of another sweeper: so long may it take to follow one that was killed
--- ARGV[4] ms     how long after an outage another one is counted as one with it
 -- Replies: {'ok', now in ms, the server's run or '', moment at which the latest outage began, moment at which it ended}
 -- Events: none
 -- Cost: 4 commands; works at maxmemory
 -- include: clock
--- include: server
+-- include: server_run
+-- include: outage_grace
 local outage_key = KEYS[1]
-local sweeper, away_ms, follow_ms, one_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local sweeper, away_ms, follow_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, run = now_ms(), run_id()
 
 local field = redis.call('HMGET', outage_key, 'at', 'by', 'run', 'began', 'ended')
 local at, began, ended = tonumber(field[1] or 0), tonumber(field[4] or 0), tonumber(field[5] or 0)
 local most_ms = field[2] == sweeper and away_ms or follow_ms
 if now - at > most_ms or field[3] ~= run then
-  if at >= ended + one_ms then began = math.min(at, now) end
+  if at >= ended + GRACE_MS then began = math.min(at, now) end
   ended = now
 end
 redis.call('HDEL', outage_key, 'at')

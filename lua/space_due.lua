@@ -5,7 +5,7 @@
 -- Replies: {'ok', moment in ms of the next lease or schedule, of the next log or retention}, either false for never
 -- Events: none
 -- Cost: 4 commands
--- include: space
+-- include: space_prefix
 local space = space_of(KEYS[1])
 local keep_ms = tonumber(ARGV[1])
 

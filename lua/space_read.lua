@@ -4,7 +4,7 @@
 -- Replies: {'ok', {field, value, ...}, counts (a JSON object)} | {'no_space'}
 -- Events: none
 -- Cost: 8 commands
--- include: space
+-- include: space_prefix
 -- include: job_counts
 local space_key = KEYS[1]
 local space = space_of(space_key)

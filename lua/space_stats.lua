@@ -5,7 +5,7 @@
 --          false, callbacks that are still to be sent}
 -- Events: none
 -- Cost: 10 commands
--- include: space
+-- include: space_prefix
 -- include: statuses
 local space = space_of(KEYS[1])
 

@@ -372,7 +372,7 @@ def _callback_headers(headers: dict[str, str], place: dict[str, int]) -> bytes:
 
 
 def _retry_delay(delay: float | RetryDelay | None) -> str:
-    """The delay as lua/include/attempt.lua reads it: `seconds`, or `base factor max`; "" for none."""
+    """The delay as lua/include/retry_delay.lua reads it: `seconds`, or `base factor max`; "" for none."""
     if isinstance(delay, RetryDelay):
         return _numbers((delay.base, delay.factor, delay.max))
     return _numbers((delay,)) if delay else ""

@@ -37,7 +37,7 @@ HashFields = dict[str, bytes]
 
 
 class NewJob(NamedTuple):
-    """A job to create. `payload` and `headers` are JSON; `retry_delay` is as lua/include/attempt.lua reads it."""
+    """A job to create. `payload` and `headers` are JSON; `retry_delay` as lua/include/retry_delay.lua reads it."""
 
     name: str
     payload: bytes

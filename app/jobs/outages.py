@@ -19,9 +19,6 @@ AWAY_MS = 1500
 FOLLOW_MS = 3000
 """So long may it take until another sweeper follows one that was killed; it is no outage."""
 
-GRACE_MS = 10_000
-"""What lua/job_end_leases.lua grants at most: an outage that begins within it is one with the outage before."""
-
 
 class Downtime(NamedTuple):
     """The latest outage, ms on Redis's clock; and until when, and of which run of the server, this may be believed."""
@@ -67,6 +64,6 @@ class Outages:
             raise failures[0]
 
     async def _mark(self, server: ServerLink, tag: str) -> None:
-        args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS, GRACE_MS]
+        args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS]
         now, run, began, ended = await self._scripts.run("outage_mark", [self._keys.outage_of(tag)], args)
         self._latest[server] = Downtime(now + AWAY_MS, run.decode(), began, ended)

@@ -1,7 +1,8 @@
 """How the jobs of a space ended lately, by name: well, badly, killed, and how long those took that ended well.
 
-Owns: reading what lua/include/ends.lua counts, and putting it together. Hours make a day, spans of ten minutes an hour;
-the newest of either has only begun, so that "the last hour" is 60 to 70 minutes and "the last day" 24 to 25 hours.
+Owns: reading what lua/include/end_stats.lua counts, and putting it together. Hours make a day, spans of ten minutes an
+hour; the newest of either has only begun, so that "the last hour" is 60 to 70 minutes and "the last day" 24 to 25
+hours.
 """
 
 from collections import Counter

@@ -59,7 +59,7 @@ class BatchKey(NamedTuple):
 
     @property
     def bucket(self) -> str:
-        """Where lua/include/log_keys.lua looks for it."""
+        """Where lua/include/log_batch_keys.lua looks for it."""
         return self.digest.hex()[:3]
 
     def record(self, batch: Batch) -> bytes:

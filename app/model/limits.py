@@ -32,7 +32,7 @@ SEQ_MOST = 2**53
 IDEMPOTENCY_MS = 86_400_000
 
 JOB_BYTES = KIB
-"""What a job is counted at beside what it holds: what Redis needs for the smallest. As in lua/include/emit.lua."""
+"""What a job is counted at beside what it holds: what Redis needs for the smallest. See lua/include/space_bytes.lua."""
 
 UNIT_BYTES = 64 * KIB
 """Bytes of an inflated body that are one unit more of a key's rate."""

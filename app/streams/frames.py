@@ -46,7 +46,7 @@ class Stream(IntEnum):
 
 
 class PublishedEvent(Struct):
-    """What lua/include/emit.lua publishes and puts on the feed. `jobName`, `counts` and `data` are JSON."""
+    """What lua/include/emit_event.lua publishes and puts on the feed. `jobName`, `counts` and `data` are JSON."""
 
     type: str
     jobId: str

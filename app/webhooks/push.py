@@ -40,7 +40,7 @@ SLACK_WAITING = 500
 
 
 class HeardEvent(Struct, rename="camel"):
-    """What is read of an event's message: see lua/include/emit.lua."""
+    """What is read of an event's message: see lua/include/emit_event.lua."""
 
     type: str
     job_id: str

@@ -1,7 +1,7 @@
 -- include: job_counts
--- include: emit
+-- include: emit_event
 -- include: lease
--- include: queue
+-- include: pending_queue
 -- deliver(...): pending -> delivered, and what a worker gets: {id, token, name, payload, timeoutSeconds, maxRetries,
 -- attemptNumber, createdAt, checkpoint, traceparent}.
 local function deliver(space, id, job, token, now)

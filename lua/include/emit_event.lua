@@ -1,4 +1,4 @@
--- include: message
+-- include: event_message
 -- One event: an item ["type",at,data,"status"] at the end of the job's list, an entry of the space's feed, and one
 -- message on the job's channel and on the space's.
 local EVENTS_MOST = 10000

@@ -1,10 +1,10 @@
 -- include: job_counts
 -- include: space_bytes
--- include: emit
+-- include: emit_event
 -- include: lease
--- include: queue
--- include: callback
--- include: ends
+-- include: pending_queue
+-- include: callback_outbox
+-- include: end_stats
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
 -- JSON. The keys get a TTL that stands behind the sweeper. The log rests for a minute, for late lines still come, before
 -- it is looked at. Returns when the callback is due, false for a job without one.

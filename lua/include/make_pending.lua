@@ -1,6 +1,6 @@
 -- include: job_counts
--- include: emit
--- include: queue
+-- include: emit_event
+-- include: pending_queue
 -- make_pending(...): back to pending, at the back of the queue; `kind` of event with `data`. The HSET of `fields` is the
 -- caller's part of the change, an array of field, value, ...
 local function make_pending(space, id, job, kind, data, now, fields)

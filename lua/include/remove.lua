@@ -1,6 +1,6 @@
 -- include: statuses
 -- include: lease
--- include: queue
+-- include: pending_queue
 -- forget(...): the Idempotency-Key under which a job was made, unless jobs that were made with it are left.
 local function forget(space, id, key)
   local field = redis.call('HMGET', key, 'idem', 'batch')

@@ -1,6 +1,6 @@
 -- include: space_bytes
 -- include: make_pending
--- include: callback
+-- include: callback_outbox
 -- retry(...): a dead or killed job -> pending, with one more retry than it has used.
 local function retry(space, id, job, now)
   redis.call('ZREM', space .. 'ended', id)

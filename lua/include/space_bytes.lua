@@ -1,7 +1,7 @@
 -- What a job takes of what its space may hold, whose `bytes` are the sum over its jobs: its events (eventBytes) and all
 -- else (bytes). The latter is JOB_BYTES, which any job costs, and the lengths of its name, payload, callback's URL and
 -- headers, result, newest checkpoint, and what its longest progress has over PROGRESS_FREE_BYTES. A job that is older
--- than this count has no `bytes` and is never counted. JOB_BYTES stands in app/model/job.py, too.
+-- than this count has no `bytes` and is never counted. JOB_BYTES stands in app/model/limits.py, too.
 local JOB_BYTES = 1024
 local PROGRESS_FREE_BYTES = 256
 
