@@ -18,7 +18,7 @@ import msgspec
 import urllib3
 
 from app.backend import Backend
-from app.jobs.job_store import NewJob
+from app.jobs.job_records import NewJob
 from app.redis_links.scripts import SCRIPTS
 from app.settings import Settings
 from app.webhooks.callbacks import LEASE_AT_ONCE

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
-from app.jobs.job_store import Delivered, NewJob, hash_fields
+from app.jobs.job_records import Delivered, NewJob, hash_fields
 from app.redis_links.info import parse_info
 from app.redis_links.link import Word
 from app.sweeper.sweeper import Sweeper

@@ -43,6 +43,7 @@ STARLETTE = {"main", "serve", "api"}
 PURE = {
     "model",
     "settings",
+    "jobs.job_records",
     "logs.intake",
     "logs.levels",
     "logs.lines",

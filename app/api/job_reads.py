@@ -18,7 +18,8 @@ from app.api.response_schemas import (
     when,
 )
 from app.api.responses import Answer, json_answer
-from app.jobs.job_store import HashFields, JobStore, Listed, list_slices
+from app.jobs.job_records import HashFields, Listed
+from app.jobs.job_store import JobStore, list_slices
 from app.jobs.list_cursors import Cursors
 from app.model.errors import invalid
 from app.model.job import Status

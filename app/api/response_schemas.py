@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from app.jobs.job_store import Delivered, Event, HashFields, NewJob
+from app.jobs.job_records import Delivered, Event, HashFields, NewJob
 from app.jobs.spaces import Space, Token
 from app.model.ids import encode_ulid
 from app.model.json_items import NULL

@@ -20,7 +20,8 @@ from app.api.request_schemas import (
 )
 from app.api.response_schemas import Ended, Failed, Polled, delivered_answer
 from app.api.responses import Answer, json_answer
-from app.jobs.job_store import Delivered, JobStore, RenewedLease
+from app.jobs.job_records import Delivered, RenewedLease
+from app.jobs.job_store import JobStore
 from app.jobs.long_polls import LongPolls
 from app.model.errors import Outage, invalid, unavailable
 from app.model.limits import CHECKPOINT_BYTES, EVENT_BYTES, MIB, POLLED_BYTES, PROGRESS_BYTES, RESULT_BYTES

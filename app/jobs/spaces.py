@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from app.jobs.auth import key_digest, spell_scopes
-from app.jobs.job_store import HashFields, JobStore, hash_fields
+from app.jobs.job_records import HashFields, hash_fields
+from app.jobs.job_store import JobStore
 from app.jobs.space_stats import HOURS, SPANS, hour_names, span_names
 from app.model.errors import NotFound, Refusal, invalid, space_not_found
 from app.model.ids import encode_ulid, is_ulid, new_space_id, space_tag_of

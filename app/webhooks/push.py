@@ -14,7 +14,7 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from app.jobs.job_store import hash_fields
+from app.jobs.job_records import hash_fields
 from app.loop.background import Background
 from app.model.redis_keys import Keys
 from app.redis_links.election import RENEW_S, Election

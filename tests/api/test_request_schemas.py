@@ -5,7 +5,7 @@ from time import process_time
 import pytest
 
 from app.api.request_schemas import check_callbacks_steps, decode_jobs_steps
-from app.jobs.job_store import NewJob
+from app.jobs.job_records import NewJob
 from app.model.errors import Refusal
 from app.model.steps import exhaust
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from app.jobs.job_store import hash_fields
+from app.jobs.job_records import hash_fields
 from app.model.errors import Refusal
 from app.model.job import ALIVE, TRANSITION_TABLE, Status
 from tests.jobs.model import LEASED, Job, Refused

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from app.jobs.job_store import NewJob
+from app.jobs.job_records import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from tests.room import Room, new_room, refusal_of
 
