@@ -117,16 +117,15 @@ class Keyring:
             return self._root
         seen = self._seen.get(hashed)
         identity = seen.identity if seen and seen.until_s > monotonic() else await self._ask(hashed)
-        if identity is None or 0 < identity.expires_ms <= self._clock.now_ms():
+        if identity is None or 0 < identity.expires_ms <= self._clock.now_ms(self._keys.token(hashed)):
             raise unauthorized("The key is unknown, revoked or expired.")
         return identity
 
     async def check_identities(self, identities: Sequence[Identity]) -> list[bool]:
         """Of each caller whether its key still works, asked of the store and not of the cache."""
-        now_ms = self._clock.now_ms()
         known = await self._link.pipeline(*(("EXISTS", self._keys.token(caller.digest)) for caller in identities))
         return [
-            bool(exists) and not 0 < caller.expires_ms <= now_ms
+            bool(exists) and not 0 < caller.expires_ms <= self._clock.now_ms(self._keys.token(caller.digest))
             for caller, exists in zip(identities, known, strict=True)
         ]
 

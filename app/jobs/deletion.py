@@ -61,7 +61,8 @@ class Deletion:
         A log whose job is gone goes, too. One whose job has ended and rested is sealed and given a time to live that
         stands behind its removal; one whose job runs again lives on.
         """
-        index, now = self._keys.log_work(space), self._clock.now_ms()
+        index = self._keys.log_work(space)
+        now = self._clock.now_ms(index)
         due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, SETTLE_STEP_LOGS)
         await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
         if due:

@@ -99,7 +99,7 @@ class JobStore:
         invalid_request for a scheduledFor that passed more than a minute ago.
         """
         await self._headroom.require(sum(JOB_BYTES + len(job.payload) + len(job.callback_headers) for job in jobs))
-        ids = new_job_ids(space, self._clock.now_ms(), len(jobs))
+        ids = new_job_ids(space, self._now_ms(space), len(jobs))
         tokens = [new_lease_token() if job.claim else "" for job in jobs]
         args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._space_bytes]
         for id_, job, token in zip(ids, jobs, tokens, strict=True):
@@ -158,25 +158,25 @@ class JobStore:
 
         Refusals: space_not_found; `unavailable` when Redis was so late that the caller has given up.
         """
-        deadline = self._clock.now_ms() + self._late_ms
+        deadline = self._now_ms(space) + self._late_ms
         args: list[Word] = [deadline, POLLED_BYTES, count, *(new_lease_token() for _ in range(count)), *names]
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
         catalog.count_transitions("delivered", len(reply))
         taken = [_delivered(item) for item in reply]
         if taken:
-            self._hint_due(space, self._clock.now_ms() + min(job.timeout_s for job in taken) * 1000)
+            self._hint_due(space, self._now_ms(space) + min(job.timeout_s for job in taken) * 1000)
         return taken
 
     async def claim(self, space: str, job: str, token: str) -> Delivered:
         """One pending job by its id. Refusals: job_not_found, lease_lost, invalid_state, unavailable when late."""
         if not is_ulid(job):
             raise job_not_found()
-        deadline = self._clock.now_ms() + self._late_ms
+        deadline = self._now_ms(space) + self._late_ms
         args: list[Word] = [job, deadline, new_lease_token(), token]
         reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
         catalog.count_transitions("delivered")
         taken = _delivered(reply[0])
-        self._hint_due(space, self._clock.now_ms() + taken.timeout_s * 1000)
+        self._hint_due(space, self._now_ms(space) + taken.timeout_s * 1000)
         return taken
 
     async def ack(self, space: str, job: str, token: str) -> RenewedLease:
@@ -239,7 +239,7 @@ class JobStore:
         if due:
             self._hint_due(space, int(due))
         if lease:
-            self._hint_due(space, self._clock.now_ms() + lease_ms)
+            self._hint_due(space, self._now_ms(space) + lease_ms)
         if status == b"dead":
             self._hint_ended(space, callback_due)
         return FailedAttempt(status.decode(), will_retry == 1, attempt, lease.decode())
@@ -340,6 +340,10 @@ class JobStore:
 
     # Pieces
 
+    def _now_ms(self, space: str) -> int:
+        """The clock of the server that has the space."""
+        return self._clock.now_ms(self._keys.space(space))
+
     async def _job(self, script: str, space: str, job: str, token: str, *args: Word) -> list[Any]:
         if not is_ulid(job):
             raise job_not_found()
@@ -356,7 +360,7 @@ class JobStore:
     def _hint_ended(self, space: str, callback_due_ms: int | None) -> None:
         """Tell of the callback, and the sweeper of when it has first to look at a job that ended now."""
         self._hint_callback(space, callback_due_ms)
-        self._hint_due(space, self._clock.now_ms() + min(LOG_REST_MS, self._retention_ms))
+        self._hint_due(space, self._now_ms(space) + min(LOG_REST_MS, self._retention_ms))
 
     def _hint_callback(self, space: str, due_ms: int | None) -> None:
         """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""

@@ -129,7 +129,7 @@ class EndsReader:
 
     async def read_space(self, space: str) -> list[NameStats]:
         """Every name that ended in the last day or is among the oldest that are pending; the busiest first."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.now_ms(self._keys.space(space))
         keys = [self._keys.ends(space, at) for at in (*hour_names(now_ms, HOURS), *span_names(now_ms, SPANS))]
         *hashes, oldest = await self._link.pipeline(
             *(("HGETALL", key) for key in keys),
@@ -163,7 +163,7 @@ class EndsReader:
 
     async def read_all(self, spaces: Sequence[str]) -> list[FlatHash]:
         """The hashes of this hour and of the one before, of each of these spaces."""
-        now_ms = self._clock.now_ms()
-        keys = [self._keys.ends(space, at) for space in spaces for at in hour_names(now_ms, 2)]
+        now_ms = self._clock.now_ms
+        keys = [self._keys.ends(space, at) for space in spaces for at in hour_names(now_ms(self._keys.space(space)), 2)]
         hashes: list[FlatHash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
         return hashes

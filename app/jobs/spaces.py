@@ -144,7 +144,7 @@ class Spaces:
         await self._control.call("DEL", keys.tokens(space), keys.space(space))
         await self._clear(space)
         await self._control.call("DEL", keys.space(space), keys.feed(space), keys.logs(space), keys.log_bytes(space))
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.now_ms(keys.space(space))
         ends = [keys.ends(space, span) for span in (*hour_names(now_ms, HOURS + 2), *span_names(now_ms, SPANS + 2))]
         await self._control.call("DEL", keys.callbacks(space), *ends)
         await self._control.call("ZREM", keys.due, space)

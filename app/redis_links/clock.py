@@ -1,11 +1,17 @@
-"""What Redis's clock shows, as far as this process can tell: hosts may disagree, leases must not."""
+"""What the clocks of Redis show, as far as this process can tell: hosts may disagree, leases must not.
 
+Always: each server of a cluster has a clock of its own, and a moment is compared with the clock of the server on which
+it stands, and with no other.
+"""
+
+import asyncio
 import time
 from collections import deque
 
 from app.loop.background import Background
 from app.metrics import catalog
-from app.redis_links.link import Link
+from app.model.errors import Unavailable
+from app.redis_links.link import CONNECT_GRACE_S, Link, ServerLink
 
 MEASURE_EVERY_S = 1.0
 DRIFT_MS = 1.0
@@ -13,18 +19,46 @@ SAMPLES = 8
 """The shortest round trip of so many tells the time best, as in NTP's clock filter (RFC 5905, section 10)."""
 
 
+class ServerClock:
+    """How far one server's clock is ahead of this process's."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self.ahead_ms = 0.0
+
+    def learn(self, round_trip_s: float, ahead_ms: float) -> None:
+        """Take a sample in. One that the best so far cannot explain comes from another clock: after a failover, say."""
+        if self._samples and abs(ahead_ms - self.ahead_ms) > (round_trip_s + min(self._samples)[0]) * 500 + DRIFT_MS:
+            self._samples.clear()
+        self._samples.append((round_trip_s, ahead_ms))
+        self.ahead_ms = min(self._samples)[1]
+
+
 class RedisClock:
-    """Follows TIME over one link. Before the first answer it is the host's clock."""
+    """Follows TIME of each server. Before the first answer of one it is another's clock, or the host's."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._ahead_ms = time.time() * 1000 - time.monotonic() * 1000
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self._host_ahead_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._clocks: dict[ServerLink, ServerClock] = {}
+        self._met: set[ServerLink] = set()
         self._background = Background()
 
-    def now_ms(self) -> int:
-        """Milliseconds since 1970 on Redis's clock, right to half a round trip."""
-        return int(time.monotonic() * 1000 + self._ahead_ms)
+    def now_ms(self, key: str = "") -> int:
+        """Milliseconds since 1970 on the clock of the server that has the key, right to half a round trip."""
+        return int(time.monotonic() * 1000 + self._ahead_ms(key))
+
+    def _ahead_ms(self, key: str) -> float:
+        try:
+            server = self._link.server_of(key)
+        except Unavailable:
+            server = None
+        if (known := self._clocks.get(server)) is not None:  # type: ignore[arg-type]  # None is no key of it
+            return known.ahead_ms
+        if server is not None and server not in self._met:
+            self._met.add(server)
+            self._background.start(self._measure(server), "redis-clock-met")
+        return next((clock.ahead_ms for clock in self._clocks.values()), self._host_ahead_ms)
 
     def start(self) -> None:
         """Measure now and then from here on."""
@@ -35,18 +69,19 @@ class RedisClock:
         await self._background.close()
 
     async def measure(self) -> None:
-        """Ask once. Raises what the link raises."""
-        if not (servers := self._link.servers()):
-            return
+        """Ask each server once. Raises what the link to one raises, after all others have been asked."""
+        servers = self._link.servers()
+        self._clocks = {server: self._clocks[server] for server in servers if server in self._clocks}
+        self._met &= set(servers)
+        for outcome in await asyncio.gather(*map(self._measure, servers), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def _measure(self, server: ServerLink) -> None:
+        await server.ready(CONNECT_GRACE_S)  # to connect is no part of the round trip
         begun = time.monotonic()
-        seconds, micros = await servers[0].call("TIME")
+        seconds, micros = await server.call("TIME")
         ended = time.monotonic()
         catalog.REDIS_ROUND_TRIP_SECONDS.observe(ended - begun)
-        self._learn(ended - begun, int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500)
-
-    def _learn(self, round_trip_s: float, ahead_ms: float) -> None:
-        """Take a sample in. One that the best so far cannot explain comes from another clock: after a failover, say."""
-        if self._samples and abs(ahead_ms - self._ahead_ms) > (round_trip_s + min(self._samples)[0]) * 500 + DRIFT_MS:
-            self._samples.clear()
-        self._samples.append((round_trip_s, ahead_ms))
-        self._ahead_ms = min(self._samples)[1]
+        ahead_ms = int(seconds) * 1000 + int(micros) / 1000 - (begun + ended) * 500
+        self._clocks.setdefault(server, ServerClock()).learn(ended - begun, ahead_ms)
