@@ -29,7 +29,6 @@ from app.settings import Settings
 from app.streams.history import History
 from app.streams.viewers import Viewers
 from app.streams.watch import WatchContext
-from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
 from app.sweeper.sweeper import Sweeper
 
@@ -111,7 +110,8 @@ class Backend:
         sweeper = Sweeper(
             self.control,
             self.keys,
-            DueSpaces(self.control, self.keys, self.clock, self.settings),
+            self.clock,
+            self.settings,
             store=self.store,
             spaces=self.spaces,
             deletion=self.deletion,

@@ -53,7 +53,9 @@ class JobStore:
         self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings, *, headroom: Headroom
     ) -> None:
         self._control = control
-        self._due, self._due_callbacks = DueIndex(control, keys.due), DueIndex(control, keys.due_callbacks)
+        self._due, self._due_callbacks = (
+            DueIndex(control, keys, key_of) for key_of in (keys.due_of, keys.due_callbacks_of)
+        )
         self._bulk = bulk
         self._keys = keys
         self._clock = clock

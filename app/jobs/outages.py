@@ -6,11 +6,10 @@ by its run. Always: what is known here holds for AWAY_MS only, on Redis's clock.
 script, which looks at the time itself: the call may have stood in a queue while Redis was away.
 """
 
-import asyncio
 from typing import NamedTuple
 
 from app.model.redis_keys import Keys
-from app.redis_links.link import Link, ServerLink, Word
+from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
 
 AWAY_MS = 1500
@@ -38,32 +37,17 @@ UNKNOWN = Downtime(0, "", 0, 0)
 
 
 class Outages:
-    """What one sweeper knows of them, of each server of a cluster apart."""
+    """What one sweeper knows of them, of one server."""
 
-    def __init__(self, link: Link, keys: Keys, sweeper: str) -> None:
+    def __init__(self, link: Link, keys: Keys, sweeper: str, tag: str = "") -> None:
+        """Of a cluster, of the server with that tag."""
         self._scripts = Scripts(link)
-        self._link = link
-        self._keys = keys
+        self._key = keys.outage_of(tag)
         self._sweeper = sweeper
-        self._latest: dict[ServerLink, Downtime] = {}
-
-    def latest(self, space: str) -> Downtime:
-        """The latest outage of the server that has the space. Raises Unavailable if none has."""
-        return self._latest.get(self._link.server_of(self._keys.space(space)), UNKNOWN)
+        self.latest = UNKNOWN
 
     async def mark(self) -> None:
-        """The sweeper works, and so does Redis; learn of the latest outage. Raises what the link raises.
-
-        Of a cluster, a server that is away holds up no other; only when all are, that is raised.
-        """
-        tags = self._link.tags()
-        outcomes = await asyncio.gather(*map(self._mark, tags, tags.values()), return_exceptions=True)
-        self._latest = {server: self._latest[server] for server in tags if server in self._latest}
-        failures = [outcome for outcome in outcomes if outcome is not None]
-        if failures and len(failures) == len(outcomes):
-            raise failures[0]
-
-    async def _mark(self, server: ServerLink, tag: str) -> None:
+        """The sweeper works, and so does Redis; learn of the latest outage. Raises what the link raises."""
         args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS]
-        now, run, began, ended = await self._scripts.run("outage_mark", [self._keys.outage_of(tag)], args)
-        self._latest[server] = Downtime(now + AWAY_MS, run.decode(), began, ended)
+        now, run, began, ended = await self._scripts.run("outage_mark", [self._key], args)
+        self.latest = Downtime(now + AWAY_MS, run.decode(), began, ended)

@@ -14,7 +14,7 @@ from app.jobs.auth import key_digest, spell_scopes
 from app.jobs.job_records import HashFields, hash_fields
 from app.jobs.job_store import JobStore
 from app.jobs.space_stats import HOURS, SPANS, hour_names, span_names
-from app.model.errors import NotFound, Refusal, invalid, space_not_found
+from app.model.errors import NotFound, Outage, Refusal, invalid, space_not_found
 from app.model.ids import encode_ulid, is_ulid, new_space_id, space_tag_of
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
@@ -131,10 +131,20 @@ class Spaces:
         await self._control.call("HDEL", self._keys.spaces, space_tag_of(space))
         await self._remove(space)
 
-    async def resume_deletions(self) -> None:
-        """Go on with removals that were cut off."""
-        for space in await self._control.call("HVALS", self._keys.deleting):
-            await self._remove(space.decode())
+    async def resume_deletions(self, tag: str = "") -> None:
+        """Go on with removals that were cut off, of spaces of the server with that tag.
+
+        One for which Redis is away holds up no other; it is raised in the end.
+        """
+        outages: list[Outage] = []
+        for space in map(bytes.decode, await self._control.call("HVALS", self._keys.deleting)):
+            if self._control.tag_of(self._keys.space(space)) == tag:
+                try:
+                    await self._remove(space)
+                except Outage as outage:
+                    outages.append(outage)
+        if outages:
+            raise outages[0]
 
     async def _remove(self, space: str) -> None:
         keys = self._keys
@@ -147,8 +157,9 @@ class Spaces:
         now_ms = self._clock.now_ms(keys.space(space))
         ends = [keys.ends(space, span) for span in (*hour_names(now_ms, HOURS + 2), *span_names(now_ms, SPANS + 2))]
         await self._control.call("DEL", keys.callbacks(space), *ends)
-        await self._control.call("ZREM", keys.due, space)
-        await self._control.call("ZREM", keys.due_callbacks, space)
+        tag = self._control.tag_of(keys.space(space))
+        await self._control.call("ZREM", keys.due_of(tag), space)
+        await self._control.call("ZREM", keys.due_callbacks_of(tag), space)
         await self._control.call("SREM", keys.hooks, space)
         await self._control.call("HDEL", keys.deleting, space_tag_of(space))
 

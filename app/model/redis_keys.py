@@ -41,6 +41,22 @@ class Keys:
         """Channel: as `probe`, of the server of a cluster on which the tag lies."""
         return f"{self.prefix}:{{{tag}}}:probe"
 
+    def due_of(self, tag: str) -> str:
+        """Zset: as `due`, likewise."""
+        return f"{self.prefix}:{{{tag}}}:due" if tag else self.due
+
+    def due_callbacks_of(self, tag: str) -> str:
+        """Zset: as `due_callbacks`, likewise."""
+        return f"{self.prefix}:{{{tag}}}:due:callbacks" if tag else self.due_callbacks
+
+    def sweeper_of(self, tag: str) -> str:
+        """Hash: `leader`, `until`, and every candidate, when it was last seen; without a tag `sweeper`, a string."""
+        return f"{self.prefix}:{{{tag}}}:sweeper" if tag else self.sweeper
+
+    def pusher_of(self, tag: str) -> str:
+        """Hash: as `sweeper_of`; without a tag `pusher`, a string."""
+        return f"{self.prefix}:{{{tag}}}:pusher" if tag else self.pusher
+
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""
         return f"{self.prefix}:token:{digest}"

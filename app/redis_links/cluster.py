@@ -147,6 +147,10 @@ class ClusterLink:
             raise unavailable("Redis cannot be reached.")
         return self.server(place)
 
+    def tag_of(self, key: str) -> str:
+        place = self._topology.owner(slot_of(key))
+        return "" if place is None else self._topology.tag_on(place)
+
     def servers(self) -> Sequence[ServerLink]:
         return [self.server(place) for place in self._topology.primaries]
 

@@ -153,6 +153,9 @@ class Link(Protocol):
     def server_of(self, key: str) -> "ServerLink":
         """The link to the server that has a key. Raises Unavailable if none has."""
 
+    def tag_of(self, key: str) -> str:
+        """The tag (see `tags`) of the server that has a key; "" if none has."""
+
     def servers(self) -> "Sequence[ServerLink]":
         """A link to each server that has keys. Commands without a key go over one of these."""
 
@@ -254,6 +257,10 @@ class ServerLink(asyncio.Protocol):
     def server_of(self, key: str) -> "ServerLink":
         """This one."""
         return self
+
+    def tag_of(self, key: str) -> str:
+        """None."""
+        return ""
 
     def servers(self) -> Sequence["ServerLink"]:
         """This one."""

@@ -74,6 +74,7 @@ class Topology:
     def __init__(self, cluster: ByCluster) -> None:
         self._cluster = cluster
         self._owners: list[Place | None] = [None] * SLOTS
+        self._tags: dict[Place, str] = {}
         self._nodes: list[Place] = []
         self._epoch = -1
         self._doubt = asyncio.Event()
@@ -97,7 +98,9 @@ class Topology:
 
     def tag_on(self, place: Place) -> str:
         """A hash tag whose keys lie on a primary, the same as long as it keeps its first slot; "" if it has none."""
-        return tag_of(self._owners.index(place)) if place in self._owners else ""
+        if place not in self._tags:
+            self._tags[place] = tag_of(self._owners.index(place)) if place in self._owners else ""
+        return self._tags[place]
 
     def node(self, place: Place) -> Connector:
         """Connections to one node."""
@@ -130,6 +133,7 @@ class Topology:
             self._tell()
 
     def _tell(self) -> None:
+        self._tags.clear()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         for listener in tuple(self._listeners):

@@ -34,9 +34,11 @@ class DueSpaces:
     in between loses none of them. `tidying` are spaces whose logs and ended jobs wait to be worked on in this process.
     """
 
-    def __init__(self, link: Link, keys: Keys, clock: RedisClock, settings: Settings) -> None:
+    def __init__(self, link: Link, keys: Keys, clock: RedisClock, settings: Settings, tag: str = "") -> None:
+        """Those of the server of a cluster with that tag."""
         self._link = link
-        self._index = DueIndex(link, keys.due)
+        self._tag = tag
+        self._index = DueIndex(link, keys, keys.due_of)
         self._scripts = Scripts(link)
         self._keys = keys
         self._clock = clock
@@ -51,18 +53,31 @@ class DueSpaces:
 
         Those that are due are now out of the hints, and have their turn after all that waited before them.
         """
-        first = await self._index.first(LOOK_SPACES)
-        now_ms = self._clock.now_ms()
+        first = await self._index.first(self._tag, LOOK_SPACES)
+        now_ms = self._now_ms()
         due = [space for space, at_ms in first if at_ms <= now_ms]
         self.owed.update(dict.fromkeys(due))
-        await self._index.drop(*due)
+        await self._index.drop(self._tag, due)
         later_ms = [at_ms - now_ms for _, at_ms in first if at_ms > now_ms]
-        return list(islice(self.owed, most)), min(later_ms, default=MOST_MS) / 1000
+        return await self._not_moved(list(islice(self.owed, most))), min(later_ms, default=MOST_MS) / 1000
+
+    async def _not_moved(self, spaces: Sequence[str]) -> list[str]:
+        """Without those whose slot another server has by now; they are hinted there, and owed here no more."""
+        moved = [space for space in spaces if not self._is_here(space)]
+        await self._index.hint((space, self._now_ms()) for space in moved)
+        for space in moved:
+            del self.owed[space]
+        return [space for space in spaces if space in self.owed]
+
+    async def leave(self) -> None:
+        """If this shard is one no more, give its hints to those that have its spaces."""
+        if self._tag and self._tag not in self._link.tags().values():
+            await self._index.disband(self._tag)
 
     async def hint_next(self, spaces: Sequence[str]) -> None:
         """Look up when something is due next in each of these spaces, and hint it; they are owed no more."""
         calls: list[tuple[list[str], list[Word]]] = [([self._keys.space(space)], [self._keep_ms]) for space in spaces]
-        now = self._clock.now_ms()
+        now = self._now_ms()
         hints: list[tuple[str, int]] = []
         for space, (urgent, patient) in zip(spaces, await self._scripts.read_many("space_due", calls), strict=True):
             if patient is not None and patient <= now:
@@ -82,16 +97,24 @@ class DueSpaces:
 
     async def put_off(self, space: str, seconds: float) -> None:
         """Look at a space in a while, whatever is due there; it is owed no more."""
-        await self._index.hint([(space, self._clock.now_ms() + int(seconds * 1000))])
+        await self._index.hint([(space, self._now_ms() + int(seconds * 1000))])
         self.owed.pop(space, None)
 
     async def walk_portions(self, *, all_of_them: bool) -> list[list[str]]:
         """The spaces to look at on a walk, in portions, at least one: of the idle ones some, or all."""
-        every = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        known = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        every = [space for space in known if self._is_here(space)]
         self._idle.intersection_update(every)
         self._walks += 1
         spaces = [space for space in every if all_of_them or space not in self._idle or self._has_its_turn(space)]
         return [spaces[start : start + WALK_SPACES] for start in range(0, max(1, len(spaces)), WALK_SPACES)]
+
+    def _is_here(self, space: str) -> bool:
+        return self._link.tag_of(self._keys.space(space)) == self._tag
+
+    def _now_ms(self) -> int:
+        """The clock of the server."""
+        return self._clock.now_ms(self._index.key_of(self._tag))
 
     def _has_its_turn(self, space: str) -> bool:
         return (crc32(space.encode()) + self._walks) % IDLE_WALKS == 0

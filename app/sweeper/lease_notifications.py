@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections import defaultdict
 from typing import Any
 
 from app.loop.attempts import OutageNotice
@@ -31,11 +32,12 @@ class LeaseNotifications:
         """Listens to each server that `control` leads to; to those of a cluster, as its topology changes."""
         self._control = control
         self._topology = topology
+        self._keys = keys
         self._pattern = f"__keyspace@*__:{keys.lease('*', '*')}"
         self._space = re.compile(rb":\{(\w+)\}:lease:")
         self._links: dict[ServerLink, PubSub] = {}
-        self._spaces: dict[str, None] = {}
-        self._heard = asyncio.Event()
+        self._spaces: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._heard: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._background = Background()
         self._notice = OutageNotice(
             log,
@@ -57,17 +59,16 @@ class LeaseNotifications:
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
 
-    def pop_spaces(self) -> list[str]:
-        """The spaces in which a lease key expired since this was last asked."""
-        self._heard.clear()
-        spaces, self._spaces = list(self._spaces), {}
-        return spaces
+    def pop_spaces(self, tag: str = "") -> list[str]:
+        """The spaces of the server with that tag in which a lease key expired since this was last asked."""
+        self._heard[tag].clear()
+        return list(self._spaces.pop(tag, ()))
 
-    async def wait_for_one(self, most_s: float) -> None:
-        """Return when a lease key expired, at the latest after `most_s`."""
+    async def wait_for_one(self, tag: str, most_s: float) -> None:
+        """Return when a lease key expired on the server with that tag, at the latest after `most_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
-                await self._heard.wait()
+                await self._heard[tag].wait()
 
     def _follow(self) -> None:
         """Listen to the servers that there are now, and to no others."""
@@ -92,8 +93,10 @@ class LeaseNotifications:
             return
         match = self._space.search(reply[2])
         if match:
-            self._spaces[match[1].decode()] = None
-            self._heard.set()
+            space = match[1].decode()
+            tag = self._control.tag_of(self._keys.space(space))
+            self._spaces[tag][space] = None
+            self._heard[tag].set()
 
     async def _switch_on(self, server: ServerLink) -> None:
         """Add our flags to the server's own; where CONFIG is forbidden, say so once and go on without."""

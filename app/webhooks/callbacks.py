@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 
 from app.loop.attempts import Attempts
-from app.loop.background import Background
+from app.loop.background import Background, until_first_ends
 from app.metrics import catalog
 from app.model.errors import Outage, OutcomeUnknown
 from app.settings import Settings
@@ -35,6 +35,17 @@ DUE_POLL_S = 0.05
 REBUILD_S = 30.0
 OUTAGE_PAUSE_S = 0.1
 UNSENT_DELAY_MS = 1000
+
+
+def new_attempts() -> Attempts:
+    """What the log says of an outage."""
+    return Attempts(
+        log,
+        waits="callbacks wait: %s",
+        goes_on="callbacks go on",
+        failed="callbacks met an error",
+        pause_s=OUTAGE_PAUSE_S,
+    )
 
 
 class CallbackTry:
@@ -67,13 +78,7 @@ class Callbacks:
         self._delays_s = settings.callback_delays_s
         self._wait_ms = int(settings.callback_timeout_s * 2000)
         self._lease_ms = int(settings.callback_timeout_s * 4000)
-        self._attempts = Attempts(
-            log,
-            waits="callbacks wait: %s",
-            goes_on="callbacks go on",
-            failed="callbacks met an error",
-            pause_s=OUTAGE_PAUSE_S,
-        )
+        self._attempts = new_attempts()
         self._background = Background()
         self._working: dict[str, asyncio.Task[None]] = {}
         self._given_back: defaultdict[str, list[tuple[LeasedCallback, int]]] = defaultdict(list)
@@ -81,25 +86,34 @@ class Callbacks:
     async def run(self) -> None:
         """Send what is due until cancelled."""
         try:
-            self._background.start(self._rebuild_forever(), "callbacks-rebuild")
             self._background.start(self._give_back_forever(), "callbacks-give-back")
-            await self._work_forever()
+            await self._outbox.on_each_server(self._run_shard)
         finally:
             await self._background.close()
 
     async def flush_given_back(self) -> None:
         """Give back now what waits to be given back. What Redis does not take comes back when its lease is over."""
-        while self._given_back:
-            space, items = self._given_back.popitem()
-            for at in range(0, len(items), POSTPONED_AT_ONCE):
-                step = items[at : at + POSTPONED_AT_ONCE]
-                await self._attempts.make(partial(self._outbox.postpone_callbacks, space, step), None)
+        given_back, self._given_back = self._given_back, defaultdict(list)
+        await asyncio.gather(*(self._give_back(space, items) for space, items in given_back.items()))
+
+    async def _give_back(self, space: str, items: list[tuple[LeasedCallback, int]]) -> None:
+        for at in range(0, len(items), POSTPONED_AT_ONCE):
+            step = items[at : at + POSTPONED_AT_ONCE]
+            await self._attempts.make(partial(self._outbox.postpone_callbacks, space, step), None)
 
     # Finding
 
-    async def _rebuild_forever(self) -> None:
+    async def _run_shard(self, tag: str) -> None:
+        """Find what is due on one server; one that is away holds up no other."""
+        attempts = new_attempts()
+        try:
+            await until_first_ends(self._rebuild_forever(tag, attempts), self._work_forever(tag, attempts))
+        finally:
+            await attempts.make(partial(self._outbox.leave, tag), None)
+
+    async def _rebuild_forever(self, tag: str, attempts: Attempts) -> None:
         while True:
-            await self._attempts.make(self._outbox.rebuild_hints, None)
+            await attempts.make(partial(self._outbox.rebuild_hints, tag), None)
             await asyncio.sleep(REBUILD_S)
 
     async def _give_back_forever(self) -> None:
@@ -107,39 +121,40 @@ class Callbacks:
             await asyncio.sleep(DUE_POLL_S)
             await self.flush_given_back()
 
-    async def _work_forever(self) -> None:
+    async def _work_forever(self, tag: str, attempts: Attempts) -> None:
         nothing: list[str] = []
         while True:
-            for space in await self._attempts.make(partial(self._outbox.due_spaces, len(self._working)), nothing):
+            for space in await attempts.make(partial(self._outbox.due_spaces, len(self._working), tag), nothing):
                 if space not in self._working:
-                    self._working[space] = self._background.start(self._work_space(space), "callbacks-work")
+                    work = self._work_space(space, tag, attempts)
+                    self._working[space] = self._background.start(work, "callbacks-work")
             await asyncio.sleep(DUE_POLL_S)
 
-    async def _work_space(self, space: str) -> None:
+    async def _work_space(self, space: str, tag: str, attempts: Attempts) -> None:
         """Take all that is due in one space, as fast as its hosts take it."""
         try:
-            await self._send_due(space)
+            await self._send_due(space, tag, attempts)
         except Exception:
             log.exception("callbacks met an error")
         finally:
             del self._working[space]
 
-    async def _send_due(self, space: str) -> None:
+    async def _send_due(self, space: str, tag: str, attempts: Attempts) -> None:
         dropped = False
         while True:
             while not self._hosts.has_room(space):
                 await self._hosts.wait_for_room(DUE_POLL_S)
             try:
                 if not dropped:
-                    await self._outbox.drop_hint(space)
+                    await self._outbox.drop_hint(space, tag)
                     dropped = True
                 leased, next_due = await self._outbox.lease_callbacks(space, LEASE_AT_ONCE, self._lease_ms)
             except Outage as outage:
-                self._attempts.notice.away(outage.text)
+                attempts.notice.away(outage.text)
                 await asyncio.sleep(OUTAGE_PAUSE_S)
                 continue
             if len(leased) < LEASE_AT_ONCE:
-                await self._attempts.make(partial(self._outbox.add_hint, space, next_due), None)
+                await attempts.make(partial(self._outbox.add_hint, space, next_due), None)
             await self._offer_tries(space, leased)
             if len(leased) < LEASE_AT_ONCE:
                 return

@@ -4,8 +4,8 @@ Owns: the calls of the scripts, the hint of which space has something due. Never
 that was taken and not brought to its end is due again when its lease is over, whatever happens to those who took it.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +17,7 @@ from app.model.times import rfc3339
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
+from app.redis_links.shards import run_on_each
 
 DUE_SPACES_MOST = 64
 
@@ -72,28 +73,41 @@ class Outbox:
     def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock) -> None:
         self._control = control
         self._keys = keys
-        self._due = DueIndex(control, keys.due_callbacks)
+        self._due = DueIndex(control, keys, keys.due_callbacks_of)
         self._clock = clock
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
 
-    async def due_spaces(self, more: int = 0) -> list[str]:
-        """Spaces whose hint says that something is due, the longest due first; `more` than else are looked at."""
-        now_ms = self._clock.now_ms()
-        return [space for space, at_ms in await self._due.first(DUE_SPACES_MOST + more) if at_ms <= now_ms]
+    async def on_each_server(self, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        """Run `work(tag)` for each server of a cluster, as long as there is such a server, until cancelled."""
+        await run_on_each(self._control, work)
 
-    async def drop_hint(self, space: str) -> None:
+    async def due_spaces(self, more: int = 0, tag: str = "") -> list[str]:
+        """Spaces of the server with that tag whose hint says that something is due, the longest due first.
+
+        `more` than else are looked at.
+        """
+        now_ms = self._clock.now_ms(self._due.key_of(tag))
+        return [space for space, at_ms in await self._due.first(tag, DUE_SPACES_MOST + more) if at_ms <= now_ms]
+
+    async def drop_hint(self, space: str, tag: str = "") -> None:
         """Remove the hint, before looking: whoever makes something due from now on adds a new one."""
-        await self._due.drop(space)
+        await self._due.drop(tag, [space])
+
+    async def leave(self, tag: str) -> None:
+        """If there is no server with that tag any more, give its hints to those that have its spaces."""
+        if tag and tag not in self._control.tags().values():
+            await self._due.disband(tag)
 
     async def add_hint(self, space: str, due_ms: int | None) -> None:
         """Hint that something is due in the space then, if not earlier; None adds nothing."""
         if due_ms is not None:
             await self._due.hint([(space, due_ms)])
 
-    async def rebuild_hints(self) -> None:
-        """Look at every space, for hints that were lost."""
-        spaces = [space.decode() for space in await self._control.call("HVALS", self._keys.spaces)]
+    async def rebuild_hints(self, tag: str = "") -> None:
+        """Look at every space of the server with that tag, for hints that were lost."""
+        known = [space.decode() for space in await self._control.call("HVALS", self._keys.spaces)]
+        spaces = [space for space in known if self._control.tag_of(self._keys.space(space)) == tag]
         for at in range(0, len(spaces), DUE_SPACES_MOST):
             step = spaces[at : at + DUE_SPACES_MOST]
             heads = await self._control.pipeline(

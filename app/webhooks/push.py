@@ -10,16 +10,19 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
 
 from app.jobs.job_records import hash_fields
 from app.loop.background import Background
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
-from app.redis_links.election import RENEW_S, Election
+from app.redis_links.election import RENEW_S, Election, new_candidate
 from app.redis_links.link import Link
 from app.redis_links.pubsub import Relay
+from app.redis_links.shards import run_on_each
 from app.webhooks.host_lanes import HostLanes
 from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import host_of
@@ -153,25 +156,24 @@ class SpaceListener:
 
 
 class Pusher:
-    """All spaces that want to be told."""
+    """All spaces that want to be told. Each server of a cluster has a pusher of its own for those that lie there."""
 
     def __init__(self, link: Link, relay: Relay, keys: Keys, client: WebhookClient, hosts: HostLanes) -> None:
         self._link = link
-        self._election = Election(link, keys.pusher)
+        self._candidate = new_candidate()
         self._relay = relay
         self._keys = keys
         self._client = client
         self._hosts = hosts
-        self._background = Background()
-        self._listeners: dict[str, SpaceListener] = {}
+        self._hooked = HookedSpaces(link, keys)
+        self._shards: dict[str, ShardPusher] = {}
         self._slack: dict[str, SlackSender] = {}
 
     async def run(self) -> None:
         """Tell until cancelled."""
         try:
-            await self._background.repeat(self._refresh, RENEW_S, "push")
+            await run_on_each(self._link, self._run_shard)
         finally:
-            await self._background.close()
             for sender in self._slack.values():
                 await sender.close()
 
@@ -185,23 +187,102 @@ class Pusher:
             self._slack[url] = SlackSender(self._client, url)
         return self._slack[url]
 
-    async def _refresh(self) -> None:
-        """Hold the lease, and know what each space wants."""
-        wanted = await self._wanted() if await self._election.lead() else {}
-        for space in self._listeners.keys() - wanted.keys():
-            self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).on_message)
-        for space, hooks in wanted.items():
-            if space not in self._listeners:
-                listener = self._listeners[space] = SpaceListener(space, self)
-                listener.hooks = hooks
-                await self._relay.subscribe(self._keys.live(space), listener.on_message)
-            self._listeners[space].hooks = hooks
-        used = {hooks.slack.url for hooks in wanted.values() if hooks.slack}
+    async def close_unused_slack(self) -> None:
+        """Close the senders of webhooks that no space has any more."""
+        used = {url for shard in self._shards.values() for url in shard.slack_urls()}
         for url in self._slack.keys() - used:
             await self._slack.pop(url).close()
 
+    async def _run_shard(self, tag: str) -> None:
+        election = Election(self._link, self._keys.pusher_of(tag), self._candidate, tag)
+        shard = ShardPusher(self, self._link, self._relay, self._keys, hooked=self._hooked, election=election, tag=tag)
+        self._shards[tag] = shard
+        try:
+            await shard.run()
+        finally:
+            del self._shards[tag]
+
+
+class HookedSpaces:
+    """The spaces that have a push or a Slack webhook; those that were read last, while Redis does not tell."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._spaces: list[str] | None = None
+        self._read_s = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def of_shard(self, tag: str) -> list[str]:
+        """Those of the server with that tag. Raises Outage if they have never been read."""
+        async with self._reading:
+            if asyncio.get_running_loop().time() - self._read_s >= RENEW_S / 2:
+                await self._read()
+        return [space for space in self._spaces or () if self._link.tag_of(self._keys.space(space)) == tag]
+
+    async def _read(self) -> None:
+        try:
+            self._spaces = [space.decode() for space in await self._link.call("SMEMBERS", self._keys.hooks)]
+        except Outage:
+            if self._spaces is None:
+                raise
+        self._read_s = asyncio.get_running_loop().time()
+
+
+class ShardPusher:
+    """The part of a pusher on one server: the spaces there, while it leads there."""
+
+    def __init__(
+        self,
+        pusher: Pusher,
+        link: Link,
+        relay: Relay,
+        keys: Keys,
+        *,
+        hooked: HookedSpaces,
+        election: Election,
+        tag: str,
+    ) -> None:
+        self._pusher = pusher
+        self._link = link
+        self._relay = relay
+        self._keys = keys
+        self._hooked = hooked
+        self._election = election
+        self._tag = tag
+        self._background = Background()
+        self._listeners: dict[str, SpaceListener] = {}
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        try:
+            await self._background.repeat(self._refresh, RENEW_S, "push")
+        finally:
+            await self._background.close()
+            self._unsubscribe(list(self._listeners))
+
+    def slack_urls(self) -> set[str]:
+        """The incoming webhooks that its spaces have."""
+        return {listener.hooks.slack.url for listener in self._listeners.values() if listener.hooks.slack}
+
+    async def _refresh(self) -> None:
+        """Hold the lease, and know what each space wants."""
+        wanted = await self._wanted() if await self._election.lead() else {}
+        self._unsubscribe(self._listeners.keys() - wanted.keys())
+        for space, hooks in wanted.items():
+            if space not in self._listeners:
+                listener = self._listeners[space] = SpaceListener(space, self._pusher)
+                listener.hooks = hooks
+                await self._relay.subscribe(self._keys.live(space), listener.on_message)
+            self._listeners[space].hooks = hooks
+        await self._pusher.close_unused_slack()
+
+    def _unsubscribe(self, spaces: Iterable[str]) -> None:
+        for space in spaces:
+            self._relay.unsubscribe(self._keys.live(space), self._listeners.pop(space).on_message)
+
     async def _wanted(self) -> dict[str, Hooks]:
-        spaces = [space.decode() for space in await self._link.call("SMEMBERS", self._keys.hooks)]
+        spaces = await self._hooked.of_shard(self._tag)
         hashes = await self._link.pipeline(*(("HGETALL", self._keys.space(space)) for space in spaces))
         all_hooks = {space: read_hooks(hash_fields(flat)) for space, flat in zip(spaces, hashes, strict=True)}
         return {space: hooks for space, hooks in all_hooks.items() if hooks.push or hooks.slack}

@@ -6,26 +6,26 @@ from tests.sweeping import eventually
 
 
 async def test_the_earliest_moment_of_a_space_is_kept_and_the_first_come_first(room: Room) -> None:
-    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
     await index.hint([("b", 20), ("a", 30)])
     await index.hint([("a", 10), ("b", 40), ("c", 50)])
-    assert await index.first(2) == [("a", 10), ("b", 20)]
-    await index.drop("a", "c")
-    assert await index.first(9) == [("b", 20)]
+    assert await index.first("", 2) == [("a", 10), ("b", 20)]
+    await index.drop("", ["a", "c"])
+    assert await index.first("", 9) == [("b", 20)]
 
 
 async def test_nothing_is_hinted_and_nothing_dropped_without_a_space(room: Room) -> None:
-    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
     await index.hint([])
-    await index.drop()
-    assert await index.first(9) == []
+    await index.drop("", [])
+    assert await index.first("", 9) == []
 
 
 async def test_a_hint_for_which_nobody_waits_arrives(room: Room) -> None:
-    index = DueIndex(room.backend.control, f"{room.keys.prefix}:due-test")
+    index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
     index.hint_soon("a", 10)
 
     async def arrived() -> bool:
-        return await index.first(1) == [("a", 10)]
+        return await index.first("", 1) == [("a", 10)]
 
     await eventually(arrived)

@@ -108,8 +108,8 @@ async def marked(room: Room, at_ago_ms: int, **known: Any) -> Outages:
 async def test_before_the_first_mark_no_sweeper_worked(room: Room) -> None:
     outages = Outages(room.backend.control, room.keys, "me")
     await outages.mark()
-    assert outages.latest(room.space).began_ms == 0
-    assert outages.latest(room.space).ended_ms == outages.latest(room.space).believed_till_ms - AWAY_MS
+    assert outages.latest.began_ms == 0
+    assert outages.latest.ended_ms == outages.latest.believed_till_ms - AWAY_MS
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_a_gap_between_marks_is_an_outage_and_a_handover_is_none(
     is_outage: bool,
     room: Room,
 ) -> None:
-    latest = (await marked(room, ago_ms, **known)).latest(room.space)
+    latest = (await marked(room, ago_ms, **known)).latest
     now = latest.believed_till_ms - AWAY_MS
     assert (latest.ended_ms == now) is is_outage
     if is_outage:
@@ -139,20 +139,20 @@ async def test_a_gap_between_marks_is_an_outage_and_a_handover_is_none(
 
 async def test_an_outage_in_the_grace_of_the_one_before_is_one_with_it(room: Room) -> None:
     now = room.backend.clock.now_ms()
-    latest = (await marked(room, 3000, began=now - 20_000, ended=now - 5000)).latest(room.space)
+    latest = (await marked(room, 3000, began=now - 20_000, ended=now - 5000)).latest
     assert latest.began_ms == now - 20_000
     assert latest.ended_ms > now - 1000
-    latest = (await marked(room, 3000, began=now - 60_000, ended=now - 30_000)).latest(room.space)
+    latest = (await marked(room, 3000, began=now - 60_000, ended=now - 30_000)).latest
     assert abs(latest.began_ms - (now - 3000)) < 1000
 
 
 async def test_marks_of_two_sweepers_at_once_are_no_outage(room: Room) -> None:
     pair = [Outages(room.backend.control, room.keys, name) for name in "ab"]
     await pair[0].mark()
-    first = pair[0].latest(room.space).ended_ms
+    first = pair[0].latest.ended_ms
     for _ in range(5):
         await asyncio.gather(*(one.mark() for one in pair))
-    assert [one.latest(room.space).ended_ms for one in pair] == [first, first]
+    assert [one.latest.ended_ms for one in pair] == [first, first]
 
 
 async def test_no_mark_means_no_action(room: Room) -> None:

@@ -83,6 +83,12 @@ def owned(room: Room) -> Call:
     return [room.keys.sweeper], ["me", 10_000]
 
 
+def candidate(room: Room) -> Call:
+    key = room.keys.sweeper_of("tag")
+    room.run("leader_share", [key], ["me", 10_000, 0])
+    return [key], ["me", 10_000, 0]
+
+
 def marked(room: Room) -> Call:
     args = ["me", 1500, 3000]
     room.run("outage_mark", [room.keys.outage], args)
@@ -174,6 +180,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "space_read": lambda room: ([room.hash], []),
     "space_stats": lambda room: ([room.hash], []),
     "leader_hold": owned,
+    "leader_share": candidate,
     "token_create": lambda room: ([room.keys.token("x")], ["", "space", "s"]),
     "token_read": token,
     "log_append": log(4, 1, "c", 10**6, 10**9, "", "000", 1, 1, '["x"]'),

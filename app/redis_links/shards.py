@@ -1,0 +1,49 @@
+"""What is done for each server of a cluster apart, so that one that is away holds up no work but its own.
+
+Always: a shard is known by a tag whose keys lie on its server (Link.tags); one server is the one shard "".
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from app.redis_links.link import Link
+
+FOLLOW_S = 0.25
+"""How often to look whether there are others than before."""
+
+T = TypeVar("T")
+
+
+async def run_on_each(link: Link, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """Run `work(tag)` for each shard, as long as there is such a shard, until cancelled. Raises what one raises."""
+    running: dict[str, asyncio.Task[None]] = {}
+    try:
+        while True:
+            tags = set(link.tags().values())
+            await _end([running.pop(tag) for tag in running.keys() - tags])
+            for tag in tags - running.keys():
+                running[tag] = asyncio.create_task(work(tag), name=f"shard-{tag}")
+            if not running:
+                await asyncio.sleep(FOLLOW_S)
+                continue
+            ended, _ = await asyncio.wait(running.values(), timeout=FOLLOW_S, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+    finally:
+        await _end([*running.values()])
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def split_by_shard(link: Link, items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
+    """The items by the tag of the server that has the key of each."""
+    shards: defaultdict[str, list[T]] = defaultdict(list)
+    for item in items:
+        shards[link.tag_of(key(item))].append(item)
+    return shards
