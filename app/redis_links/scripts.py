@@ -13,7 +13,6 @@ https://redis.io/docs/latest/develop/programmability/eval-intro/
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -29,16 +28,22 @@ T = TypeVar("T")
 class Script:
     """One script: its name, its text with the includes in place, and the hash that the server knows it by."""
 
-    def __init__(self, path: Path, publish: str = "PUBLISH") -> None:
-        self.name = path.stem
-        self.text = with_includes(path).replace("redis.call('PUBLISH'", f"redis.call('{publish}'")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def sharded(self) -> "Script":
+        """The same, with messages that stay in the shard of their channel."""
+        return Script(self.name, self.text.replace("redis.call('PUBLISH'", "redis.call('SPUBLISH'"))
 
 
-SCRIPTS: dict[str, Script] = {path.stem: Script(path) for path in sorted(folder().glob("*.lua"))}
+SCRIPTS: dict[str, Script] = {
+    path.stem: Script(path.stem, with_includes(path)) for path in sorted(folder().glob("*.lua"))
+}
 
-SHARDED: dict[str, Script] = {path.stem: Script(path, "SPUBLISH") for path in sorted(folder().glob("*.lua"))}
-"""The same, with messages that stay in the shard of their channel: all keys and channels of a script share one slot.
+SHARDED: dict[str, Script] = {name: known.sharded() for name, known in SCRIPTS.items()}
+"""The same for sharded pub/sub: all keys and channels of a script share one slot.
 https://redis.io/docs/latest/develop/pubsub/#sharded-pubsub
 """
 
