@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def modules(package: str) -> list[tuple[str, Path]]:
     return [(".".join(path.relative_to(ROOT / package).with_suffix("").parts), path) for path in paths]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, wherever it does so and whether the program or only a type checker sees it."""
     found = set()
@@ -90,13 +92,16 @@ def imports(path: Path) -> set[str]:
 
 
 SERVER = dict(modules("app"))
-IMPORTS = {name: imports(path) for name, path in SERVER.items()}
-INSIDE = {name: {i[4:] for i in found if i[4:] in SERVER and i.startswith("app.")} for name, found in IMPORTS.items()}
-"""The server's modules that each of them imports."""
 ROOMS = sorted({name.partition(".")[0] for name in SERVER if "." in name})
 
 
-def reached(name: str, inside: Mapping[str, set[str]] = INSIDE) -> set[str]:
+@cache
+def inside(name: str) -> set[str]:
+    """The server's modules that one of them imports."""
+    return {found[4:] for found in imports(SERVER[name]) if found[4:] in SERVER and found.startswith("app.")}
+
+
+def reached(name: str, inside: Callable[[str], set[str]] = inside) -> set[str]:
     """A module and every one that it imports, directly or by way of others."""
     seen: set[str] = set()
     coming = [name]
@@ -104,7 +109,7 @@ def reached(name: str, inside: Mapping[str, set[str]] = INSIDE) -> set[str]:
         module = coming.pop()
         if module not in seen:
             seen.add(module)
-            coming.extend(inside[module])
+            coming.extend(inside(module))
     return seen
 
 
@@ -127,23 +132,23 @@ def test_a_room_says_what_it_owns_and_what_it_never_does_and_the_docs_say_the_sa
 @pytest.mark.parametrize("name", SERVER)
 def test_imports_point_down(name: str) -> None:
     place = HOUSE.index(name.partition(".")[0])
-    assert not {other for other in INSIDE[name] if HOUSE.index(other.partition(".")[0]) < place}
+    assert not {other for other in inside(name) if HOUSE.index(other.partition(".")[0]) < place}
 
 
 @pytest.mark.parametrize("name", SERVER)
 def test_no_module_imports_itself_by_way_of_others(name: str) -> None:
-    assert not {other for other in INSIDE[name] if name in reached(other)}
+    assert not {other for other in inside(name) if name in reached(other)}
 
 
 @pytest.mark.parametrize("name", SERVER)
 def test_starlette_stays_in_its_rooms(name: str) -> None:
-    roots = {imported.split(".")[0] for imported in IMPORTS[name]}
+    roots = {imported.split(".")[0] for imported in imports(SERVER[name])}
     assert "starlette" not in roots or name.partition(".")[0] in STARLETTE
 
 
 @pytest.mark.parametrize("name", [name for name in SERVER if name in PURE or name.partition(".")[0] in PURE])
 def test_what_is_pure_does_no_io_nor_does_what_it_imports(name: str) -> None:
-    outside = {imported.split(".")[0] for module in reached(name) for imported in IMPORTS[module]}
+    outside = {imported.split(".")[0] for module in reached(name) for imported in imports(SERVER[module])}
     assert not outside & IO
 
 
@@ -169,7 +174,8 @@ CLIENT_HOUSE = [
 """The client's packages and the files beside them, from top to bottom."""
 
 
-def imports_of_the_client(name: str) -> set[str]:
+@cache
+def client_inside(name: str) -> set[str]:
     """The modules of the client that one of its modules imports, by relative imports as all of them are."""
     package, found = ["jobwire", *name.split(".")[:-1]], set()
     for node in ast.walk(ast.parse(CLIENT[name].read_text())):
@@ -179,7 +185,6 @@ def imports_of_the_client(name: str) -> set[str]:
     return found & CLIENT.keys()
 
 
-CLIENT_INSIDE = {name: imports_of_the_client(name) for name in CLIENT}
 CLIENT_ROOMS = sorted({name.partition(".")[0] for name in CLIENT if "." in name})
 
 
@@ -197,13 +202,13 @@ def test_a_package_of_the_client_says_what_it_owns_and_the_docs_say_the_same(roo
 @pytest.mark.parametrize("name", CLIENT)
 def test_imports_of_the_client_point_down(name: str) -> None:
     place = CLIENT_HOUSE.index(name.partition(".")[0])
-    assert not {other for other in CLIENT_INSIDE[name] if CLIENT_HOUSE.index(other.partition(".")[0]) < place}
+    assert not {other for other in client_inside(name) if CLIENT_HOUSE.index(other.partition(".")[0]) < place}
     assert not [imported for imported in imports(CLIENT[name]) if imported.split(".")[0] == "jobwire"]
 
 
 @pytest.mark.parametrize("name", CLIENT)
 def test_no_module_of_the_client_imports_itself_by_way_of_others(name: str) -> None:
-    assert not {other for other in CLIENT_INSIDE[name] if name in reached(other, CLIENT_INSIDE)}
+    assert not {other for other in client_inside(name) if name in reached(other, client_inside)}
 
 
 @pytest.mark.parametrize(("name", "path"), [*SERVER.items(), *CLIENT.items()])

@@ -46,8 +46,13 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool =
         head = bytes((first, bit | 126)) + size.to_bytes(2)
     else:
         head = bytes((first, bit | 127)) + size.to_bytes(8)
-    body = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)) if masked else payload
-    return head + mask + body
+    return head + mask + (_masked(payload, mask) if masked else payload)
+
+
+def _masked(payload: bytes, mask: bytes) -> bytes:
+    """The payload, each of its bytes with the one of the mask that is its turn."""
+    repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(len(payload))
 
 
 def handshake(path: str, key: str | None = None) -> bytes:
