@@ -23,12 +23,12 @@ from app.local.demo import demo
 from app.local.embedded_cluster import LAST_PORT_BASE, MOST_NODES, EmbeddedCluster
 from app.local.embedded_valkey import EmbeddedError
 from app.local.up import until_signal, up
-from app.main import call_back, count_together, sweep, web_from_environment
+from app.main import count_together, run_callbacks, run_sweeper, web_from_environment
 from app.metrics.exposition import serve_metrics
 from app.metrics.service_log import LOG_FORMS, configure_logging
 from app.model.errors import Outage
 from app.redis_links.dialling import connector
-from app.serve import OPTIONS, listen, run, serve
+from app.serve import OPTIONS, open_listening_socket, run_process, serve
 from app.settings import BadSetting, Settings, read
 from app.worker_processes import WorkerFailed, Workers
 from jobwire.api.jobs import Jobs, job_path
@@ -41,7 +41,7 @@ EX_UNAVAILABLE = 69
 EX_CONFIG = 78
 
 
-def fail(text: object, code: int) -> NoReturn:
+def exit_with(text: object, code: int) -> NoReturn:
     """Say why on stderr and leave."""
     click.echo(f"jobwire: {text}", err=True)
     sys.exit(code)
@@ -55,9 +55,9 @@ def settings_or_exit() -> Settings:
         if settings.redis_url:
             connector(settings.redis_url, settings.redis_timeout_s)
     except BadSetting as error:
-        fail(error, EX_CONFIG)
+        exit_with(error, EX_CONFIG)
     except ValueError as error:
-        fail(f"REDIS_URL is not the address of a Redis: {error}", EX_CONFIG)
+        exit_with(f"REDIS_URL is not the address of a Redis: {error}", EX_CONFIG)
     configure_logging(settings.log)
     return settings
 
@@ -92,13 +92,13 @@ def check_metrics_folder(settings: Settings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "lock").open("ab").close()
     except OSError as error:
-        fail(f"JOBWIRE_METRICS_FOLDER is {folder}: {error.strerror or error}.", EX_CONFIG)
+        exit_with(f"JOBWIRE_METRICS_FOLDER is {folder}: {error.strerror or error}.", EX_CONFIG)
 
 
 def needs_redis(settings: Settings) -> None:
     """End the program unless a Redis is named."""
     if not settings.redis_url:
-        fail("REDIS_URL is not set; `jobwire up` starts a Valkey of its own.", EX_CONFIG)
+        exit_with("REDIS_URL is not set; `jobwire up` starts a Valkey of its own.", EX_CONFIG)
 
 
 @click.command("up")
@@ -117,19 +117,19 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
     settings = settings_or_exit()
 
     def announce(credentials: Credentials, ticket: str) -> None:
-        click.echo(msgspec.json.encode(credentials).decode() if as_json else describe(credentials, ticket))
+        click.echo(msgspec.json.encode(credentials).decode() if as_json else describe_server(credentials, ticket))
 
     try:
-        run(up(settings, data or data_folder(os.environ), host, port, announce))
+        run_process(up(settings, data or data_folder(os.environ), host, port, announce))
     except (EmbeddedError, CredentialsError) as error:
-        fail(error, EX_UNAVAILABLE)
+        exit_with(error, EX_UNAVAILABLE)
     except Outage as outage:
-        fail(outage.text, EX_UNAVAILABLE)
+        exit_with(outage.text, EX_UNAVAILABLE)
     except OSError as error:
-        fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
+        exit_with(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
 
 
-def describe(credentials: Credentials, ticket: str) -> str:
+def describe_server(credentials: Credentials, ticket: str) -> str:
     """What a person needs to begin. The link signs in, once, within five minutes; in a log it would be no secret, so
     that only a terminal gets it."""
     rows = [("url", credentials.url)]
@@ -171,9 +171,9 @@ def cluster_up_command(data: Path | None, primaries: int | None, replicas: int |
         maxmemory_bytes=settings.maxmemory_bytes,
     )
     try:
-        run(cluster_up(cluster, lambda cluster: click.echo(describe_cluster(cluster))))
+        run_process(cluster_up(cluster, lambda cluster: click.echo(describe_cluster(cluster))))
     except EmbeddedError as error:
-        fail(error, EX_UNAVAILABLE)
+        exit_with(error, EX_UNAVAILABLE)
 
 
 def beside(folder: Path) -> Path:
@@ -214,18 +214,18 @@ def web_command(host: str, port: int, workers: int) -> None:
         if workers > 1 and not settings.metrics_folder:
             os.environ["JOBWIRE_METRICS_FOLDER"] = folder
         try:
-            run(serve_by(workers, sock, f"http://{host}:{port}"))
+            run_process(serve_by(workers, sock, f"http://{host}:{port}"))
         except WorkerFailed:
-            fail("a worker could not serve; the log says why.", EX_UNAVAILABLE)
+            exit_with("a worker could not serve; the log says why.", EX_UNAVAILABLE)
 
 
 def listen_or_exit(host: str, port: int) -> socket.socket:
     """A socket to which clients may connect from now on; an address that is taken ends the program."""
     try:
-        sock = listen(host, port)
+        sock = open_listening_socket(host, port)
         sock.listen(OPTIONS["backlog"])
     except OSError as error:
-        fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
+        exit_with(f"cannot listen on {host} port {port}: {error.strerror or error}", EX_UNAVAILABLE)
     return sock
 
 
@@ -252,7 +252,7 @@ def show_metrics(settings: Settings, place: str | None) -> None:
         if place:
             serve_metrics(place)
     except (ValueError, OSError, OverflowError) as error:
-        fail(f"cannot answer /metrics at {place}: {error}", EX_UNAVAILABLE)
+        exit_with(f"cannot answer /metrics at {place}: {error}", EX_UNAVAILABLE)
 
 
 @click.command("sweeper")
@@ -272,11 +272,11 @@ def sweeper_command(metrics_at: str | None) -> None:
         backend = Backend(settings)
         await backend.start()
         try:
-            await sweep(backend, until_signal)
+            await run_sweeper(backend, until_signal)
         finally:
             await backend.close()
 
-    run(work())
+    run_process(work())
 
 
 @click.group("callbacks", invoke_without_command=True)
@@ -295,7 +295,7 @@ def callbacks_command(ctx: click.Context, metrics_at: str | None) -> None:
         settings = settings_or_exit()
         needs_redis(settings)
         show_metrics(settings, metrics_at)
-        run(call_back(settings, until_signal))
+        run_process(run_callbacks(settings, until_signal))
 
 
 @callbacks_command.command("retry")

@@ -34,7 +34,7 @@ GRACE_S = 5.0
 """How long callbacks that are on their way may take when the process ends."""
 
 
-def web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) -> Starlette:
+def build_web(backend: Backend, *beside: Callable[[], Coroutine[None, None, None]]) -> Starlette:
     """The web application on a backend that its lifespan starts and closes; `beside` works on it meanwhile."""
     settings = backend.settings
 
@@ -71,7 +71,7 @@ def web_from_environment() -> Starlette:
     configure_logging(settings.log)
     count_together(settings)
     backend = Backend(settings)
-    return web(backend, partial(advise, backend.control))
+    return build_web(backend, partial(advise, backend.control))
 
 
 def count_together(settings: Settings) -> None:
@@ -80,7 +80,7 @@ def count_together(settings: Settings) -> None:
         VALUES.share(Path(settings.metrics_folder))
 
 
-async def call_back(settings: Settings, until: Callable[[], Awaitable[None]]) -> None:
+async def run_callbacks(settings: Settings, until: Callable[[], Awaitable[None]]) -> None:
     """Send callbacks, pushes and Slack messages until `until` returns, or until cancelled."""
     backend = Backend(settings)
     await backend.start()
@@ -102,7 +102,7 @@ async def _awaited(until: Callable[[], Awaitable[None]]) -> None:
     await until()
 
 
-async def sweep(backend: Backend, until: Callable[[], Awaitable[None]]) -> None:
+async def run_sweeper(backend: Backend, until: Callable[[], Awaitable[None]]) -> None:
     """Run a sweeper on a started backend until `until` returns."""
     sweeper, notifications = backend.sweeper()
     notifications.start()

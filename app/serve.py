@@ -49,7 +49,7 @@ LAST_REQUEST_S = 0.1
 """How long a connection that was accepted last of all may take to send its request."""
 
 
-def run(main: Coroutine[None, None, None]) -> None:
+def run_process(main: Coroutine[None, None, None]) -> None:
     """Run on the event loop that uvicorn would choose, with as many open files as the system grants."""
     allow_open_files()
     with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
@@ -63,7 +63,7 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listen(host: str, port: int) -> socket.socket:
+def open_listening_socket(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 is a free one. OSError when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -188,7 +188,7 @@ async def _unless(work: Awaitable[None], over: "asyncio.Task[None]") -> None:
     working.cancel()
 
 
-def address(sock: socket.socket) -> str:
+def address_of(sock: socket.socket) -> str:
     """The http address of a listening socket, as a client on this machine writes it."""
     host, port = sock.getsockname()[:2]
     if host in ("0.0.0.0", "::"):

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from multiprocessing import get_context, resource_tracker
 
 from app.main import web_from_environment
-from app.serve import WINDOW_S, Server, run, serve
+from app.serve import WINDOW_S, Server, run_process, serve
 
 log = logging.getLogger("jobwire.workers")
 
@@ -218,7 +218,7 @@ def run_worker(sock: socket.socket, line: socket.socket) -> None:
         send_beats(line)
 
     with sock, line:
-        run(serve(web_from_environment(), sock, ready, lambda server: obey_line(server, line)))
+        run_process(serve(web_from_environment(), sock, ready, lambda server: obey_line(server, line)))
 
 
 def send_beats(line: socket.socket) -> None:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.serve import OPTIONS, address, listen, run, serve
+from app.serve import OPTIONS, address_of, open_listening_socket, run_process, serve
 
 HELLO = b"hello"
 
@@ -84,15 +84,15 @@ def main(name: str) -> None:
     """Serve one of the two on a free port until SIGTERM."""
     if name == "picows":
         with contextlib.suppress(KeyboardInterrupt):
-            run(by_picows())
+            run_process(by_picows())
         return
     OPTIONS["ws"] = "websockets-sansio"
-    with contextlib.closing(listen("127.0.0.1", 0)) as sock:
+    with contextlib.closing(open_listening_socket("127.0.0.1", 0)) as sock:
 
         async def ready() -> None:
-            print(address(sock), flush=True)
+            print(address_of(sock), flush=True)
 
-        run(serve(starlette(), sock, ready))
+        run_process(serve(starlette(), sock, ready))
 
 
 if __name__ == "__main__":

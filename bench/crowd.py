@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from app.serve import run as run_loop
+from app.serve import run_process as run_loop
 from bench.service import BASE
 
 Address = tuple[str, int]

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.api.fast_path import Application
 from app.main import web_from_environment
-from app.serve import OPTIONS, address, listen, run, serve
+from app.serve import OPTIONS, address_of, open_listening_socket, run_process, serve
 from app.wire.connection import Connection
 from app.wire.framing import unchunked_event
 from app.wire.handover import HAND_OVER
@@ -141,12 +141,12 @@ def main(name: str, http: str = "ours") -> None:
         OPTIONS["http"] = http
     if name == "sockets":
         OPTIONS["ws"] = "websockets-sansio"
-    with contextlib.closing(listen("127.0.0.1", 0)) as sock:
+    with contextlib.closing(open_listening_socket("127.0.0.1", 0)) as sock:
 
         async def ready() -> None:
-            print(address(sock), flush=True)
+            print(address_of(sock), flush=True)
 
-        run(serve(APPS[name](), sock, ready))
+        run_process(serve(APPS[name](), sock, ready))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.main import web_from_environment
-from app.serve import address, listen, run, serve
+from app.serve import address_of, open_listening_socket, run_process, serve
 
 
 async def answer(request: Request) -> Response:
@@ -31,12 +31,12 @@ APPS = {"web": web_from_environment, "echo": echo}
 
 def main(name: str) -> None:
     """Serve one of APPS on a free port until SIGTERM."""
-    with contextlib.closing(listen("127.0.0.1", 0)) as sock:
+    with contextlib.closing(open_listening_socket("127.0.0.1", 0)) as sock:
 
         async def ready() -> None:
-            print(address(sock), flush=True)
+            print(address_of(sock), flush=True)
 
-        run(serve(APPS[name](), sock, ready))
+        run_process(serve(APPS[name](), sock, ready))
 
 
 if __name__ == "__main__":

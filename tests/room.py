@@ -24,7 +24,7 @@ from app.logs.lines import Row
 from app.logs.log_store import Appended, BatchKey, LogStore
 from app.logs.paging import LinePage, PageQuery
 from app.logs.search import LineFilter
-from app.main import web
+from app.main import build_web
 from app.model.errors import ApiError
 from app.model.ids import new_job_ids
 from app.model.redis_keys import Keys
@@ -89,7 +89,7 @@ class Room:
 
     def client(self) -> httpx.AsyncClient:
         """An HTTP client of the whole application, with the root key."""
-        transport = httpx.ASGITransport(web(self.backend))
+        transport = httpx.ASGITransport(build_web(self.backend))
         return httpx.AsyncClient(
             transport=transport, base_url="http://test/api/v1", headers={"x-api-key": ROOT_KEY}, timeout=30
         )

@@ -6,7 +6,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from app.api.responses import JSON, error_answer
+from app.api.error_answers import error_answer
+from app.api.responses import JSON
 from app.model.errors import invalid
 
 

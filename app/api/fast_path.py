@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.error_answers import bug_answer
 from app.api.method_dispatch import Resource
 from app.api.request_log import SCOPE_HEADERS, SCOPE_REQUEST_ID, LoggedSend, RequestLog, request_id_of
-from app.api.responses import JSON, bug_answer
+from app.api.responses import JSON
 
 
 class FastPath(NamedTuple):

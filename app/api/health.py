@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.responses import Answer, bug_answer, error_answer, json_answer, method_refused_answer
+from app.api.error_answers import bug_answer, error_answer, method_refused_answer
+from app.api.responses import Answer, json_answer
 from app.model.errors import Outage, unavailable
 from app.redis_links.info import parse_info
 from app.redis_links.link import RedisFault

@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.authorization import Gate
 from app.api.call import Call, ClientGone
-from app.api.responses import Answer, Streamed, bug_answer, error_answer
+from app.api.error_answers import bug_answer, error_answer
+from app.api.responses import Answer, Streamed
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, outcome_unknown
 

@@ -3,7 +3,7 @@
 from prometheus_client.exposition import choose_encoder
 from starlette.types import Receive, Scope, Send
 
-from app.api.responses import READ_METHODS, method_refused_answer
+from app.api.error_answers import READ_METHODS, method_refused_answer
 from app.jobs.service_gauges import ServiceGauges
 from app.metrics.exposition import AllMetrics
 

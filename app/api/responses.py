@@ -1,27 +1,16 @@
-"""Answers as they leave: a whole one or a streamed one, and those that an error or a bug stands for, in JSON.
+"""Answers as they leave: a whole one, in JSON, or a streamed one.
 
-Never: knows what a job is.
+Never: knows what a job is, or what went wrong: see error_answers.
 """
 
-import logging
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from starlette.types import Message, Scope, Send
-
-from app.api.request_log import SCOPE_REQUEST_ID
-from app.metrics import catalog
-from app.model.errors import ApiError, Refusal
-
-log = logging.getLogger("jobwire.api")
+from starlette.types import Message, Send
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-READ_METHODS = "GET, HEAD"
-"""The methods of a path that is only read, as the header `Allow` has them."""
-
 
 BUFFER_BYTES = 65_536
 """Answers up to this size are left to the connection's buffer, which is full from there on."""
@@ -74,28 +63,3 @@ NO_CONTENT = Answer(204, b"")
 def json_answer(body: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """An answer of anything that msgspec encodes as JSON."""
     return Answer(status, msgspec.json.encode(body), headers)
-
-
-def error_answer(error: ApiError) -> Answer:
-    """The answer that a refusal or an outage stands for."""
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in error.headers.items()]
-    return Answer(error.kind.status, msgspec.json.encode(error.body()), headers)
-
-
-def not_found_answer() -> Answer:
-    """The answer for a path that does not exist."""
-    return error_answer(Refusal("not_found", "No such path."))
-
-
-def method_refused_answer(allow: str) -> Answer:
-    """The answer for a path that has other methods."""
-    return error_answer(Refusal("method_not_allowed", f"This path allows {allow}.", headers={"allow": allow}))
-
-
-def bug_answer(scope: Scope) -> Answer:
-    """The answer when our own code failed: told to the log, with an id that the client is told, too."""
-    catalog.BUGS.inc()
-    known: bytes = scope.get(SCOPE_REQUEST_ID) or secrets.token_hex(8).encode()
-    request_id = known.decode()
-    log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
-    return error_answer(ApiError("internal", "This is a bug in jobwire. It has been logged.", requestId=request_id))

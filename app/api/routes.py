@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.asyncapi import asyncapi_document
 from app.api.authorization import Gate
 from app.api.callback_retry import CallbackHandlers
+from app.api.error_answers import not_found_answer
 from app.api.fast_path import Application, find_fast_paths
 from app.api.health import Document, Health
 from app.api.job_management import ProducerHandlers
@@ -17,7 +18,6 @@ from app.api.logs import LogHandlers
 from app.api.method_dispatch import Action, Resource
 from app.api.metrics import Metrics
 from app.api.openapi import openapi_document
-from app.api.responses import not_found_answer
 from app.api.space_settings import SpaceSettingsHandlers
 from app.api.space_stats import StatsHandlers
 from app.api.spaces_and_keys import AdminHandlers

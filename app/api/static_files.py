@@ -13,7 +13,8 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.responses import READ_METHODS, Answer, error_answer, not_found_answer
+from app.api.error_answers import READ_METHODS, error_answer, not_found_answer
+from app.api.responses import Answer
 from app.model.errors import Refusal
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"

@@ -12,8 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.authorization import Gate
 from app.api.call import Call, ClientGone
 from app.api.cors import origin_of
+from app.api.error_answers import READ_METHODS, bug_answer, error_answer
 from app.api.query_parameters import Query, fields_of
-from app.api.responses import READ_METHODS, Answer, Streamed, bug_answer, error_answer
+from app.api.responses import Answer, Streamed
 from app.jobs.auth import Identity
 from app.metrics import catalog
 from app.model.base64url import decode_base64url

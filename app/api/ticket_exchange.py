@@ -2,7 +2,8 @@
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.responses import Answer, bug_answer, error_answer, json_answer, method_refused_answer
+from app.api.error_answers import bug_answer, error_answer, method_refused_answer
+from app.api.responses import Answer, json_answer
 from app.jobs.tickets import Tickets
 from app.model.errors import ApiError
 

@@ -109,7 +109,7 @@ class SpaceWaiters:
             waiter.woken.set()
 
     def next_names(self, *, every: bool) -> Iterator[list[bytes]]:
-        """Names that are waited for, LOOK_NAMES at a time: every one, or as many as one look has room for."""
+        """Names that are waited for, CHECK_NAMES at a time: every one, or as many as one check has room for."""
         if every or not self._to_check:
             self._to_check = list(self._idle)
         commands = 0

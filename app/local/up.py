@@ -21,9 +21,9 @@ from app.local.credentials import (
 )
 from app.local.embedded_valkey import EmbeddedServer
 from app.loop.background import Background
-from app.main import call_back, sweep, web
+from app.main import build_web, run_callbacks, run_sweeper
 from app.redis_links.server_advice import advise
-from app.serve import address, listen, serve
+from app.serve import address_of, open_listening_socket, serve
 from app.settings import Settings
 
 READY_S = 30.0
@@ -38,14 +38,14 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
     """
     credentials, damaged = load_credentials(data, settings.root_key)
     settings = replace(settings, root_key=credentials.root_key)
-    with contextlib.closing(listen(host, port)) as sock, contextlib.ExitStack() as stack:
+    with contextlib.closing(open_listening_socket(host, port)) as sock, contextlib.ExitStack() as stack:
         supervise = None
         if not settings.redis_url:
             valkey = EmbeddedServer(data, appendfsync=settings.appendfsync, maxmemory_bytes=settings.maxmemory_bytes)
             await asyncio.to_thread(stack.enter_context, valkey)
             settings = replace(settings, redis_url=valkey.url)
             supervise = valkey.supervise
-        credentials.url, credentials.public_url = address(sock), settings.public_url or msgspec.UNSET
+        credentials.url, credentials.public_url = address_of(sock), settings.public_url or msgspec.UNSET
         backend = Backend(settings)
 
         async def announce_ready() -> None:
@@ -59,9 +59,9 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
         async with Background() as background:
             if supervise is not None:
                 background.start(supervise(), "embedded-valkey")
-            background.start(call_back(settings, forever), "callbacks")
-            beside = (partial(sweep, backend, forever), partial(advise, backend.control))
-            await serve(web(backend, *beside), sock, announce_ready)
+            background.start(run_callbacks(settings, forever), "callbacks")
+            beside = (partial(run_sweeper, backend, forever), partial(advise, backend.control))
+            await serve(build_web(backend, *beside), sock, announce_ready)
 
 
 async def forever() -> None:

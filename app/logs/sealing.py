@@ -102,7 +102,7 @@ class Sealer:
             del self._tasks[job]
 
     async def _step(self, job: str, keep_lines: int, keep_bytes: int) -> bool:
-        """Seal up to READ_LINES; whether there is more."""
+        """Seal up to SEAL_LINES; whether there is more."""
         keys = [self._keys.log(job), self._keys.log_meta(job)]
         args = [keep_lines, keep_bytes, *self._spared, SEAL_LINES, SEAL_BYTES]
         reply = await self._scripts.raw("log_oldest", keys, args)

@@ -67,7 +67,7 @@ class Viewers:
         self._pings: list[set[Connection]] = [set() for _ in range(PING_TICKS)]
         self._admissions: dict[Connection, Admission] = {}
         self._by_identity: dict[Identity, set[Connection]] = {}
-        self._stitemsdetector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
+        self._stall_detector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
         self._ending: dict[Connection, float] = {}
         self._anonymous = 0
         self._anonymous_most = anonymous_most
@@ -166,10 +166,10 @@ class Viewers:
         catalog.SLOW_READERS.inc()
         viewer, watch, *_ = self._admissions[connection]
         watch.topic.note_full(viewer)
-        self._stitemsdetector.note_full(connection, asyncio.get_running_loop().time())
+        self._stall_detector.note_full(connection, asyncio.get_running_loop().time())
 
     def on_drained(self, connection: Connection) -> None:
-        self._stitemsdetector.forget(connection)
+        self._stall_detector.forget(connection)
         viewer, watch, *_ = self._admissions[connection]
         if not connection.closing:
             watch.feed_viewer(viewer)
@@ -185,7 +185,7 @@ class Viewers:
         catalog.STREAMS_OPEN.add(-1, watch.kind)
         watch.topic.remove_viewer(viewer)
         self._pings[ping_slot].discard(connection)
-        self._stitemsdetector.forget(connection)
+        self._stall_detector.forget(connection)
         self._ending.pop(connection, None)
         if identity in self._by_identity:
             self._by_identity[identity].discard(connection)
@@ -213,7 +213,7 @@ class Viewers:
         now_s = asyncio.get_running_loop().time()
         for connection in tuple(self._pings[tick % PING_TICKS]):
             if not connection.closing:
-                self._stitemsdetector.check(connection, now_s)
+                self._stall_detector.check(connection, now_s)
                 if not connection.full:
                     connection.send_ping()
         self._end_stalled(now_s)
@@ -225,10 +225,10 @@ class Viewers:
 
     def _end_stalled(self, now_s: float) -> None:
         """Close those who took nothing for a long time; end those who do not answer their close."""
-        for connection in self._stitemsdetector.pop_stalled(now_s):
+        for connection in self._stall_detector.pop_stalled(now_s):
             if not connection.closing:
                 catalog.STILL_READERS.inc()
-                connection.close(1013, f"Nothing was read for {self._stitemsdetector.timeout_s:g} s.")
+                connection.close(1013, f"Nothing was read for {self._stall_detector.timeout_s:g} s.")
         for connection, deadline_s in tuple(self._ending.items()):
             if now_s > deadline_s:
                 connection.abort()

@@ -1,7 +1,7 @@
 """Telling workers of pending jobs, and Slack of what happens: best effort, from what the processes hear live.
 
-Owns: which spaces want it, what each is told, and Slack's pace. Never: keeps anything, tries anything twice. What is
-missed here is found by a poll, and stands in the job's events.
+Owns: which spaces want it, and what each is told. Never: keeps anything, tries anything twice. What is missed here is
+found by a poll, and stands in the job's events.
 
 Of several processes one works, under a lease of its own; when it dies another takes over within three seconds.
 """
@@ -9,7 +9,6 @@ Of several processes one works, under a lease of its own; when it dies another t
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Iterable
 
 import msgspec
@@ -27,6 +26,7 @@ from app.webhooks.host_lanes import HostLanes
 from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import host_of
 from app.webhooks.signatures import sign_headers
+from app.webhooks.slack import SlackSender, slack_line
 from app.webhooks.space_hooks import SLACK_EVENTS, Hooks, Push, read_hooks
 
 log = logging.getLogger("jobwire.callbacks")
@@ -35,11 +35,6 @@ PUSH_DELAY_S = 0.02
 """How long a push waits: a job that is born claimed, or taken at once, needs none."""
 
 PENDING = frozenset({"created", "pending", "retried", "delivery_timeout", "requeued"})
-SLACK_PACE_S = 1.1
-"""Slack takes one message a second: https://docs.slack.dev/apis/web-api/rate-limits"""
-
-SLACK_LINES = 20
-SLACK_WAITING = 500
 
 
 class HeardEvent(Struct, rename="camel"):
@@ -80,44 +75,6 @@ class PendingPush:
         """Drop it: a push that comes late is of no use."""
 
 
-class SlackSender:
-    """One incoming webhook: lines gather while its pace makes them wait, and leave together."""
-
-    def __init__(self, client: WebhookClient, url: str) -> None:
-        self._client = client
-        self._url = url
-        self._lines: deque[str] = deque(maxlen=SLACK_WAITING)
-        self._line_added = asyncio.Event()
-        self._background = Background()
-        self._background.start(self._send_forever(), "slack")
-
-    def add_line(self, line: str) -> None:
-        """Add a line to the next message; the oldest lines are dropped when too many wait."""
-        self._lines.append(line)
-        self._line_added.set()
-
-    async def close(self) -> None:
-        """Stop, and drop the lines that wait."""
-        await self._background.close()
-
-    async def _send_forever(self) -> None:
-        while True:
-            await self._line_added.wait()
-            body = msgspec.json.encode({"text": self._text()})
-            outcome = await self._client.post_json(self._url, body, {}, {}, space=self._url)
-            if outcome.error:
-                log.info("Slack did not take a message: %s", outcome.detail or outcome.error)
-            await asyncio.sleep(max(SLACK_PACE_S, min(60.0, outcome.retry_after_s or 0)))
-
-    def _text(self) -> str:
-        lines = [self._lines.popleft() for _ in range(min(SLACK_LINES, len(self._lines)))]
-        if self._lines:
-            lines.append(f"... and {len(self._lines)} more")
-            self._lines.clear()
-        self._line_added.clear()
-        return "\n".join(lines)
-
-
 class SpaceListener:
     """One space: what it hears, and whom it tells."""
 
@@ -144,7 +101,7 @@ class SpaceListener:
         elif heard.type == "delivered":
             self._pending.pop(heard.job_id, None)
         if slack is not None and SLACK_EVENTS.get(heard.type) in slack.events:
-            self._pusher.slack_sender(slack.url).add_line(slack_line(heard))
+            self._pusher.slack_sender(slack.url).add_line(slack_line(heard.type, heard.job_name, heard.job_id))
 
     def _push(self) -> None:
         pending, self._pending = self._pending, {}
@@ -286,9 +243,3 @@ class ShardPusher:
         hashes = await self._link.pipeline(*(("HGETALL", self._keys.space(space)) for space in spaces))
         all_hooks = {space: read_hooks(hash_fields(flat)) for space, flat in zip(spaces, hashes, strict=True)}
         return {space: hooks for space, hooks in all_hooks.items() if hooks.push or hooks.slack}
-
-
-def slack_line(heard: HeardEvent) -> str:
-    """What Slack shows of an event; names are the users', so that their markup is not ours."""
-    name = heard.job_name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{name} {SLACK_EVENTS[heard.type]} ({heard.job_id})"

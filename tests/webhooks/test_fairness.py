@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.main import call_back
+from app.main import run_callbacks
 from tests.room import Room, new_room
 from tests.sweeping import eventually, home, make_many
 from tests.webhooks.receiving import Receiving
@@ -36,7 +36,7 @@ async def calling_back(room: Room) -> AsyncIterator[None]:
     async def until() -> None:
         await over.wait()
 
-    task = asyncio.create_task(call_back(room.settings, until))
+    task = asyncio.create_task(run_callbacks(room.settings, until))
     try:
         yield
     finally:
