@@ -24,6 +24,7 @@ from app.redis_links.link import Link, ServerLink
 from app.redis_links.memory_headroom import Headroom
 from app.redis_links.pubsub import Relay, ServerRelay
 from app.redis_links.scripts import load_commands
+from app.redis_links.shard_health import ShardHealth
 from app.redis_links.topology import Topology
 from app.settings import Settings
 from app.streams.history import History
@@ -63,7 +64,10 @@ class Backend:
         self.bulk_retries = BulkRetries(self.control, self.keys)
         self.long_polls = LongPolls(self.relay, self.control, self.keys)
         self.ends = EndsReader(self.bulk, self.keys, self.clock)
-        self.service_gauges = ServiceGauges(self.bulk, self.keys, self.clock, self.ends)
+        self.shards = None if self.topology is None else ShardHealth(self.control, self.topology, self.relay, self.keys)
+        self.service_gauges = ServiceGauges(
+            self.bulk, self.keys, self.clock, self.ends, list_ids=self.spaces.list_ids, shards=self.shards
+        )
         self.lag = LoopLag()
 
     def _link(self, name: str, **more: Any) -> Link:

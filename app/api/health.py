@@ -11,6 +11,7 @@ from app.redis_links.info import parse_info
 from app.redis_links.link import RedisFault
 from app.redis_links.scripts import Scripts
 from app.redis_links.server_advice import policy_problem
+from app.redis_links.shard_health import Shard, ShardHealth
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,7 +65,9 @@ class Health:
         return json_answer({"status": "ok"})
 
     async def ready(self) -> Answer:
-        """Ready, or 503 with every problem that there is."""
+        """Ready, or 503 with every problem that there is. With a cluster, ready as long as some shard works."""
+        if self._backend.shards is not None:
+            return await self._ready_by_shard(self._backend.shards)
         problems = [
             problem
             for problem in (await self._script(), self._relay(), await self._policy(), self._leaving())
@@ -74,9 +77,19 @@ class Health:
             return json_answer({"status": "ready"})
         return error_answer(unavailable(" ".join(problems), problems=problems))
 
+    async def _ready_by_shard(self, health: ShardHealth) -> Answer:
+        shards = await health.look()
+        told = [_tell_shard(shard) for shard in shards]
+        problems = [f"{shard.server}: {shard.why}" for shard in shards if shard.why]
+        leaving = self._leaving()
+        if len(problems) < len(shards) and not leaving:
+            return json_answer({"status": "ready", "shards": told} | ({"problems": problems} if problems else {}))
+        problems += [problem for problem in (leaving, "" if shards else "Redis cannot be reached.") if problem]
+        return error_answer(unavailable(" ".join(problems), problems=problems, shards=told))
+
     async def _script(self) -> str:
         try:
-            await self._scripts.run("ready_probe", [f"{self._backend.keys.probe}:ready"], [])
+            await self._scripts.run("ready_probe", [self._backend.keys.ready_probe], [])
         except (Outage, RedisFault) as error:
             return f"A script could not run: {error}"
         return ""
@@ -88,8 +101,15 @@ class Health:
         return "" if self._backend.relay.live else "Pub/sub does not work: no message comes back from Redis."
 
     async def _policy(self) -> str:
+        (server,) = self._backend.control.servers()
         try:
-            infos = [await server.call("INFO", "memory") for server in self._backend.control.servers()]
+            return policy_problem(parse_info(await server.call("INFO", "memory")))
         except (Outage, RedisFault) as error:
             return f"The eviction policy could not be read: {error}"
-        return next(filter(None, (policy_problem(parse_info(info)) for info in infos)), "")
+
+
+def _tell_shard(shard: Shard) -> dict[str, Any]:
+    """A shard as it is answered; `why` only where something is wrong."""
+    told = {"server": shard.server, "ok": not shard.why, "slots": shard.slots}
+    told |= {"usedBytes": shard.used_bytes, "maxBytes": shard.most_bytes or None}
+    return told | ({"why": shard.why} if shard.why else {})

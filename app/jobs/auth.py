@@ -2,7 +2,8 @@
 
 Owns: the SHA-256 under which a key is stored, the cache that lets a key be looked up about once a second.
 Never: keeps a key, shows one, or logs one.
-Always: a revoked or expired key stops working on every process within one second.
+Always: a revoked or expired key stops working on every process within one second; where the server of a cluster that
+has the key is away, so that nobody can look it up or revoke it, within one second of its return.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from app.model.errors import Refusal
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.link import Link
+from app.redis_links.link import Link, is_away
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
@@ -48,6 +49,9 @@ ANY_KEY = ""
 
 CACHE_S = 0.8
 CACHE_MOST = 20_000
+
+OUTAGE_S = 3600.0
+"""How long a key is believed in that cannot be looked up: the server of a cluster that has it is away."""
 
 
 def expand_scopes(scopes: Iterable[str]) -> frozenset[str]:
@@ -116,14 +120,30 @@ class Keyring:
         if hmac.compare_digest(hashed, self._root_digest):
             return self._root
         seen = self._seen.get(hashed)
-        identity = seen.identity if seen and seen.until_s > monotonic() else await self._ask(hashed)
+        identity = seen.identity if seen and self._is_to_be_believed(hashed, seen) else await self._ask(hashed)
         if identity is None or 0 < identity.expires_ms <= self._clock.now_ms(self._keys.token(hashed)):
             raise unauthorized("The key is unknown, revoked or expired.")
         return identity
 
+    def _is_to_be_believed(self, hashed: str, seen: "_Seen") -> bool:
+        """Whether a look-up is fresh, or was fresh when the server that has the key went away."""
+        now_s = monotonic()
+        if seen.until_s > now_s:
+            return True
+        return (
+            seen.identity is not None
+            and seen.until_s + OUTAGE_S > now_s
+            and is_away(self._link, self._keys.token(hashed))
+        )
+
     async def check_identities(self, identities: Sequence[Identity]) -> list[bool]:
-        """Of each caller whether its key still works, asked of the store and not of the cache."""
-        known = await self._link.pipeline(*(("EXISTS", self._keys.token(caller.digest)) for caller in identities))
+        """Of each caller whether its key still works, asked of the store and not of the cache.
+
+        One whose key cannot be looked up is taken to work.
+        """
+        known = await self._link.pipeline_by_server(
+            *(("EXISTS", self._keys.token(caller.digest)) for caller in identities)
+        )
         return [
             bool(exists) and not 0 < caller.expires_ms <= self._clock.now_ms(self._keys.token(caller.digest))
             for caller, exists in zip(identities, known, strict=True)

@@ -100,7 +100,8 @@ class JobStore:
         Refusals: space_not_found, idempotency_mismatch, space_full, unavailable when Redis is almost full,
         invalid_request for a scheduledFor that passed more than a minute ago.
         """
-        await self._headroom.require(sum(JOB_BYTES + len(job.payload) + len(job.callback_headers) for job in jobs))
+        size_bytes = sum(JOB_BYTES + len(job.payload) + len(job.callback_headers) for job in jobs)
+        await self._headroom.require(size_bytes, self._keys.space(space))
         ids = new_job_ids(space, self._now_ms(space), len(jobs))
         tokens = [new_lease_token() if job.claim else "" for job in jobs]
         args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._space_bytes]
@@ -200,7 +201,7 @@ class JobStore:
 
         Refusals: job_not_found, lease_lost, invalid_state, space_full, unavailable when Redis is almost full.
         """
-        await self._headroom.require(len(data))
+        await self._headroom.require(len(data), self._keys.space(space))
         return await self._renewing("job_event", space, job, token, data, self._space_bytes)
 
     async def keepalive(self, space: str, job: str, token: str) -> RenewedLease:

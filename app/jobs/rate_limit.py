@@ -8,14 +8,16 @@ import math
 from time import monotonic
 
 from app.jobs.auth import Identity
-from app.model.errors import Refusal
+from app.model.errors import Outage, Refusal
 from app.model.redis_keys import Keys
-from app.redis_links.link import Link, Word
+from app.redis_links.link import Link, Word, is_away
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
 GRANT_S = 0.1
 REFUSED_S = 0.05
+OUTAGE_GRANT_S = 1.0
+"""How long a second's rate lasts that a process grants by itself: the server of a cluster that counts is away."""
 SHARES_MOST = 20_000
 
 
@@ -93,6 +95,11 @@ class Rate:
         args: list[Word] = [self._rate, max(self._share, needed), needed, units + spent]
         try:
             granted, retry_ms = await self._scripts.run("rate_take", [self._keys.rate(hashed)], args)
+        except Outage:
+            share.left = left
+            if share.until_s > monotonic() or not is_away(self._scripts.link, self._keys.rate(hashed)):
+                raise
+            return self._keep(hashed, _Share(left + self._rate, monotonic() + OUTAGE_GRANT_S))
         except BaseException:
             share.left = left
             raise
@@ -103,13 +110,17 @@ class Rate:
             raise self._over(retry_ms)
         else:
             grown = _Share(0, monotonic() + REFUSED_S, retry_ms)
-        if len(self._shares) >= SHARES_MOST:
-            self._shares.clear()
-            self._locks.clear()
-        self._shares[hashed] = grown
+        self._keep(hashed, grown)
         if not granted:
             raise self._over(retry_ms)
         return grown
+
+    def _keep(self, hashed: str, share: _Share) -> _Share:
+        if len(self._shares) >= SHARES_MOST:
+            self._shares.clear()
+            self._locks.clear()
+        self._shares[hashed] = share
+        return share
 
     def _over(self, retry_ms: int) -> Refusal:
         wait = {"retry-after": str(math.ceil(retry_ms / 1000))}

@@ -1,11 +1,12 @@
 """How all spaces stand together, and Redis itself: what /metrics shows beside what this process counted.
 
 Owns: adding up, a stride of spaces at a time, when somebody asks and the last sum is old. Never: makes who asks wait
-for a long walk; they get the last sums, and how old these are.
+for a long walk; they get the last sums, and how old these are. Spaces on a server of a cluster that is away are left
+out of the sums, and that server says itself that it is away.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, fold_steps
 from app.loop.background import Background
@@ -19,6 +20,7 @@ from app.redis_links.clock import RedisClock
 from app.redis_links.info import parse_info
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
+from app.redis_links.shard_health import Shard, ShardHealth
 
 SUMS_FRESH_S = 5.0
 """How old sums may be before they are made anew."""
@@ -35,13 +37,26 @@ BUSIEST = 20
 class ServiceGauges:
     """The sums of one process."""
 
-    def __init__(self, link: Link, keys: Keys, clock: RedisClock, ends: EndsReader) -> None:
+    def __init__(
+        self,
+        link: Link,
+        keys: Keys,
+        clock: RedisClock,
+        ends: EndsReader,
+        *,
+        list_ids: Callable[[], Awaitable[list[str]]],
+        shards: ShardHealth | None,
+    ) -> None:
+        """`list_ids` knows the spaces, `shards` those of a cluster."""
         self._link = link
         self._scripts = Scripts(link)
         self._keys = keys
         self._clock = clock
         self._ends = ends
+        self._list_ids = list_ids
+        self._shards = shards
         self._readings: list[Reading] = []
+        self._shard_readings: list[Reading] = []
         self._made_s = -SUMS_FRESH_S
         self._background = Background()
         self._refreshing: asyncio.Task[None] | None = None
@@ -53,10 +68,16 @@ class ServiceGauges:
             self._refreshing = self._background.start(self._refresh(), "service-gauges")
         if self._refreshing is not None:
             await asyncio.wait([self._refreshing], timeout=SUMS_WAIT_S)
-        up = Reading(catalog.REDIS_UP, (), float(self._link.up))
+        is_up = self._link.up if self._shards is None else any(server.up for server in self._link.servers())
+        up = Reading(catalog.REDIS_UP, (), float(is_up))
         if not self._readings:
-            return [up]
-        return [up, *self._readings, Reading(catalog.OVERVIEW_AGE_SECONDS, (), now_s() - self._made_s)]
+            return [up, *self._shard_readings]
+        return [
+            up,
+            *self._shard_readings,
+            *self._readings,
+            Reading(catalog.OVERVIEW_AGE_SECONDS, (), now_s() - self._made_s),
+        ]
 
     async def close(self) -> None:
         """Add up no more."""
@@ -64,7 +85,10 @@ class ServiceGauges:
 
     async def _refresh(self) -> None:
         try:
-            readings = [*await self._spaces(), *await self._memory()]
+            shards = await self._shards.look() if self._shards is not None else []
+            self._shard_readings = list(_of_shards(shards))
+            memory = _sum_memory(shards) if shards else await self._memory()
+            readings = [*await self._spaces(), *_of_memory(*memory)]
             self._readings, self._made_s = readings, asyncio.get_running_loop().time()
         except Outage:
             pass
@@ -72,12 +96,15 @@ class ServiceGauges:
             self._refreshing = None
 
     async def _spaces(self) -> list[Reading]:
-        spaces = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+        spaces = await self._list_ids()
         jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
         ended: dict[str, Ends] = {}
         for start in range(0, len(spaces), SPACES_PER_CALL):
             stride = [([self._keys.space(space)], ()) for space in spaces[start : start + SPACES_PER_CALL]]
-            for counts, since_ms, waiting in await self._scripts.read_many("space_stats", stride):
+            for stats in await self._scripts.read_many_by_server("space_stats", stride):
+                if isinstance(stats, Outage):
+                    continue
+                counts, since_ms, waiting = stats
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
                 oldest_ms = min(oldest_ms, since_ms or oldest_ms)
                 callbacks += waiting
@@ -91,13 +118,34 @@ class ServiceGauges:
             *_busiest(ended),
         ]
 
-    async def _memory(self) -> Iterator[Reading]:
+    async def _memory(self) -> tuple[int, int]:
+        """Used, and the limit."""
         infos = [parse_info(await server.call("INFO", "memory")) for server in self._link.servers()]
-        limits = {"used": "used_memory", "limit": "maxmemory"}
-        return (
-            Reading(catalog.REDIS_MEMORY_BYTES, (kind,), sum(float(info.get(name, 0)) for info in infos))
-            for kind, name in limits.items()
-        )
+        used, most = (sum(int(info.get(name, 0)) for info in infos) for name in ("used_memory", "maxmemory"))
+        return used, most
+
+
+def _sum_memory(shards: Sequence[Shard]) -> tuple[int, int]:
+    """As _memory, of those that tell."""
+    return sum(shard.used_bytes or 0 for shard in shards), sum(shard.most_bytes or 0 for shard in shards)
+
+
+def _of_memory(used_bytes: int, most_bytes: int) -> Iterator[Reading]:
+    yield Reading(catalog.REDIS_MEMORY_BYTES, ("used",), used_bytes)
+    yield Reading(catalog.REDIS_MEMORY_BYTES, ("limit",), most_bytes)
+
+
+def _of_shards(shards: Iterable[Shard]) -> Iterator[Reading]:
+    for shard in shards:
+        yield Reading(catalog.SHARD_UP, (shard.server,), shard.is_up)
+        yield Reading(catalog.SHARD_OK, (shard.server,), not shard.why)
+        yield Reading(catalog.SHARD_DEAF, (shard.server,), shard.is_deaf)
+        yield Reading(catalog.SHARD_SLOTS, (shard.server,), shard.slots)
+        if shard.connections is not None:
+            yield Reading(catalog.SHARD_CONNECTIONS, (shard.server,), shard.connections)
+        for kind, size_bytes in (("used", shard.used_bytes), ("limit", shard.most_bytes)):
+            if size_bytes is not None:
+                yield Reading(catalog.SHARD_MEMORY_BYTES, (shard.server, kind), size_bytes)
 
 
 def _busiest(ends: Mapping[str, Ends]) -> Iterator[Reading]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.loop.turns import in_turns
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.model.steps import Steps, exhaust
 from app.redis_links.clock import RedisClock
@@ -162,8 +163,8 @@ class EndsReader:
         }
 
     async def read_all(self, spaces: Sequence[str]) -> list[FlatHash]:
-        """The hashes of this hour and of the one before, of each of these spaces."""
+        """The hashes of this hour and of the one before, of each of these spaces whose server is not away."""
         now_ms = self._clock.now_ms
         keys = [self._keys.ends(space, at) for space in spaces for at in hour_names(now_ms(self._keys.space(space)), 2)]
-        hashes: list[FlatHash] = await self._link.pipeline(*(("HGETALL", key) for key in keys))
-        return hashes
+        hashes = await self._link.pipeline_by_server(*(("HGETALL", key) for key in keys))
+        return [hash_ for hash_ in hashes if not isinstance(hash_, Outage)]

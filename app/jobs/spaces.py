@@ -18,7 +18,7 @@ from app.model.errors import NotFound, Outage, Refusal, invalid, space_not_found
 from app.model.ids import encode_ulid, is_ulid, new_space_id, space_tag_of
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.link import Link
+from app.redis_links.link import Link, is_away
 from app.redis_links.scripts import Scripts
 
 PUBLIC_SCOPES = ("jobs:read:progress",)
@@ -71,6 +71,7 @@ class Spaces:
         self._clock = clock
         self._store = store
         self._clear = clear
+        self._ids: list[str] | None = None
 
     async def create(self, name: str) -> tuple[Space, Token]:
         """A new space, and its public key."""
@@ -109,9 +110,21 @@ class Spaces:
         """Whether there is such a space."""
         return is_ulid(space) and bool(await self._control.call("HEXISTS", self._keys.space(space), "createdAt"))
 
+    async def list_ids(self) -> list[str]:
+        """The id of every space; those that were known last, while the server of a cluster that lists them is away."""
+        try:
+            self._ids = [id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces)]
+        except Outage:
+            if self._ids is None or not is_away(self._control, self._keys.spaces):
+                raise
+        return self._ids
+
     async def list_spaces(self) -> list[Space]:
-        """All spaces, oldest first; read some at a time, so that small calls of others come in between."""
-        ids = sorted(id_.decode() for id_ in await self._control.call("HVALS", self._keys.spaces))
+        """All spaces, oldest first; read some at a time, so that small calls of others come in between.
+
+        Without those that lie on a server of a cluster that is away.
+        """
+        ids = sorted(await self.list_ids())
         spaces: list[Space] = []
         for at in range(0, len(ids), READ_AT_ONCE):
             some = await asyncio.gather(*map(self._get_if_there, ids[at : at + READ_AT_ONCE]))
@@ -123,6 +136,10 @@ class Spaces:
             return await self.get(space)
         except NotFound:
             return None
+        except Outage:
+            if is_away(self._control, self._keys.space(space)):
+                return None
+            raise
 
     async def delete(self, space: str) -> None:
         """Remove a space and everything of it. Refusal `space_not_found`. What a crash leaves, `resume` removes."""
@@ -189,13 +206,17 @@ class Spaces:
             await self._control.call("HDEL", self._keys.tokens(space), *gone)
 
     async def list_tokens(self, space: str) -> list[Token]:
-        """The keys of a space that work, oldest first; read some at a time. Refusal `space_not_found`."""
+        """The keys of a space that work, oldest first; read some at a time. Refusal `space_not_found`.
+
+        Without those that lie on a server of a cluster that is away.
+        """
         await self.get(space)
         digests = await self._control.call("HVALS", self._keys.tokens(space))
         tokens: list[Token] = []
         for at in range(0, len(digests), READ_AT_ONCE):
             some = [("HGETALL", self._keys.token(hashed.decode())) for hashed in digests[at : at + READ_AT_ONCE]]
-            tokens += [_token(hash_fields(flat)) for flat in await self._control.pipeline(*some) if flat]
+            replies = await self._control.pipeline_by_server(*some)
+            tokens += [_token(hash_fields(flat)) for flat in replies if flat and not isinstance(flat, Outage)]
         return sorted(tokens, key=lambda token: token.id)
 
     async def revoke_token(self, space: str, token: str) -> None:

@@ -131,7 +131,7 @@ class LogStore:
             raise job_not_found()
         if not batch.lines and key is None:
             return Appended(await self._status(space, job), 0, None, None, 0, False)
-        await self._headroom.require(batch.bytes)
+        await self._headroom.require(batch.bytes, self._keys.log(job))
         with self.unreadable_logs.guard(job):
             status, reply = await self._append(space, job, batch, key, known=False)
             if reply[0] == b"new":

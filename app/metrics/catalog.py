@@ -197,6 +197,27 @@ JOB_DURATION_SECONDS = ObservableGauge(
 )
 REDIS_UP = ObservableGauge("redis_up", "1 while this process has a connection to Redis.")
 REDIS_MEMORY_BYTES = ObservableGauge("redis_memory_bytes", "Memory that Redis uses, and its limit (0: none).", "kind")
+SHARD_UP = ObservableGauge("shard_up", "1 while this process has a connection to the cluster's primary.", "server")
+SHARD_OK = ObservableGauge(
+    "shard_ok", "1 while nothing is wrong with the cluster's primary, as /readyz has it.", "server"
+)
+SHARD_DEAF = ObservableGauge("shard_deaf", "1 while no message comes back from the cluster's primary.", "server")
+SHARD_SLOTS = ObservableGauge("shard_slots", "Slots that the cluster's primary has.", "server")
+SHARD_CONNECTIONS = ObservableGauge("shard_connections", "Connections that the cluster's primary has.", "server")
+SHARD_MEMORY_BYTES = ObservableGauge(
+    "shard_memory_bytes", "Memory that the cluster's primary uses, and its limit (0: none).", "server", "kind"
+)
+SHARD_REDIRECTIONS = Counter(
+    "shard_redirections",
+    "Commands that a node of the cluster did not run, by its answer: MOVED, ASK, TRYAGAIN, CLUSTERDOWN.",
+    "server",
+    "answer",
+)
+SERVERS_MOST = 200
+"""Addresses of nodes that are counted by themselves by one process."""
+
+OTHER_SERVERS = "others"
+_counted_servers: set[str] = set()
 OVERVIEW_AGE_SECONDS = ObservableGauge("overview_age_seconds", "How old the numbers over all spaces are.")
 
 
@@ -241,6 +262,16 @@ def count_lease_expiries(outcome: str, count: int) -> None:
     if count:
         count_transitions(outcome, count)
         LEASE_EXPIRIES.inc(outcome, by=count)
+
+
+def count_redirection(server: str, answer: str) -> None:
+    """A node did not run a command."""
+    if server not in _counted_servers:
+        if len(_counted_servers) >= SERVERS_MOST:
+            server = OTHER_SERVERS
+        else:
+            _counted_servers.add(server)
+    SHARD_REDIRECTIONS.inc(server, answer)
 
 
 def count_refusal(code: str, limits: Iterable[str]) -> None:

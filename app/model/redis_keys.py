@@ -27,6 +27,7 @@ class Keys:
         self.due_callbacks = f"{prefix}:due:callbacks"
         self.hooks = f"{prefix}:hooks"
         self.probe = f"{prefix}:probe"
+        self.ready_probe = f"{prefix}:probe:ready"
         self.sweeper = f"{prefix}:sweeper"
         self.outage = f"{prefix}:outage"
         self.pusher = f"{prefix}:pusher"
@@ -56,6 +57,10 @@ class Keys:
     def pusher_of(self, tag: str) -> str:
         """Hash: as `sweeper_of`; without a tag `pusher`, a string."""
         return f"{self.prefix}:{{{tag}}}:pusher" if tag else self.pusher
+
+    def ready_probe_of(self, tag: str) -> str:
+        """String with PX: as `ready_probe`, of the server on which the tag lies; `ready_probe` itself without one."""
+        return f"{self.prefix}:{{{tag}}}:probe:ready" if tag else self.ready_probe
 
     def token(self, digest: str) -> str:
         """Hash: one key's space, scopes and dates, by the SHA-256 of the key."""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from app.loop.background import Background
+from app.metrics.catalog import count_redirection
 from app.model.errors import Outage, OutcomeUnknown, Unavailable, outcome_unknown, unavailable
 from app.redis_links.dialling import Place
 from app.redis_links.link import (
@@ -93,14 +94,15 @@ class ClusterLink:
         await asyncio.gather(*(server.close() for server in servers))
 
     async def ready(self, timeout_s: float) -> None:
-        """Return once there is a link to each primary."""
+        """Return once there is a link to each primary, or, when the time is over, to some."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._topology.primaries:
                     await self._topology.changed()
                 await asyncio.gather(*(server.ready(timeout_s) for server in self.servers()))
-        except TimeoutError:
-            raise unavailable("Redis cannot be reached.") from None
+        except (TimeoutError, Unavailable):
+            if not any(server.up for server in self.servers()):
+                raise unavailable("Redis cannot be reached.") from None
 
     async def call(self, *command: Word) -> Any:
         slot = slot_of_command(command)
@@ -133,6 +135,24 @@ class ClusterLink:
             replies[at] = reply
         return whole(commands, replies)
 
+    async def pipeline_by_server(self, *commands: Command) -> list[Any]:
+        parts: dict[Place | None, list[int]] = {}
+        for at, command in enumerate(commands):
+            parts.setdefault(self._topology.owner(slot_of_command(command)), []).append(at)
+        outcomes = await asyncio.gather(
+            *(self.pipeline(*(commands[at] for at in part)) for part in parts.values()), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        replies: list[Any] = [None] * len(commands)
+        for part, outcome in zip(parts.values(), outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                if len(failures) == len(outcomes) or not isinstance(outcome, Outage):
+                    raise outcome
+                outcome = [outcome] * len(part)
+            for at, reply in zip(part, outcome, strict=True):
+                replies[at] = reply
+        return replies
+
     def cast(self, *command: Word) -> None:
         slot = slot_of_command(command)
         if (server := self._up_for(slot)) is None:
@@ -163,11 +183,12 @@ class ClusterLink:
         if server is None:
             server = self._servers[place] = ServerLink(
                 self._topology.node(place),
-                name=f"{self.name} {place.host}:{place.port}",
+                name=f"{self.name} {place}",
                 timeout_s=self.timeout_s,
                 setup=self._setup,
                 on_connect=self._on_connect,
                 sharded=self.sharded,
+                place=place,
             )
             server.start()
         return server
@@ -236,6 +257,7 @@ class ClusterLink:
         now_s, pause_s = asyncio.get_running_loop().time, 0.0
         until_s = now_s() + self.timeout_s
         while now_s() < until_s:
+            count_redirection(str(by.place), told.word)
             try:
                 if told.word == "ASK":
                     by = self.server(self._place(told.to, by))

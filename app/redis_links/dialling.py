@@ -58,6 +58,9 @@ class Place(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class BySentinel(Connector):
     """Connections to the primary of a service, as the Sentinels know it.

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from app.loop.attempts import OutageNotice
 from app.loop.background import Background
 from app.model.errors import Outage, Unavailable, outcome_unknown, unavailable
-from app.redis_links.dialling import Connector
+from app.redis_links.dialling import Connector, Place
 
 log = logging.getLogger("jobwire.redis")
 
@@ -147,6 +147,12 @@ class Link(Protocol):
     async def pipeline(self, *commands: Command) -> list[Any]:
         """Send commands that need not wait for each other, and return their replies in order, or raise a failure."""
 
+    async def pipeline_by_server(self, *commands: Command) -> list[Any]:
+        """As `pipeline`, for commands that only read: those of each server by themselves.
+
+        Where one server fails and another does not, its Outage stands in the place of its replies.
+        """
+
     def cast(self, *command: Word) -> None:
         """Send one command whose outcome nobody waits for."""
 
@@ -178,11 +184,14 @@ class ServerLink(asyncio.Protocol):
         setup: Sequence[Command] = (),
         on_connect: Callable[["ServerLink"], Awaitable[None]] | None = None,
         sharded: bool = False,
+        place: Place | None = None,
     ) -> None:
         """On every new connection the commands of `setup` are sent and `on_connect` runs, before any call of others.
 
-        `sharded` says which way messages go: by sharded pub/sub or by the plain one.
+        `sharded` says which way messages go: by sharded pub/sub or by the plain one. `place` is where a primary of a
+        cluster is; the only server has none.
         """
+        self.place = place
         self.name = name
         self.sharded = sharded
         self.timeout_s = timeout_s
@@ -239,6 +248,10 @@ class ServerLink(asyncio.Protocol):
             await self.ready(CONNECT_GRACE_S)
         self.admit(len(commands))
         return await self.at_once(*commands)
+
+    async def pipeline_by_server(self, *commands: Command) -> list[Any]:
+        """As `pipeline`: there is one server."""
+        return await self.pipeline(*commands)
 
     async def at_once(self, *commands: Command) -> list[Any]:
         """As `pipeline`, for those who set a connection up: others have to wait until that is done."""
@@ -407,6 +420,15 @@ class ServerLink(asyncio.Protocol):
         with contextlib.suppress(RedisError, OSError):
             if await self.connector.has_moved(connection):
                 raise ServerMoved
+
+
+def is_away(link: Link, key: str) -> bool:
+    """Whether the server of a cluster that has a key is away, while others may work; never so of the only server."""
+    try:
+        server = link.server_of(key)
+    except Unavailable:
+        return True
+    return server.place is not None and not server.up
 
 
 def packed(command: Command) -> list[bytes]:

@@ -1,9 +1,9 @@
 """How near Redis is to its memory limit: what is new is refused before what would end work that has begun.
 
-New are log lines, jobs and custom events.
+New are log lines, jobs and custom events. Of a cluster each server has a memory of its own: the one that gets what is
+new is looked at, and a full one refuses nothing for the others.
 
-A Redis that does not tell how full it is refuses by itself.
-Never: asks more than once a second, unless what was sent since then may have used up what was left.
+Never: asks a server more than once a second, unless what was sent since then may have used up what was left.
 """
 
 import asyncio
@@ -25,12 +25,36 @@ class Headroom:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._servers: dict[ServerLink, ServerHeadroom] = {}
+
+    async def require(self, size_bytes: int, key: str) -> None:
+        """Return if that much may be stored on the server of a key. Raises Unavailable when its memory is almost full.
+
+        What cannot be asked refuses by itself.
+        """
+        try:
+            server = self._link.server_of(key)
+        except Outage:
+            return
+        headroom = self._servers.get(server)
+        if headroom is None:
+            there = set(self._link.servers())
+            self._servers = {one: known for one, known in self._servers.items() if one in there}
+            headroom = self._servers[server] = ServerHeadroom(server)
+        await headroom.require(size_bytes)
+
+
+class ServerHeadroom:
+    """What is known of one server's memory."""
+
+    def __init__(self, server: ServerLink) -> None:
+        self._server = server
         self._asked_s = float("-inf")
         self._left_bytes = float("inf")
         self._asking = asyncio.Lock()
 
     async def require(self, size_bytes: int) -> None:
-        """Return if that much may be stored; raises Unavailable when Redis is almost full."""
+        """Return if that much may be stored. Raises Unavailable when the memory is almost full."""
         if not self._knows(size_bytes):
             async with self._asking:
                 if not self._knows(size_bytes):
@@ -45,8 +69,8 @@ class Headroom:
 
     async def _ask(self) -> None:
         try:
-            self._left_bytes = min([await left_bytes(server) for server in self._link.servers()], default=float("inf"))
-        except (Outage, RedisFault):  # what cannot be asked refuses by itself
+            self._left_bytes = await left_bytes(self._server)
+        except (Outage, RedisFault):
             self._left_bytes = float("inf")
         self._asked_s = asyncio.get_running_loop().time()
 

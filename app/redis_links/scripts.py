@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from app.metrics import catalog
-from app.model.errors import ApiError, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
+from app.model.errors import ApiError, Outage, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.model.redis_keys import moving
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
 from app.redis_links.lua_sources import folder, with_includes
@@ -137,6 +137,16 @@ class Scripts:
             lambda by: self.link.pipeline(*(by(known, keys, args) for keys, args in calls)),
         )
         return [self.done(name, reply) for reply in replies]
+
+    async def read_many_by_server(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]
+    ) -> list[list[Any] | Outage]:
+        """As read_many; of a cluster's server that fails alone, its Outage stands in the place of its answers."""
+        known = script(self.link, name)
+        replies = await known_or_not(
+            lambda by: self.link.pipeline_by_server(*(by(known, keys, args) for keys, args in calls)),
+        )
+        return [reply if isinstance(reply, Outage) else self.done(name, reply) for reply in replies]
 
     @staticmethod
     def done(name: str, reply: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import logging
 
 from app.model.errors import Outage
 from app.redis_links.info import parse_info
-from app.redis_links.link import Link, RedisFault
+from app.redis_links.link import Link, RedisFault, ServerLink
 
 log = logging.getLogger("jobwire")
 
@@ -39,21 +39,35 @@ AGAIN_S = 1.0
 
 
 async def advise(control: Link) -> None:
-    """Tell what is wrong with the Redis, once it is there."""
-    infos = await _infos(control)
-    for problem in dict.fromkeys(problem(info) for problem in (version_problem, policy_problem) for info in infos):
-        if problem:
-            log.warning("%s", problem)
+    """Tell what is wrong with the Redis, once it is there; of a cluster of each server, once that is there."""
+    await _until_there(control)
+    await asyncio.gather(*(_advise(control, server) for server in control.servers()))
 
 
-async def _infos(control: Link) -> list[dict[str, str]]:
+async def _until_there(control: Link) -> None:
     while True:
         try:
-            await control.ready(60)
-            return [parse_info(await server.call("INFO")) for server in control.servers()]
+            return await control.ready(AGAIN_S)
         except Outage:
-            if control.up:
-                return []  # Redis is there, and does not let us ask
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _advise(control: Link, server: ServerLink) -> None:
+    info = await _info(control, server)
+    for problem in (version_problem(info), policy_problem(info)):
+        if problem:
+            log.warning("%s", f"{server.place}: {problem}" if server.place else problem)
+
+
+async def _info(control: Link, server: ServerLink) -> dict[str, str]:
+    while server in control.servers():
+        try:
+            await server.ready(60)
+            return parse_info(await server.call("INFO"))
+        except Outage:
+            if server.up:
+                return {}  # Redis is there, and does not let us ask
             await asyncio.sleep(AGAIN_S)
         except RedisFault:
-            return []
+            return {}
+    return {}  # it has left the cluster

@@ -102,6 +102,10 @@ class Topology:
             self._tags[place] = tag_of(self._owners.index(place)) if place in self._owners else ""
         return self._tags[place]
 
+    def slot_count(self, place: Place) -> int:
+        """How many slots a primary has."""
+        return self._owners.count(place)
+
     def node(self, place: Place) -> Connector:
         """Connections to one node."""
         return Node(self._cluster, place)

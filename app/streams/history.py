@@ -9,6 +9,7 @@ from typing import NamedTuple
 from app.jobs.job_store import JobStore
 from app.logs.lines import Stored, encode_array
 from app.logs.log_store import LogStore
+from app.model.errors import Outage
 from app.model.limits import KIB
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link
@@ -127,21 +128,29 @@ class History:
         texts = (await self._scripts.run("feed_read", keys, args))[-1]
         return decode_published(texts[0]).at if texts else None
 
-    async def read_standings(self, jobs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-        """Of each job (space, id): its newest seq and the time of its progress in ms; -1 if it has gone."""
-        fields = ("eventSeq", "progressAt")
-        replies = await self._bulk.pipeline(*(("HMGET", self._keys.job(space, job), *fields) for space, job in jobs))
-        return [(-1 if seq is None else int(seq), int(at_ms or 0)) for seq, at_ms in replies]
+    async def read_standings(self, jobs: Sequence[tuple[str, str]]) -> list[tuple[int, int] | None]:
+        """Of each job (space, id): its newest seq and the time of its progress in ms; -1 if it has gone.
+
+        None while the server of a cluster that has it is away.
+        """
+        calls = (("HMGET", self._keys.job(space, job), "eventSeq", "progressAt") for space, job in jobs)
+        replies = await self._bulk.pipeline_by_server(*calls)
+        return [
+            None if isinstance(reply, Outage) else (-1 if reply[0] is None else int(reply[0]), int(reply[1] or 0))
+            for reply in replies
+        ]
 
     async def read_newest_lines(self, jobs: Sequence[str]) -> list[int]:
-        """Of each job, the seq of its newest line."""
-        replies = await self._bulk.pipeline(*(("HGET", self._keys.log_meta(job), "lastSeq") for job in jobs))
-        return [int(seq or 0) for seq in replies]
+        """Of each job, the seq of its newest line; 0 without one, or while the server that has the log is away."""
+        calls = (("HGET", self._keys.log_meta(job), "lastSeq") for job in jobs)
+        replies = await self._bulk.pipeline_by_server(*calls)
+        return [0 if seq is None or isinstance(seq, Outage) else int(seq) for seq in replies]
 
-    async def read_newest_feed_seqs(self, spaces: Sequence[str]) -> list[int]:
-        """Of each space, the seq of its newest event; -1 if it has gone."""
-        replies = await self._bulk.pipeline(*(("HGET", self._keys.space(space), "seq") for space in spaces))
-        return [-1 if seq is None else int(seq) for seq in replies]
+    async def read_newest_feed_seqs(self, spaces: Sequence[str]) -> list[int | None]:
+        """Of each space, the seq of its newest event; -1 if it has gone, None while its server is away."""
+        calls = (("HGET", self._keys.space(space), "seq") for space in spaces)
+        replies = await self._bulk.pipeline_by_server(*calls)
+        return [None if isinstance(seq, Outage) else -1 if seq is None else int(seq) for seq in replies]
 
 
 def job_event(job: str, seq: int, item: bytes) -> JobEventFrame:

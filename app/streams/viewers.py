@@ -260,7 +260,10 @@ class Viewers:
             standings = await history.read_standings([(watch.space, watch.job) for watch in jobs])
             logs = [watch for watch in jobs if watch.topic.logs is not None]
             newest = dict(zip(logs, await history.read_newest_lines([watch.job for watch in logs]), strict=True))
-            for watch, then, (seq, at_ms) in zip(jobs, before, standings, strict=True):
+            for watch, then, standing in zip(jobs, before, standings, strict=True):
+                if standing is None:
+                    continue
+                seq, at_ms = standing
                 if seq < 0:
                     self._end_watch(watch)
                 else:
@@ -268,11 +271,13 @@ class Viewers:
         for spaces in split_in_parts([watch for watch in open_watches if isinstance(watch, SpaceWatch)]):
             heads = [watch.topic.events.head for watch in spaces]
             newest_seqs = await history.read_newest_feed_seqs([watch.space for watch in spaces])
-            for space, head, seq in zip(spaces, heads, newest_seqs, strict=True):
-                if seq < 0:
+            for space, head, newest_seq in zip(spaces, heads, newest_seqs, strict=True):
+                if newest_seq is None:
+                    continue
+                if newest_seq < 0:
                     self._end_watch(space)
                 else:
-                    space.apply_newest(seq, head)
+                    space.apply_newest(newest_seq, head)
 
     # The end
 

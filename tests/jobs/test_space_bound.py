@@ -62,7 +62,7 @@ async def nearly_full(room: Room, left: int = 0) -> None:
     """Redis holds just over nine tenths of what it may, and this process looks anew."""
     used = int((await room.call("INFO", "memory")).split(b"used_memory:")[1].split(b"\r")[0])
     await room.call("CONFIG", "SET", "maxmemory", int((used + left) / MEMORY_SHARE))
-    room.backend.store._headroom._asked_s = float("-inf")
+    room.backend.store._headroom._servers.clear()
 
 
 async def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_runs_goes_on(
