@@ -1,25 +1,35 @@
 -- Mark that a sweeper works, and Redis with it; notice when one of them had been away, or Redis was started anew.
--- KEYS[1] hash   jw:outage: at, by and run of the newest mark; began and ended, the moments of the latest outage
+-- KEYS[1] hash   jw:outage: at, by and run of the newest mark; began and ended, the moments of the latest outage; of a
+--                cluster host, the moment of the mark on the sweeper's clock, and ahead, see below
 -- ARGV[1] string the sweeper
 -- ARGV[2] ms     without a mark of its own for longer than this, the sweeper was away, or Redis was
 -- ARGV[3] ms     the same after a mark of another sweeper: so long may it take to follow one that was killed
--- Replies: {'ok', now in ms, the server's run or '', moment at which the latest outage began, moment at which it ended}
+-- ARGV[4] ms     moment on the clock of the sweeper's host; '' where one run has the clock of the one before
+-- Replies: {'ok', now in ms, the server's run or '', moment at which the latest outage began, moment at which it ended,
+--          ms by which the clock is ahead of that of the run before, 0 if it is not}
 -- Events: none
--- Cost: 4 commands; works at maxmemory
+-- Cost: 5 commands; works at maxmemory
 -- include: clock
 -- include: server_run
 -- include: outage_grace
 local outage_key = KEYS[1]
 local sweeper, away_ms, follow_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local host = tonumber(ARGV[4])
 local now, run = now_ms(), run_id()
 
-local field = redis.call('HMGET', outage_key, 'at', 'by', 'run', 'began', 'ended')
+local field = redis.call('HMGET', outage_key, 'at', 'by', 'run', 'began', 'ended', 'host', 'ahead')
+local ahead = tonumber(field[7] or 0)
 local at, began, ended = tonumber(field[1] or 0), tonumber(field[4] or 0), tonumber(field[5] or 0)
 local most_ms = field[2] == sweeper and away_ms or follow_ms
+if host and field[6] and field[3] ~= run then
+  -- Of two moments of both clocks: how much more time went by on this one.
+  ahead = math.max(0, math.min(GRACE_MS, now - at - (host - tonumber(field[6]))))
+end
 if now - at > most_ms or field[3] ~= run then
   if at >= ended + GRACE_MS then began = math.min(at, now) end
   ended = now
 end
 redis.call('HDEL', outage_key, 'at')
 redis.call('HSET', outage_key, 'at', now, 'by', sweeper, 'run', run, 'began', began, 'ended', ended)
-return { 'ok', now, run, began, ended }
+if host then redis.call('HSET', outage_key, 'host', host, 'ahead', ahead) end
+return { 'ok', now, run, began, ended, ahead }

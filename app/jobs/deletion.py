@@ -6,14 +6,16 @@ the list. So a crash anywhere leaves a log that is listed, and whoever looks at 
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Iterable, Sequence
 
 from app.jobs.job_store import JobStore
 from app.logs.log_store import LogStore
+from app.model.errors import Outage
 from app.model.job import ENDED
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
-from app.redis_links.link import Link, Word
+from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
@@ -45,7 +47,8 @@ class Deletion:
 
     async def retire_jobs(self, space: str) -> None:
         """Remove some of the jobs whose retention is over."""
-        await self._remove_logs(space, await self._store.retire_jobs(space, DELETE_STEP_JOBS))
+        with contextlib.suppress(Outage):  # what is left of logs is listed
+            await self._remove_logs(space, await self._store.retire_jobs(space, DELETE_STEP_JOBS))
 
     async def clear_space(self, space: str) -> None:
         """Remove every job of a space that goes, and what earlier removals left of logs."""
@@ -59,14 +62,15 @@ class Deletion:
         """Look at some of the logs whose time has come.
 
         A log whose job is gone goes, too. One whose job has ended and rested is sealed and given a time to live that
-        stands behind its removal; one whose job runs again lives on.
+        stands behind its removal; one whose job runs again lives on. One whose server is away stays listed.
         """
         index = self._keys.log_work(space)
         now = self._clock.now_ms(index)
         due = await self._control.call("ZRANGEBYSCORE", index, "-inf", now, "WITHSCORES", "LIMIT", 0, SETTLE_STEP_LOGS)
-        await asyncio.gather(*(self._settle(space, id_.decode()) for id_ in due[::2]))
-        if due:
-            await self._scripts.run("log_unlist_work", [index], due)
+        listed = list(zip(due[::2], due[1::2], strict=True))
+        outages = await outages_of(self._settle(space, id_.decode()) for id_, _ in listed)
+        if settled := [word for entry, outage in zip(listed, outages, strict=True) if not outage for word in entry]:
+            await self._scripts.run("log_unlist_work", [index], settled)
 
     async def _settle(self, space: str, job: str) -> None:
         status = await self._control.call("HGET", self._keys.job(space, job), "status")
@@ -78,8 +82,18 @@ class Deletion:
             await self._logs.persist(job)
 
     async def _remove_logs(self, space: str, jobs: Sequence[str]) -> None:
-        if not jobs:
-            return
-        await asyncio.gather(*(self._logs.delete(space, job) for job in jobs))
-        words: list[Word] = [*jobs]
-        await self._control.call("ZREM", self._keys.log_work(space), *words)
+        """Remove those that can be; one whose server is away stays listed, and its outage is raised in the end."""
+        outages = await outages_of(self._logs.delete(space, job) for job in jobs)
+        if gone := [job for job, outage in zip(jobs, outages, strict=True) if not outage]:
+            await self._control.call("ZREM", self._keys.log_work(space), *gone)
+        for outage in filter(None, outages):
+            raise outage
+
+
+async def outages_of(works: Iterable[Awaitable[None]]) -> list[Outage | None]:
+    """Do all of the works; of each the outage that it met, or None. Raises the first error of another kind."""
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None and not isinstance(outcome, Outage):
+            raise outcome
+    return [outcome if isinstance(outcome, Outage) else None for outcome in outcomes]

@@ -18,6 +18,7 @@ from app.model.errors import Outage, Refusal
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, RedisFault
 from app.redis_links.pubsub import Relay
+from app.redis_links.shards import split_by_shard
 
 CHECK_S = 1.0
 LINGER_CHECKS = 10
@@ -213,15 +214,20 @@ class LongPolls:
     async def _check_forever(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
-            for space, waiters in tuple(self._waiters_of.items()):
-                if not waiters:
-                    self._leave_empty(space, waiters)
-                    continue
-                try:
-                    await self._check_queues(space, waiters)
-                except (Outage, RedisFault):
-                    waiters.stale = True
-                    break
+            shards = split_by_shard(self._link, self._waiters_of.items(), lambda pair: self._keys.space(pair[0]))
+            await asyncio.gather(*map(self._check_shard, shards.values()))
+
+    async def _check_shard(self, waiters_of: list[tuple[str, SpaceWaiters]]) -> None:
+        """Look at the queues of spaces of one server; when it is away, at none of those that come after."""
+        for space, waiters in waiters_of:
+            if not waiters:
+                self._leave_empty(space, waiters)
+                continue
+            try:
+                await self._check_queues(space, waiters)
+            except (Outage, RedisFault):
+                waiters.stale = True
+                return
 
     def _leave_empty(self, space: str, waiters: SpaceWaiters) -> None:
         waiters.empty_checks += 1

@@ -6,6 +6,7 @@ by its run. Always: what is known here holds for AWAY_MS only, on Redis's clock.
 script, which looks at the time itself: the call may have stood in a queue while Redis was away.
 """
 
+import time
 from typing import NamedTuple
 
 from app.model.redis_keys import Keys
@@ -26,10 +27,12 @@ class Downtime(NamedTuple):
     run: str
     began_ms: int
     ended_ms: int
+    ahead_ms: int = 0
+    """How far the clock is ahead of that of the run before, of a cluster: leases that it granted end so much later."""
 
     def words(self) -> tuple[Word, ...]:
         """As lua/job_end_leases.lua takes it."""
-        return (self.believed_till_ms, self.run, self.began_ms, self.ended_ms)
+        return tuple(self)
 
 
 UNKNOWN = Downtime(0, "", 0, 0)
@@ -44,10 +47,12 @@ class Outages:
         self._scripts = Scripts(link)
         self._key = keys.outage_of(tag)
         self._sweeper = sweeper
+        self._is_shard = bool(tag)
         self.latest = UNKNOWN
 
     async def mark(self) -> None:
         """The sweeper works, and so does Redis; learn of the latest outage. Raises what the link raises."""
-        args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS]
-        now, run, began, ended = await self._scripts.run("outage_mark", [self._key], args)
-        self.latest = Downtime(now + AWAY_MS, run.decode(), began, ended)
+        host_ms: Word = int(time.time() * 1000) if self._is_shard else ""
+        args: list[Word] = [self._sweeper, AWAY_MS, FOLLOW_MS, host_ms]
+        now, run, *latest = await self._scripts.run("outage_mark", [self._key], args)
+        self.latest = Downtime(now + AWAY_MS, run.decode(), *latest)

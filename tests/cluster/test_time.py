@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from app.backend import Backend
+from app.model.errors import Outage
 from app.sweeper.sweeper import Sweeper
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, Node
 from tests.room import Room, new_room
 from tests.sweeping import eventually, is_in, make, sweeping, truth
 
@@ -83,3 +87,103 @@ async def test_sweepers_share_the_servers_and_one_that_stops_is_followed_everywh
             await time_goes_on(room, list((await space_on_each(room)).values()))
         await leads(second, 3)
         await time_goes_on(room, list((await space_on_each(room)).values()))
+
+
+async def test_a_dead_shard_keeps_no_parked_poll_of_the_others_waiting(bare_cluster: Cluster) -> None:
+    async with new_room(bare_cluster, redis_timeout_s=1.0) as room, contextlib.AsyncExitStack() as stack:
+        spaces = await space_on_each(room)
+        dead, *left = [space for _, space in sorted(spaces.items())]
+        waiters = {
+            space: (await stack.enter_async_context(room.backend.long_polls.waiting(space, [], "key")))[1]
+            for space in (dead, *left)
+        }
+        bare_cluster.owner(room.keys.space(dead)).kill()
+        for space in left:
+            await room.call("ZADD", room.keys.pending(space), 1, "a job of which nobody was told")
+        for space in left:
+            await asyncio.wait_for(waiters[space].woken.wait(), 5)
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+needs_faketime = pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+
+
+@contextlib.contextmanager
+def clock_ahead(seconds: float) -> Iterator[None]:
+    """Nodes that are started in the block have a clock that is so far ahead; their monotonic clock is as it was."""
+    words = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME": f"{seconds:+g}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    os.environ.update(words)
+    try:
+        yield
+    finally:
+        for name in words:
+            del os.environ[name]
+
+
+def restart_ahead(node: Node, seconds: float) -> None:
+    """Start a node anew with another clock."""
+    node.stop()
+    with clock_ahead(seconds):
+        node.start()
+    assert abs(node.cli("TIME")[0] - time.time() - seconds) < 1.5
+
+
+def scripts_run(node: Node) -> int:
+    """How many scripts a node has run."""
+    told = node.cli("INFO", "commandstats")
+    return int(told["cmdstat_evalsha"]["calls"]) if "cmdstat_evalsha" in told else 0
+
+
+@needs_faketime
+@pytest.mark.alone("it measures seconds")
+async def test_a_node_whose_clock_is_five_seconds_off_ends_its_leases_in_time_and_keeps_nobody_busy(
+    bare_cluster: Cluster,
+) -> None:
+    behind, ahead, _ = bare_cluster.nodes
+    restart_ahead(behind, -5)
+    restart_ahead(ahead, 5)
+    bare_cluster.wait_until_well()
+    async with new_room(bare_cluster, redis_timeout_s=1.0) as room, sweeping(room) as sweeper:
+        await leads(sweeper, 3)
+        spaces = list((await space_on_each(room)).values())
+        await time_goes_on(room, spaces)
+        for room.space in spaces:
+            await make(room, timeout_s=20, claim=True)
+        before = [scripts_run(node) for node in bare_cluster.nodes]
+        await asyncio.sleep(3)
+        ran = [scripts_run(node) - then for node, then in zip(bare_cluster.nodes, before, strict=True)]
+        assert max(ran) < 60, "marks, elections and a look now and then"
+        for room.space in spaces:
+            assert len(await room.backend.store.poll(room.space, 5)) == 2, "no poll is late"
+
+
+@needs_faketime
+@pytest.mark.alone("it measures seconds")
+@pytest.mark.parametrize("seconds", [2, -2])
+async def test_a_failover_to_a_clock_two_seconds_off_ends_no_lease_early_and_hands_no_job_out_twice(
+    seconds: int,
+) -> None:
+    lease_s = 17
+    with Cluster() as cluster:
+        for node in cluster.nodes[3:]:
+            restart_ahead(node, seconds)
+        cluster.wait_until_well()
+        async with new_room(cluster, redis_timeout_s=1.0) as room, sweeping(room) as sweeper:
+            await leads(sweeper, 3)
+            job = await make(room, timeout_s=lease_s, claim=True)
+            granted = time.monotonic()
+            cluster.owner(room.keys.space(room.space)).kill()
+
+            async def is_taken_back() -> bool:
+                with contextlib.suppress(Outage):  # until the replica has been promoted
+                    return await is_in(room, job, "pending")
+                return False
+
+            await eventually(is_taken_back, lease_s + 6)
+            lasted_s = time.monotonic() - granted
+            assert lease_s - 0.3 < lasted_s < lease_s + max(0, -seconds) + 2

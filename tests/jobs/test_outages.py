@@ -163,3 +163,52 @@ async def test_no_mark_means_no_action(room: Room) -> None:
     assert await is_in(room, job, "running"), "the first mark ends an outage of unknown length"
     assert await deadline(room, job) > room.backend.clock.now_ms()
     await expiry.close()
+
+
+async def test_a_lease_that_a_clock_behind_granted_is_put_off_once_by_the_difference(room: Room) -> None:
+    job = await run(room, timeout_s=300)
+    run_id = await server_run(room)
+    now = room.backend.clock.now_ms()
+    outage = Downtime(LATE_MS, run_id, now - 30_000, now - 20_000, 2000)
+    ended = await ended_ago(room, job, 1000)
+    await room.backend.store.end_leases(room.space, 100, outage)
+    assert await is_in(room, job, "running")
+    assert await deadline(room, job) == ended + 2000
+    await ended_ago(room, job, 1000)
+    await room.backend.store.end_leases(room.space, 100, outage)
+    assert await is_in(room, job, "pending")
+
+
+async def test_a_lease_that_this_clock_granted_is_not_put_off(room: Room) -> None:
+    job = await run(room, timeout_s=4)
+    run_id = await server_run(room)
+    now = room.backend.clock.now_ms()
+    await ended_ago(room, job, 1000)
+    await room.backend.store.end_leases(room.space, 100, Downtime(LATE_MS, run_id, now - 30_000, now - 20_000, 2000))
+    assert await is_in(room, job, "pending")
+
+
+@pytest.mark.parametrize(("clock_ms", "ahead_ms"), [(0, 0), (2000, 2000), (-2000, 0), (60_000, 10_000)])
+async def test_how_far_the_clock_of_another_run_is_ahead_is_found_by_the_sweepers_own(
+    clock_ms: int, ahead_ms: int, room: Room
+) -> None:
+    outages = Outages(room.backend.control, room.keys, "me", "tag")
+    await outages.mark()
+    assert outages.latest.ahead_ms == 0
+    key = room.keys.outage_of("tag")
+    await room.call("HINCRBY", key, "at", -clock_ms)
+    await room.call("HSET", key, "run", "another")
+    await outages.mark()
+    assert abs(outages.latest.ahead_ms - ahead_ms) < 200
+    await outages.mark()
+    assert abs(outages.latest.ahead_ms - ahead_ms) < 200, "it holds as long as the run"
+
+
+async def test_of_one_server_every_run_has_the_same_clock(room: Room) -> None:
+    outages = Outages(room.backend.control, room.keys, "me")
+    await outages.mark()
+    await room.call("HINCRBY", room.keys.outage, "at", -2000)
+    await room.call("HSET", room.keys.outage, "run", "another")
+    await outages.mark()
+    assert outages.latest.ahead_ms == 0
+    assert not await room.call("HEXISTS", room.keys.outage, "host")

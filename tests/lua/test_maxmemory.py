@@ -90,7 +90,7 @@ def candidate(room: Room) -> Call:
 
 
 def marked(room: Room) -> Call:
-    args = ["me", 1500, 3000]
+    args = ["me", 1500, 3000, 5]
     room.run("outage_mark", [room.keys.outage], args)
     return [room.keys.outage], args
 
@@ -243,9 +243,9 @@ def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: 
 
 def test_a_lease_has_its_grace_after_an_outage_when_redis_is_full(room: Room) -> None:
     keys, args = lapsed(room)
-    _, now, run, *_ = room.run("outage_mark", [room.keys.outage], ["me", 1500, 3000])
+    _, now, run, *_ = room.run("outage_mark", [room.keys.outage], ["me", 1500, 3000, ""])
     with room.at_maxmemory():
-        assert room.run("job_end_leases", keys, [*args, now + 60_000, run, 0, now])[:2] == [b"ok", 2]
+        assert room.run("job_end_leases", keys, [*args, now + 60_000, run, 0, now, 500])[:2] == [b"ok", 2]
     assert room.redis.zcount(room.keys.deadlines(room.space), f"({now}", now + 10_000) == 2
 
 
