@@ -115,12 +115,14 @@ def test_redis_stalled_for_a_while_costs_no_attempt(own: Valkey, service: Apart)
     costs_nothing(service, outage)
 
 
-def test_a_sweeper_that_is_killed_and_replaced_after_a_while_costs_no_attempt(service: Apart) -> None:
+def test_a_sweeper_that_is_killed_and_replaced_after_a_while_costs_no_attempt(own: Valkey, service: Apart) -> None:
     def outage() -> None:
         service.sweeper.kill()
         time.sleep(OUTAGE_S)
+        assert not own.cli("EXISTS", "jw:sweeper")
         service.sweeper.close()
         service.sweeper = Process("sweeper", env=service.env)
+        until(lambda: own.cli("EXISTS", "jw:sweeper"), 30)
 
     costs_nothing(service, outage)
 

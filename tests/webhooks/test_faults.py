@@ -1,7 +1,6 @@
 """Bad days: the callbacks process and Redis are killed midway, and every ended job's callback arrives all the same."""
 
 import contextlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import pytest
 import urllib3
 
 from tests.faults.service import Process, Reply, Service
+from tests.server import free_port
 from tests.valkey import Valkey, until
 from tests.webhooks.receiving import HERE, Receiving, tries
 
@@ -20,19 +20,20 @@ ROOT_KEY = "emit_" + "k" * 43
 
 
 class Apart(Service):
-    """The service as the Procfile has it, without the sweeper: `web`, and as many `callbacks` as a test starts."""
+    """The service as the Procfile has it, without the sweeper: `web`, and as many `callbacks` as a test starts.
 
-    def __init__(self, valkey: Valkey) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+    A receiver has `answer_s` for its answer; where each try must be answered, so long that a busy machine is in time.
+    """
+
+    def __init__(self, valkey: Valkey, answer_s: float = 0.5) -> None:
+        port = free_port()
         self.env = {
             **HERE,
             "REDIS_URL": valkey.url,
             "JOBWIRE_ROOT_KEY": ROOT_KEY,
             "JOBWIRE_RATE": "0",
             "JOBWIRE_REDIS_TIMEOUT": "1",
-            "JOBWIRE_CALLBACK_TIMEOUT": "0.5",
+            "JOBWIRE_CALLBACK_TIMEOUT": str(answer_s),
             "JOBWIRE_CALLBACK_SCHEDULE": ",".join(["0"] + ["0.2"] * 30),
         }
         Process.__init__(self, "web", "--port", str(port), env=self.env)
@@ -180,11 +181,12 @@ def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: R
             assert check(service, receiver, jobs) == 0
 
 
-def test_a_process_that_is_told_to_leave_gives_back_what_it_has(service: Apart, receiver: Receiving) -> None:
-    jobs = delivered(service, receiver)
-    with service.callbacks() as process:
-        ending(service, jobs, lambda: until(lambda: receiver.count()["times"], 20), 1)
-        process.popen.terminate()
-        assert process.popen.wait(20) == 0
-    with service.callbacks():
-        assert check(service, receiver, jobs) == 0
+def test_a_process_that_is_told_to_leave_gives_back_what_it_has(valkey: Valkey, receiver: Receiving) -> None:
+    with Apart(valkey, answer_s=5) as service:
+        jobs = delivered(service, receiver)
+        with service.callbacks() as process:
+            ending(service, jobs, lambda: until(lambda: receiver.count()["times"], 20), 1)
+            process.popen.terminate()
+            assert process.popen.wait(20) == 0
+        with service.callbacks():
+            assert check(service, receiver, jobs) == 0
