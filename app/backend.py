@@ -17,9 +17,10 @@ from app.loop.lag import LoopLag
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.cluster import ClusterLink
+from app.redis_links.cluster_epoch import ClusterEpoch
 from app.redis_links.cluster_pubsub import ClusterRelay
 from app.redis_links.dialling import ByCluster, connector
-from app.redis_links.epoch import Epoch
+from app.redis_links.epoch import Epoch, ServerEpoch
 from app.redis_links.link import Link, ServerLink
 from app.redis_links.memory_headroom import Headroom
 from app.redis_links.pubsub import Relay, ServerRelay
@@ -43,7 +44,7 @@ class Backend:
         self.topology = Topology(self.connector) if isinstance(self.connector, ByCluster) else None
         self.keys = Keys(settings.prefix)
         marker = None if self.topology is None else self._link("epoch")
-        self.epoch = Epoch(self.keys, marker)
+        self.epoch: Epoch = ServerEpoch(self.keys) if marker is None else ClusterEpoch(self.keys, marker)
         sharded = settings.sharded_pubsub or self.topology is not None
         link = partial(self._link, on_connect=self.epoch.identify, sharded=sharded)
         self.control = link("control", setup=load_commands(sharded=sharded))
@@ -103,6 +104,7 @@ class Backend:
         await self.logs.close()
         for part in (self.lag, self.service_gauges, self.long_polls, self.relay, self.clock):
             await part.close()
+        await self.epoch.close()
         for link in reversed(self.links):
             await link.close()
         if self.topology is not None:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from redis.cluster import ClusterNode
 
 from app.local.embedded_valkey import EmbeddedServer
 
@@ -43,8 +44,9 @@ def client_of(url: str) -> Any:
     """The redis package's client of what a url names."""
     if not url.startswith("redis+cluster://"):
         return redis.Redis.from_url(url, socket_timeout=10)
-    host, _, port = url.partition("://")[2].partition(",")[0].partition(":")
-    return redis.RedisCluster(host=host, port=int(port), socket_timeout=10)
+    places = [place.rpartition(":") for place in url.partition("://")[2].split(",")]
+    nodes = [ClusterNode(host, int(port)) for host, _, port in places]  # type: ignore[no-untyped-call]  # untyped there
+    return redis.RedisCluster(startup_nodes=nodes, socket_timeout=10)
 
 
 class Valkey:

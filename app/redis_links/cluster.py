@@ -29,6 +29,7 @@ from app.redis_links.link import (
     RedisFault,
     ScriptUnknown,
     ServerLink,
+    ServerMoved,
     Word,
 )
 from app.redis_links.topology import Topology, place_led_to, slot_of
@@ -74,6 +75,7 @@ class ClusterLink:
         self._on_connect = on_connect
         self._topology = topology
         self._servers: dict[Place, ServerLink] = {}
+        self._away: set[Place] = set()
         self._sent_on = 0
         self._background = Background()
 
@@ -85,10 +87,10 @@ class ClusterLink:
 
     def start(self) -> None:
         """Follow the map, which somebody else starts."""
-        self._topology.on_change(self._retire_others)
+        self._topology.on_change(self._follow)
 
     async def close(self) -> None:
-        self._topology.stop_telling(self._retire_others)
+        self._topology.stop_telling(self._follow)
         await self._background.close()
         servers, self._servers = list(self._servers.values()), {}
         await asyncio.gather(*(server.close() for server in servers))
@@ -226,9 +228,22 @@ class ClusterLink:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _retire_others(self) -> None:
-        for place in self._servers.keys() - set(self._topology.primaries):
+    def _follow(self) -> None:
+        """The map has changed: let go of nodes that are no primaries, and set up anew what has become one again."""
+        away = self._servers.keys() - set(self._topology.primaries)
+        for place in away:
             self._background.start(self._retire(place), f"{self.name}-retire")
+        for place in (self._away - away) & self._servers.keys():
+            self._background.start(self._set_up_again(self._servers[place]), f"{self.name}-setup")
+        self._away = away
+
+    async def _set_up_again(self, server: ServerLink) -> None:
+        """The connection may be the one from before: whoever asks each new connection who it is has to ask again."""
+        try:
+            if self._on_connect is not None and server.up:
+                await self._on_connect(server)
+        except (Outage, RedisFault, ServerMoved):
+            server.reconnect()
 
     async def _retire(self, place: Place) -> None:
         """Close the link to a node that is no primary once it has answered, unless it has become one."""

@@ -13,79 +13,117 @@ a replica, begins no epoch.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.info import parse_info
-from app.redis_links.link import Link, RedisFault, ServerLink
+from app.redis_links.link import RedisFault, ServerLink
 from app.redis_links.scripts import SCRIPTS, Scripts
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 NO_REPLICA = "0" * 40
 
 
-class Epoch:
-    """The beginnings of the epochs, in ms on Redis's clock, as far as the store remembers them."""
+class Beginning(NamedTuple):
+    """An epoch: the number that orders epochs, and the moment at which it began, on the clock of its server, in ms."""
 
-    def __init__(self, keys: Keys, cluster: Link | None = None) -> None:
-        """With a cluster there is one epoch for all of it, which begins when any primary is another one than before.
+    number: int
+    at_ms: int
 
-        It is noted over a link to the cluster that calls nothing of this.
-        """
-        self._key = keys.epoch
-        self._cluster = cluster
-        self._began: list[int] = []
-        self._is_reticent = False
-        self._links: dict[ServerLink, int] = {}
+
+class Epoch(ABC):
+    """The beginnings of the epochs, as far as the store remembers them. A key stands for what lies where it does."""
+
+    def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []
 
-    @property
-    def name(self) -> str:
-        """The current epoch, as clients know it; "" before the first connection."""
-        return spell(self._began[-1]) if self._began else ""
+    @abstractmethod
+    async def identify(self, link: ServerLink) -> None:
+        """Find out, on a new connection, which epoch it is. Raises what the link raises."""
+
+    @abstractmethod
+    def _all(self) -> Sequence[Beginning]:
+        """All beginnings, oldest first."""
+
+    @abstractmethod
+    def _beginnings_of(self, key: str) -> Sequence[Beginning]:
+        """Those at which something may have been lost there."""
+
+    def name_of(self, *keys: str) -> str:
+        """The current epoch there, as clients know it; "" before the first connection."""
+        newest = max((beginnings[-1] for key in keys if (beginnings := self._beginnings_of(key))), default=None)
+        if newest is None:
+            newest = next(iter(self._all()), None)
+        return "" if newest is None else spell(newest.number)
+
+    async def close(self) -> None:
+        """End what runs beside the calls."""
+        return
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` when an epoch begins, before anything of it can be read."""
         self._listeners.append(listener)
 
-    def lost_after(self, name: str) -> int | None:
+    async def lost_after(self, name: str, key: str) -> int | None:
         """The moment from which on a position of that epoch may be wrong: 0 for one that is unknown, None if never."""
-        began = parse(name)
-        if began is None or not self._began or began > self._began[-1]:
+        number, known = parse(name), self._all()
+        if number is None or not known or not known[0].number <= number <= known[-1].number:
             return 0
-        if began == self._began[-1]:
-            return None
-        if began < self._began[0]:
-            return 0
-        return min(moment for moment in self._began if moment > began)
+        return min((later.at_ms for later in self._beginnings_of(key) if later.number > number), default=None)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+class ServerEpoch(Epoch):
+    """The epochs of one server."""
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__()
+        self._key = keys.epoch
+        self._beginnings: list[Beginning] = []
+        self._links: dict[ServerLink, Beginning] = {}
+        self._information = Information()
+
+    def _all(self) -> Sequence[Beginning]:
+        return self._beginnings
+
+    def _beginnings_of(self, key: str) -> Sequence[Beginning]:
+        return self._beginnings
 
     async def identify(self, link: ServerLink) -> None:
-        """Find out, on a new connection, which epoch it is. Raises what the link raises."""
-        info = await self._information(link)
-        if self._cluster is not None:
-            await self._meet(self._cluster, link, info)
-            return
+        info = await self._information.ask(link)
         keeps = stands_alone(info) and await flushes_always(link)
         script = SCRIPTS["epoch_mark"]
         (reply,) = await link.at_once(("EVAL", script.text, 1, self._key, info.get("run_id", ""), int(keeps)))
-        began = [int(moment) for moment in Scripts.done("epoch_mark", reply)[0].split()]
-        self._links[link] = began[-1]
-        if not self._began or began[-1] > self._began[-1]:
-            self._begin(began)
+        moments = [int(moment) for moment in Scripts.done("epoch_mark", reply)[0].split()]
+        beginnings = [Beginning(moment, moment) for moment in moments]
+        self._links[link] = beginnings[-1]
+        if not self._beginnings or beginnings[-1] > self._beginnings[-1]:
+            self._begin(beginnings)
 
-    async def _meet(self, cluster: Link, link: ServerLink, info: Mapping[str, str]) -> None:
-        """A run id alone does not tell a primary that was demoted and promoted again; replication ids do."""
-        if info.get("role", "master") != "master":
+    def _begin(self, beginnings: list[Beginning]) -> None:
+        is_first = not self._beginnings
+        self._beginnings = beginnings
+        if is_first:
             return
-        keeps = stands_alone(info) and await flushes_always(link)
-        run = f"{info.get('run_id', '')}.{info.get('master_replid', '')}"
-        reply = await cluster.call("EVAL", SCRIPTS["epoch_meet"].text, 1, self._key, run, int(keeps))
-        began = [int(moment) for moment in Scripts.done("epoch_meet", reply)[0].split()]
-        if not self._began or began[-1] > self._began[-1]:
-            self._begin(began)
+        self._tell()
+        for link, seen in self._links.items():
+            if seen != beginnings[-1]:
+                asyncio.get_running_loop().call_soon(link.reconnect)
 
-    async def _information(self, link: ServerLink) -> dict[str, str]:
+
+class Information:
+    """INFO of servers."""
+
+    def __init__(self) -> None:
+        self._is_reticent = False
+
+    async def ask(self, link: ServerLink) -> dict[str, str]:
         """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted."""
         if self._is_reticent:
             return {}
@@ -95,17 +133,6 @@ class Epoch:
             self._is_reticent = True
             return {}
         return parse_info(info)
-
-    def _begin(self, began: list[int]) -> None:
-        is_first = not self._began
-        self._began = began
-        if is_first:
-            return
-        for listener in self._listeners:
-            listener()
-        for link, seen in self._links.items():
-            if seen != began[-1]:
-                asyncio.get_running_loop().call_soon(link.reconnect)
 
 
 def stands_alone(info: Mapping[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from app.streams.frames import JobEventFrame, ProgressFrame, Stream, decode_published
@@ -54,7 +54,7 @@ class JobWatch(Watch):
     async def open(self) -> None:
         """Subscribe, then read where the job stands. Raises NotFound, Unavailable."""
         await self.context.relay.subscribe(self.context.keys.live(self.space, self.job), self._on_hint)
-        epoch = self.context.epoch.name
+        epoch = self.epoch
         start = await self.context.history.read_job(self.space, self.job)
         self.topic = JobTopic(
             self.job, epoch, start.status, seq=start.seq, first_kept=start.first_kept, progress=start.progress
@@ -144,6 +144,13 @@ class JobWatch(Watch):
     def _subject(self) -> tuple[str, str]:
         return self.space, self.job
 
+    def _key_of(self, stream: Stream) -> str:
+        keys = self.context.keys
+        return keys.log(self.job) if stream is Stream.LOGS else keys.space(self.space)
+
+    def _keys(self) -> Sequence[str]:
+        return self._key_of(Stream.EVENTS), self._key_of(Stream.LOGS)
+
     async def _read_page(self, need: PageNeed) -> None:
         history = self.context.history
         if need.stream is Stream.EVENTS:
@@ -162,13 +169,13 @@ class JobWatch(Watch):
         self._end_looked_at = 0
 
     async def _compare_with_store(self) -> None:
-        topic, history, epoch = self.topic, self.context.history, self.context.epoch.name
+        topic, history, epoch = self.topic, self.context.history, self.epoch
         start = await history.read_job(self.space, self.job, 0)
         # Seqs that were lost are given out again, to other events and lines: only what is older than the loss is kept.
         seq = min(start.seq, await self._find_survived(Stream.EVENTS, topic.events.head, topic.epoch))
         first_kept, newest = await history.read_log_edge(self.job) if topic.logs else (1, 0)
         log_seq = min(newest, await self._find_survived(Stream.LOGS, topic.log_head, topic.epoch))
-        if epoch != self.context.epoch.name:
+        if epoch != self.epoch:
             # Another epoch began between these reads: part of them may be of the history that it ended.
             await self._compare_with_store()
             return

@@ -1,6 +1,6 @@
 """A space that somebody watches: see app/streams/watch.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.streams.frames import SpaceEventFrame, Stream, decode_published
 from app.streams.sequence import FramePage
@@ -22,7 +22,7 @@ class SpaceWatch(Watch):
     async def open(self) -> None:
         """Subscribe, then read where the space stands. Raises NotFound, Unavailable."""
         await self.context.relay.subscribe(self.context.keys.live(self.space), self._on_hint)
-        epoch = self.context.epoch.name
+        epoch = self.epoch
         start = await self.context.history.read_space(self.space, -1)
         page = start.page
         self.topic = SpaceTopic(start.instance, epoch, page.newest, page.first_kept, start.counts)
@@ -57,14 +57,20 @@ class SpaceWatch(Watch):
     def _subject(self) -> tuple[str, str]:
         return self.space, ""
 
+    def _key_of(self, stream: Stream) -> str:
+        return self.context.keys.space(self.space)
+
+    def _keys(self) -> Sequence[str]:
+        return (self._key_of(Stream.FEED),)
+
     async def _read_page(self, need: PageNeed) -> None:
         self.topic.add_event_page((await self.context.history.read_space(self.space, need.after)).page)
 
     async def _compare_with_store(self) -> None:
-        topic, epoch = self.topic, self.context.epoch.name
+        topic, epoch = self.topic, self.epoch
         start = await self.context.history.read_space(self.space, topic.events.head)
         seq = min(start.page.newest, await self._find_survived(Stream.FEED, topic.events.head, topic.epoch))
-        if epoch != self.context.epoch.name:
+        if epoch != self.epoch:
             # Another epoch began between these reads: part of them may be of the history that it ended.
             await self._compare_with_store()
             return

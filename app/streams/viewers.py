@@ -83,7 +83,7 @@ class Viewers:
 
     def start(self) -> None:
         """Begin to keep time."""
-        self._context.epoch.on_change(self._resync_all)
+        self._context.epoch.on_change(self._follow_epochs)
         self._background.start(self._tick_forever(), "viewers")
 
     async def close(self) -> None:
@@ -135,9 +135,9 @@ class Viewers:
             viewer.connection.close(1008, "It has been deleted.")
         watch.close()
 
-    def _resync_all(self) -> None:
+    def _follow_epochs(self) -> None:
         for watch in self._watches.values():
-            watch.resync()
+            watch.follow_epoch()
 
     # Connections
 

@@ -8,7 +8,7 @@ which the store has lost.
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import MsgspecError
@@ -74,6 +74,11 @@ class Watch(ABC):
         self._reconciling: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
 
+    @property
+    def epoch(self) -> str:
+        """The current epoch of what is watched."""
+        return self.context.epoch.name_of(*self._keys())
+
     def _finish_open(self, epoch: str) -> None:
         """The topic was made, as the store was in this epoch: act on the hints that came meanwhile."""
         self.opened = True
@@ -81,7 +86,7 @@ class Watch(ABC):
         early, self._early_hints = self._early_hints, []
         for payload in early:
             self._on_hint(payload)
-        if self.context.epoch.name != epoch or len(early) == EARLY_HINTS:
+        if self.epoch != epoch or len(early) == EARLY_HINTS:
             self.resync()
         self.release_and_read()
 
@@ -207,9 +212,14 @@ class Watch(ABC):
             if not self.topic.is_live(viewer):
                 self.feed_viewer(viewer)
 
+    def follow_epoch(self) -> None:
+        """An epoch has begun: compare the topic with the store if it is one of what is watched."""
+        if self.opened and self.topic.epoch != self.epoch:
+            self.resync()
+
     async def _find_survived(self, stream: Stream, position: int, epoch: str) -> int:
         """How much of a position that was given out in an epoch is still what it was. Raises what the link raises."""
-        moment = self.context.epoch.lost_after(epoch)
+        moment = await self.context.epoch.lost_after(epoch, self._key_of(stream))
         if moment is None:
             return position
         return await self.context.history.find_survived(stream, *self._subject(), position, moment)
@@ -227,6 +237,14 @@ class Watch(ABC):
     @abstractmethod
     def _subject(self) -> tuple[str, str]:
         """The space, and the job or ""."""
+
+    @abstractmethod
+    def _key_of(self, stream: Stream) -> str:
+        """A key that lies where the stream does."""
+
+    @abstractmethod
+    def _keys(self) -> Sequence[str]:
+        """Those of all streams."""
 
     @abstractmethod
     async def _read_page(self, need: PageNeed) -> None:

@@ -22,7 +22,7 @@ import zstandard
 from tests.factories import STATUSES, Space
 from tests.live.crowd import Crowd
 from tests.live.followers import Copy, Follower, JobFollower, ProgressFollower, Run, SpaceFollower, Wrong
-from tests.valkey import until
+from tests.valkey import client_of, until
 
 BLOCK = struct.Struct(">BBQQQQII")
 
@@ -75,7 +75,7 @@ class Truth:
 
     def __init__(self, redis_url: str, prefix: str, space: Space, jobs: Sequence[str]) -> None:
         own = f"{prefix}:{{{space.id}}}"
-        with redis.Redis.from_url(redis_url, socket_timeout=20) as client:
+        with client_of(redis_url) as client:
             self.jobs = {job: read_job(client, f"{own}:job:{job}", f"{prefix}:{{{job}}}:log") for job in jobs}
             feed_seq: Any = client.hget(f"{own}:space", "seq")
             entries: Any = client.xrange(f"{own}:feed")

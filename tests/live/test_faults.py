@@ -36,6 +36,9 @@ WRITERS = 2
 FRAMES_A_SECOND = 25_000
 """About how many frames all viewers get together: what two cores carry beside the servers and the checks."""
 
+LEAST_PAUSE_S = 0.01
+"""Between two rounds of a writer, however few viewers there are."""
+
 PATIENCE_S = 60.0
 
 
@@ -43,7 +46,14 @@ class Stage:
     """Two servers on one Valkey, jobs whose workers post through either, and viewers of both."""
 
     def __init__(
-        self, valkey: Valkey, stack: contextlib.ExitStack, redis_url: str = "", *, sharded: bool = False
+        self,
+        valkey: Valkey,
+        stack: contextlib.ExitStack,
+        redis_url: str = "",
+        *,
+        sharded: bool = False,
+        viewers: int = VIEWERS,
+        jobs: int = JOBS,
     ) -> None:
         self.valkey = valkey
         self.stack = stack
@@ -53,7 +63,8 @@ class Stage:
         self.servers = [self.first, self.second]
         self.space = Space(self.first)
         self.key = str(self.space.all.key)
-        self.jobs = [str(self.space.create(claim=True, timeoutSeconds=3600)["id"]) for _ in range(JOBS)]
+        self.jobs = [str(self.space.create(claim=True, timeoutSeconds=3600)["id"]) for _ in range(jobs)]
+        self.viewers = viewers
         for job in self.jobs:
             self.space.do({"id": job}, "ack")
         self.crowd: Crowd
@@ -70,7 +81,7 @@ class Stage:
 
     def viewer(self, number: int) -> Follower:
         """One viewer: of twenty, two watch the space, two without a key, two a job by server-sent events."""
-        job = self.jobs[number // 20 % JOBS]
+        job = self.jobs[number // 20 % len(self.jobs)]
         kind, by_events = number % 20, number % 2 == 1
         if kind < 2:
             return SpaceFollower(self.url, self.space.id, self.key, by_events=by_events)
@@ -85,12 +96,12 @@ class Stage:
         detour: Callable[[], str] | None = None,
     ) -> None:
         """Let viewers come and writers write. Every fifth viewer takes the detour, if there is one."""
-        followers = [self.viewer(number) for number in range(VIEWERS)]
+        followers = [self.viewer(number) for number in range(self.viewers)]
         for number, follower in enumerate(followers):
             follower.urls = (detour if number % 5 == 0 else None) or urls or self.url
         self.crowd = Crowd(followers, *others)
         self.stack.callback(self.crowd.close)
-        pause_s = 3 * VIEWERS / FRAMES_A_SECOND / JOBS * WRITERS
+        pause_s = max(LEAST_PAUSE_S, 3 * self.viewers / FRAMES_A_SECOND / len(self.jobs) * WRITERS)
         self.writers = [Writer(self.url, self.jobs, self.key, pause_s) for _ in range(WRITERS)]
         self.go_on()
 

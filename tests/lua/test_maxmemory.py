@@ -169,7 +169,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_watch": lambda room: ([room.hash], [room.create(), 10, 1000]),
     "feed_read": lambda room: ([room.hash], [0, 10]),
     "epoch_mark": lambda room: ([room.keys.epoch], ["run", 0]),
-    "epoch_meet": lambda room: ([room.keys.epoch], ["run.replication", 0]),
+    "epoch_meet": lambda room: ([room.keys.epoch], ["node", "run.replication", 0, "0-99", 1, 7, "6 0-99"]),
     "outage_mark": marked,
     "rate_take": lambda room: ([room.keys.rate("x")], [100, 10, 1, 1]),
     "ready_probe": lambda room: ([room.keys.probe], []),
