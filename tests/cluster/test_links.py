@@ -11,7 +11,7 @@ from app.redis_links.topology import slot_of
 from tests.cluster.cluster import IS_VALKEY, Cluster, Node, slots_of
 from tests.cluster.load import Load, new_space
 from tests.room import Room, refusal_of
-from tests.sweeping import eventually
+from tests.sweeping import eventually, truth
 
 
 def spaces_slot(room: Room, space: str) -> int:
@@ -52,6 +52,19 @@ async def test_a_slot_that_is_moved_in_one_step_under_calls_refuses_nobody(clust
             await load.goes_on()
     await load.check()
     assert load.refused == load.count_unknown == load.make_unknown == 0
+
+
+async def test_a_shard_from_which_no_message_comes_is_known_by_name_until_a_replica_takes_its_place(
+    cluster: Cluster, room: Room
+) -> None:
+    relay = room.backend.relay
+    await eventually(lambda: truth(relay.live), 10)
+    victim = cluster.owner(0)
+    replica = cluster.replica_of(victim)
+    victim.kill()
+    await eventually(lambda: truth([place.port for place in relay.deaf()] == [victim.port]))
+    await eventually(lambda: truth(replica.is_primary), 30)
+    await eventually(lambda: truth(relay.live and not relay.deaf()), 10)
 
 
 async def test_in_a_slot_that_is_half_moved_scripts_are_refused_before_they_write_and_other_slots_work(
