@@ -23,7 +23,7 @@ from app.redis_links.topology import Topology, place_led_to, slot_of
 log = logging.getLogger("jobwire.relay")
 
 REPAIR_S = 0.5
-"""How often what is not confirmed is asked for again."""
+"""How often to look for what is not confirmed; what was not the last time either is asked for again."""
 
 
 class ClusterRelay(Relay):
@@ -43,6 +43,7 @@ class ClusterRelay(Relay):
         self._topology = topology
         self._probe_of = probe_of
         self._sources: dict[Place, Source] = {}
+        self._late: set[bytes] = set()
         self._background = Background()
 
     @property
@@ -99,7 +100,9 @@ class ClusterRelay(Relay):
     async def _repair(self) -> None:
         if not all(source.link.up for source in self._sources.values()):
             self._topology.doubt()
-        self._subscribe([name for name, channel in self._channels.items() if not channel.confirmed.is_set()])
+        late = {name for name, channel in self._channels.items() if not channel.confirmed.is_set()}
+        self._subscribe(late & self._late)
+        self._late = late
 
     def _refused(self, source: Source, error: str) -> None:
         word, *rest = error.split(" ")
