@@ -157,6 +157,15 @@ class Keyring:
             task.add_done_callback(lambda _: self._asking.pop(hashed, None))
         return await asyncio.shield(task)
 
+    async def _is_listed(self, hashed: str, space: str, token: str) -> bool:
+        """Whether the key's space lists it. On a cluster that lies elsewhere than the key's hash does.
+
+        A failover may bring a hash back that was removed: the key works only where both say so.
+        """
+        if self._link.server_of(self._keys.token(hashed)).place is None:
+            return True
+        return bool(await self._link.call("HEXISTS", self._keys.tokens(space), token))
+
     async def _read_identity(self, hashed: str) -> Identity | None:
         asked_s = monotonic()
         (flat,) = await self._scripts.run("token_read", [self._keys.token(hashed)], [])
@@ -164,7 +173,8 @@ class Keyring:
         identity = None
         if b"space" in fields:
             scopes = expand_scopes(fields[b"scopes"].split())
-            identity = Identity(hashed, fields[b"space"], scopes, int(fields.get(b"expiresAt", 0)))
+            if await self._is_listed(hashed, fields[b"space"], fields[b"id"]):
+                identity = Identity(hashed, fields[b"space"], scopes, int(fields.get(b"expiresAt", 0)))
         while len(self._seen) >= CACHE_MOST:
             del self._seen[next(iter(self._seen))]
         self._seen.pop(hashed, None)

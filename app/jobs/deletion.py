@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Iterable, Sequence
 
 from app.jobs.job_store import JobStore
-from app.logs.log_store import LogStore
+from app.logs.log_store import LOG_BACKSTOP_MS, LogStore
 from app.model.errors import Outage
 from app.model.job import ENDED
 from app.model.redis_keys import Keys
@@ -71,6 +71,10 @@ class Deletion:
         outages = await outages_of(self._settle(space, id_.decode()) for id_, _ in listed)
         if settled := [word for entry, outage in zip(listed, outages, strict=True) if not outage for word in entry]:
             await self._scripts.run("log_unlist_work", [index], settled)
+
+    async def let_log_lapse(self, job: str) -> None:
+        """Let a log live as long as if its job had ended and rested now."""
+        await self._logs.set_ttl(job, self._retention_ms + LOG_BACKSTOP_MS)
 
     async def _settle(self, space: str, job: str) -> None:
         status = await self._control.call("HGET", self._keys.job(space, job), "status")

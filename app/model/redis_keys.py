@@ -58,6 +58,10 @@ class Keys:
         """Hash: as `sweeper_of`; without a tag `pusher`, a string."""
         return f"{self.prefix}:{{{tag}}}:pusher" if tag else self.pusher
 
+    def mending_of(self, tag: str) -> str:
+        """String: how far the sweeper has looked for lost halves on the server on which the tag lies."""
+        return f"{self.prefix}:{{{tag}}}:mending"
+
     def ready_probe_of(self, tag: str) -> str:
         """String with PX: as `ready_probe`, of the server on which the tag lies; `ready_probe` itself without one."""
         return f"{self.prefix}:{{{tag}}}:probe:ready" if tag else self.ready_probe

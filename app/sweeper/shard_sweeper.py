@@ -25,6 +25,7 @@ from app.redis_links.election import RENEW_S, Election
 from app.redis_links.link import Link, RedisFault
 from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
+from app.sweeper.mending import LOOK_PAUSE_S, Mender
 
 log = logging.getLogger("jobwire.sweeper")
 
@@ -65,6 +66,7 @@ class ShardSweeper:
         spaces: Spaces,
         deletion: Deletion,
         notifications: LeaseNotifications,
+        mender: Mender,
     ) -> None:
         """The part of the sweeper of that name on the server with that tag."""
         self._tag = tag
@@ -74,6 +76,7 @@ class ShardSweeper:
         self._spaces = spaces
         self._deletion = deletion
         self._notifications = notifications
+        self._mender = mender
         self._outages = Outages(link, keys, sweeper, tag)
         self._attempts = Attempts(
             log,
@@ -88,7 +91,9 @@ class ShardSweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled; a Redis that is away is waited for. Then another may work at once."""
-        loops = (self._lead_forever, self._walk_forever, self._resume_forever, self._sweep_forever)
+        loops = [self._lead_forever, self._walk_forever, self._resume_forever, self._sweep_forever]
+        if self._tag:  # the only server has one order of writes, in which no half is lost
+            loops.append(self._mend_forever)
         try:
             async with asyncio.TaskGroup() as group:
                 for loop in (*loops, *(self._tidy_forever,) * TIDY_AT_ONCE):
@@ -156,6 +161,11 @@ class ShardSweeper:
             if self.working:
                 await self._attempts.make(partial(self._spaces.resume_deletions, self._tag), None)
             await asyncio.sleep(WALK_S)
+
+    async def _mend_forever(self) -> None:
+        while True:
+            pause_s = await self._attempts.make(self._mender.look, LOOK_PAUSE_S) if self.working else LOOK_PAUSE_S
+            await asyncio.sleep(pause_s)
 
     async def _sweep_forever(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from app.redis_links.shards import run_on_each
 from app.settings import Settings
 from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
+from app.sweeper.mending import Mender
 from app.sweeper.shard_sweeper import ShardSweeper
 
 
@@ -80,5 +81,6 @@ class Sweeper:
                 spaces=self._spaces,
                 deletion=self._deletion,
                 notifications=self._notifications,
+                mender=Mender(self._link, self._keys, self._clock, tag=tag, store=self._store, deletion=self._deletion),
             )
         return self._shards[tag]
