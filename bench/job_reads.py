@@ -19,7 +19,7 @@ from app.redis_links.scripts import SCRIPTS
 EVENT = "job_event"
 SUBSCRIPTIONS = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"})
 LOOKS = ((b"eventSeq", b"progressAt"), (b"lastSeq",))
-"""What the looks ask for: app/streams/history.py, `standings` and `log_newest`."""
+"""What the looks ask for: app/streams/history.py, `read_standings` and `read_newest_lines`."""
 
 NOTES_MOST = 100_000
 _NAMES = {script.sha.encode(): script.name for script in SCRIPTS.values()}

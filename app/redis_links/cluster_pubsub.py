@@ -44,6 +44,7 @@ class ClusterRelay(Relay):
         self._probe_of = probe_of
         self._sources: dict[Place, Source] = {}
         self._late: set[bytes] = set()
+        self._leaving: set[Source] = set()
         self._background = Background()
 
     @property
@@ -61,7 +62,7 @@ class ClusterRelay(Relay):
     async def close(self) -> None:
         self._topology.stop_telling(self._follow)
         await self._background.close()
-        for source in self._sources.values():
+        for source in (*self._sources.values(), *self._leaving):
             await source.close()
 
     def _source_of(self, name: bytes) -> tuple[Source | None, int]:
@@ -84,7 +85,12 @@ class ClusterRelay(Relay):
             [name for name, channel in self._channels.items() if channel.source is not self._source_of(name)[0]]
         )
         for place in self._sources.keys() - set(primaries):
-            self._background.start(self._sources.pop(place).close(), "pubsub-retire")
+            self._leaving.add(source := self._sources.pop(place))
+            self._background.start(self._leave_source(source), "pubsub-retire")
+
+    async def _leave_source(self, source: Source) -> None:
+        await source.close()
+        self._leaving.discard(source)
 
     def _probe(self, source: Source, tag: str) -> None:
         """Probe on a channel that lies there, for as long as slots do."""

@@ -36,6 +36,7 @@ class LeaseNotifications:
         self._pattern = f"__keyspace@*__:{keys.lease('*', '*')}"
         self._space = re.compile(rb":\{(\w+)\}:lease:")
         self._links: dict[ServerLink, PubSub] = {}
+        self._leaving: set[PubSub] = set()
         self._spaces: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._heard: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._background = Background()
@@ -55,9 +56,9 @@ class LeaseNotifications:
         """Listen no more."""
         if self._topology is not None:
             self._topology.stop_telling(self._follow)
-        await self._background.close()
-        links, self._links = list(self._links.values()), {}
+        links, self._links = [*self._links.values(), *self._leaving], {}
         await asyncio.gather(*(link.close() for link in links))
+        await self._background.close()
 
     def pop_spaces(self, tag: str = "") -> list[str]:
         """The spaces of the server with that tag in which a lease key expired since this was last asked."""
@@ -77,7 +78,12 @@ class LeaseNotifications:
             if server not in self._links:
                 self._listen(server)
         for gone in self._links.keys() - set(servers):
-            self._background.start(self._links.pop(gone).close(), "lease-notifications-close")
+            self._leaving.add(link := self._links.pop(gone))
+            self._background.start(self._leave(link), "lease-notifications-close")
+
+    async def _leave(self, link: PubSub) -> None:
+        await link.close()
+        self._leaving.discard(link)
 
     def _listen(self, server: ServerLink) -> None:
         def up() -> None:

@@ -236,3 +236,17 @@ def test_a_node_without_slots_is_left() -> None:
         await eventually(lambda: truth(relayed.low.writer is not None and relayed.low.writer.is_closing()))
 
     run(work)
+
+
+def test_a_node_that_is_being_left_when_the_relay_closes_is_left_all_the_same() -> None:
+    async def work(relayed: Relayed) -> None:
+        link = relayed.relay._sources[Place("127.0.0.1", relayed.stage.low.port)].link
+        relayed.move(0, HALF - 1)
+        relayed.stage.topology.moved(0, Place("127.0.0.1", relayed.stage.high.port))
+        relayed.stage.topology.primaries = (Place("127.0.0.1", relayed.stage.high.port),)
+        relayed.relay._follow()
+        await relayed.relay.close()
+        assert not link.up
+        assert f"redis-{link.name}" not in {task.get_name() for task in asyncio.all_tasks()}
+
+    run(work)

@@ -71,6 +71,20 @@ async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> N
                 await notifications.close()
 
 
+async def test_a_server_that_is_being_left_when_listening_ends_is_left_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with new_room() as room:
+        notifications = LeaseNotifications(room.backend.control, room.keys)
+        notifications.start()
+        (link,) = notifications._links.values()
+        await link.ready(10)
+        monkeypatch.setattr(room.backend.control, "servers", tuple)
+        notifications._follow()
+        await notifications.close()
+        assert not link.up
+
+
 def test_where_config_is_forbidden_it_says_so_once_and_leases_end_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
