@@ -17,6 +17,8 @@ ALONE = "alone"
 LONGEST = (
     "client/log_shipping/test_multiprocessing_exit.py",
     "live/test_workers.py",
+    "live/test_faults.py",
+    "live/test_turns.py",
     "webhooks/test_faults.py",
     "browser/test_node.py",
     "faults/test_outages.py",

@@ -1,6 +1,7 @@
 """Every viewer, compared with Redis, after each thing that goes wrong: nothing lost, doubled or reordered.
 
-A thousand viewers of jobs and of their space, through two servers on one Redis; LIVE_VIEWERS=100 are faster.
+A thousand viewers of jobs and of their space, through two servers on one Redis; a few hundred where their number proves
+nothing. LIVE_VIEWERS=100 are faster.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
 from tests.valkey import Valkey, until
 
-pytestmark = pytest.mark.alone("a thousand viewers and two servers fill the machine")
+thousand = pytest.mark.alone("a thousand viewers and two servers fill the machine")
+few = pytest.mark.parametrize("stage", ["few"], indirect=True)
 
 VIEWERS = int(os.environ.get("LIVE_VIEWERS", "1000"))
+FEW = min(VIEWERS, 200)
+"""Viewers where their number proves nothing: what goes wrong is told to a server once, and not to each of them."""
+
 JOBS = 4
 WRITERS = 2
 FRAMES_A_SECOND = 25_000
@@ -190,9 +195,11 @@ def slow_readers(server: Server) -> float:
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(Valkey(appendfsync="always" if request.param == "always" else "everysec"))
-        yield Stage(valkey, stack, sharded=request.param == "sharded")
+        viewers = FEW if request.param == "few" else VIEWERS
+        yield Stage(valkey, stack, sharded=request.param == "sharded", viewers=viewers)
 
 
+@thousand
 def test_nothing_goes_wrong(stage: Stage) -> None:
     stage.begin()
     stage.go_on(500)
@@ -201,6 +208,7 @@ def test_nothing_goes_wrong(stage: Stage) -> None:
     assert not stage.gaps
 
 
+@few
 def test_pubsub_connections_are_killed(stage: Stage) -> None:
     stage.begin()
     for _ in range(10):
@@ -210,6 +218,7 @@ def test_pubsub_connections_are_killed(stage: Stage) -> None:
     assert all(follower.connections == 1 for follower in stage.crowd.followers), "nobody noticed"
 
 
+@few
 def test_every_connection_to_redis_is_killed(stage: Stage) -> None:
     stage.begin()
     for _ in range(5):
@@ -219,6 +228,7 @@ def test_every_connection_to_redis_is_killed(stage: Stage) -> None:
     stage.end()
 
 
+@thousand
 @pytest.mark.parametrize("stage", ["always", "everysec"], indirect=True)
 def test_redis_is_killed_and_restarted(stage: Stage) -> None:
     stage.begin()
@@ -229,6 +239,7 @@ def test_redis_is_killed_and_restarted(stage: Stage) -> None:
     assert not stage.gaps, "what was answered had been written"
 
 
+@thousand
 def test_a_store_that_lost_answered_writes_is_noticed(stage: Stage) -> None:
     stage.begin()
     for _ in range(2):
@@ -242,6 +253,7 @@ def test_a_store_that_lost_answered_writes_is_noticed(stage: Stage) -> None:
     assert {reason for _, _, reason in stage.gaps} == {"rolled_back", "missed"}
 
 
+@thousand
 def test_viewers_that_were_away_when_the_store_lost_writes_are_told(stage: Stage) -> None:
     away = [False]
 
@@ -262,6 +274,7 @@ def test_viewers_that_were_away_when_the_store_lost_writes_are_told(stage: Stage
     assert all(follower.lines.gaps for follower in stage.crowd.job_followers)
 
 
+@few
 @pytest.mark.parametrize("seconds", [1.0, 5.0])
 def test_redis_stands_still(stage: Stage, seconds: float) -> None:
     stage.begin()
@@ -270,6 +283,7 @@ def test_redis_stands_still(stage: Stage, seconds: float) -> None:
     stage.end()
 
 
+@thousand
 def test_a_server_is_killed_and_its_viewers_come_back_elsewhere(stage: Stage) -> None:
     stage.begin()
     for _ in range(2):
@@ -278,6 +292,7 @@ def test_a_server_is_killed_and_its_viewers_come_back_elsewhere(stage: Stage) ->
     stage.end()
 
 
+@thousand
 def test_a_server_is_killed_after_redis_was_restarted(stage: Stage) -> None:
     stage.begin()
     stage.restart()
@@ -288,6 +303,7 @@ def test_a_server_is_killed_after_redis_was_restarted(stage: Stage) -> None:
     assert not stage.gaps, "nothing was lost"
 
 
+@thousand
 def test_a_server_ends_and_its_viewers_come_back_elsewhere(stage: Stage) -> None:
     stage.begin()
     victim, stage.servers = stage.servers[0], stage.servers[1:]
@@ -300,7 +316,7 @@ def test_the_way_to_redis_stalls_and_swallows() -> None:
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
         proxy = stack.enter_context(Proxy(valkey.url.removeprefix("unix://")))
-        stage = Stage(valkey, stack, f"redis://127.0.0.1:{proxy.port}")
+        stage = Stage(valkey, stack, f"redis://127.0.0.1:{proxy.port}", viewers=FEW)
         stage.begin()
         proxy.stall()
         time.sleep(1.5)
@@ -315,6 +331,7 @@ def test_the_way_to_redis_stalls_and_swallows() -> None:
         stage.end()
 
 
+@few
 def test_the_way_to_viewers_stalls_and_swallows(stage: Stage) -> None:
     with Proxy(f"127.0.0.1:{stage.first.port}") as proxy:
         stage.begin(detour=lambda: f"http://127.0.0.1:{proxy.port}")
@@ -333,6 +350,7 @@ def test_the_way_to_viewers_stalls_and_swallows(stage: Stage) -> None:
         stage.crowd.close()
 
 
+@thousand
 def test_others_never_read_flap_and_send_garbage(stage: Stage) -> None:
     job, key = stage.jobs[0], stage.key
     path = f"/realtime/{job}?logs=true&logsAfter=0&after=0"
@@ -365,6 +383,7 @@ def test_others_never_read_flap_and_send_garbage(stage: Stage) -> None:
     assert all(follower.connections == 1 for follower in stage.crowd.followers), "nobody else noticed"
 
 
+@thousand
 @pytest.mark.parametrize(("stage", "seed"), [("everysec", 0), ("sharded", 1)], indirect=["stage"])
 def test_one_thing_after_another(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)

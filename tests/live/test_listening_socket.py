@@ -67,7 +67,7 @@ def test_idle_connections_keep_nobody_waiting_and_the_operator_is_told_once(serv
         answered(server)
         until(lambda: number(server, PAUSES) > 0)
     assert server.log().count(WARNING) == 1
-    assert f"of {FILES} files" in server.log()
+    assert f"of the {FILES} files" in server.log()
     assert answered(server) < SOON_S
 
 

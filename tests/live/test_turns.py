@@ -19,8 +19,6 @@ from tests.metered import Metered
 from tests.server import Server
 from tests.valkey import Valkey
 
-pytestmark = pytest.mark.alone("it measures how long turns take")
-
 MIB = 1024 * 1024
 MOST_MS = 50
 TRIES = 3
