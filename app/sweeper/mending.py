@@ -4,7 +4,7 @@ Each server has an order of writes of its own. After a failover in which the las
 may say different things of the same space, key or log. Nobody else would ever look there again.
 
 - A key whose space does not list it is removed; it has not worked since (app/jobs/auth.py).
-- A space that is not in the list of spaces is listed again, by its own hash.
+- A space that is not in the list of spaces, or with webhooks not in the list of those, is listed again by its hash.
 - A space that is listed and has no hash, and what is left of one, is removed as spaces are.
 - A log whose job has gone, has ended or runs again, and which does not stand accordingly, is put on the space's list of
   logs to look at. A log of a space that nobody knows gets the time to live that it would have after its job's end.
@@ -16,7 +16,7 @@ not answer for one that has nothing, nor touches what is younger than FRESH_MS: 
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.jobs.deletion import Deletion
 from app.jobs.job_store import JobStore
@@ -38,6 +38,17 @@ ROUND_PAUSE_S = 60.0
 
 FRESH_MS = 60_000
 LISTED_PER_CALL = 100
+
+
+class _Seen(NamedTuple):
+    """What servers say of a space: which is listed under its tag, which is removed, whether it is in `hooks`."""
+
+    space: str
+    has_hash: bool
+    has_hooks: bool
+    listed: bytes | None
+    removed: bytes | None
+    hooked: int
 
 
 class Mender:
@@ -90,14 +101,17 @@ class Mender:
     async def _mend_spaces(self, spaces: Sequence[str]) -> None:
         """Look at spaces of which there are keys on this server."""
         spaces = [space for space in spaces if self._is_old(space)]
-        for space, there, listed, removed in await self._look_up(spaces):
-            if there and listed is None and removed is None:
+        for seen in await self._look_up(spaces):
+            space, listed = seen.space, seen.listed
+            if seen.has_hash and listed is None and seen.removed is None:
                 log.warning("space %s was not in the list of spaces: listed again", space)
                 await self._link.call("HSETNX", self._keys.spaces, space_tag_of(space), space)
-            elif there and listed is not None and listed != space.encode():
+            elif seen.has_hash and listed is not None and listed != space.encode():
                 log.error("space %s has the tag of space %s, which is listed", space, listed.decode())
-            elif not there and removed is None:
+            elif not seen.has_hash and seen.removed is None:
                 await self._remove_space(space)
+            if seen.has_hooks and not seen.hooked:
+                await self._link.call("SADD", self._keys.hooks, space)
 
     async def _mend_listed_spaces(self) -> None:
         """Look at the spaces that should be on this server."""
@@ -105,23 +119,28 @@ class Mender:
         here = [space for space in listed if self._link.tag_of(self._keys.space(space)) == self._tag]
         spaces = [space for space in here if self._is_old(space)]
         for start in range(0, len(spaces), LISTED_PER_CALL):
-            for space, there, _, _ in await self._look_up(spaces[start : start + LISTED_PER_CALL]):
-                if not there:
-                    await self._remove_space(space)
+            for seen in await self._look_up(spaces[start : start + LISTED_PER_CALL]):
+                if not seen.has_hash:
+                    await self._remove_space(seen.space)
 
-    async def _look_up(self, spaces: Sequence[str]) -> list[tuple[str, int, bytes | None, bytes | None]]:
-        """Of each space: whether it has a hash, who is listed under its tag, and which one is being removed."""
+    async def _look_up(self, spaces: Sequence[str]) -> "list[_Seen]":
+        """Those of these spaces of which no server that is asked is away."""
         replies = await self._read(
             command
             for space in spaces
             for command in (
-                ("HEXISTS", self._keys.space(space), "createdAt"),
+                ("HMGET", self._keys.space(space), "createdAt", "push", "slack"),
                 ("HGET", self._keys.spaces, space_tag_of(space)),
                 ("HGET", self._keys.deleting, space_tag_of(space)),
+                ("SISMEMBER", self._keys.hooks, space),
             )
         )
-        looked_up = zip(spaces, replies[::3], replies[1::3], replies[2::3], strict=True)
-        return [one for one in looked_up if not any(isinstance(reply, Outage) for reply in one[1:])]
+        looked_up = zip(spaces, *(replies[at::4] for at in range(4)), strict=True)
+        return [
+            _Seen(space, fields[0] is not None, any(fields[1:]), *others)
+            for space, fields, *others in looked_up
+            if not any(isinstance(reply, Outage) for reply in (fields, *others))
+        ]
 
     async def _remove_space(self, space: str) -> None:
         """As Spaces.delete begins; the sweeper goes on with it."""

@@ -9,7 +9,8 @@ from time import monotonic
 import pytest
 
 from app.jobs.auth import Identity
-from app.model.errors import Unavailable
+from app.jobs.rate_limit import Rate
+from app.model.errors import Outage, Unavailable
 from app.redis_links.memory_headroom import MEMORY_SHARE
 from app.redis_links.server_advice import advise
 from tests.cluster.cluster import Cluster, Node
@@ -145,6 +146,33 @@ async def test_keys_that_were_known_and_spaces_of_other_shards_work_while_a_shar
         assert lost not in listed
         tokens = await client.get(f"/spaces/{alive}/tokens")
         assert tokens.status_code == 200
+
+
+async def test_the_rate_of_a_key_is_counted_by_the_process_while_its_shard_is_dead(cluster: Cluster) -> None:
+    async with new_room(cluster, redis_timeout_s=1.0, rate=50) as room:
+        dead = cluster.nodes[1]
+        space = await space_on(room, cluster, dead, elsewhere=True)
+        rate = Rate(room.backend.control, room.keys, room.settings)
+        while True:
+            key = await key_on(room, cluster, cluster.nodes[0], space)
+            identity = await room.backend.keyring.identify(key)
+            if cluster.owner(room.keys.rate(identity.digest)) is dead:
+                break
+        await rate.spend(identity)
+        await asyncio.to_thread(dead.kill)
+
+        async def is_granted() -> bool:
+            try:
+                await rate.spend(identity)
+            except Outage:
+                return False
+            return True
+
+        await eventually(is_granted, within_s=20)
+        granted = 1
+        while await is_granted():
+            granted += 1
+        assert granted <= 2 * 50
 
 
 async def test_what_a_live_shard_lost_is_known_within_a_moment_though_another_is_dead(

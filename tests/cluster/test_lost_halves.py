@@ -60,6 +60,38 @@ async def test_a_space_that_is_not_listed_is_listed_again_wherever_it_lies(clust
         await eventually(are_listed, within_s=20)
 
 
+async def test_a_deletion_of_a_job_that_was_cut_before_its_log_went_is_done(cluster: Cluster, room: Room) -> None:
+    while True:
+        job = await run(room)
+        if cluster.owner(room.keys.log(job)) is not cluster.owner(room.keys.space(room.space)):
+            break
+    await room.append(job, "a line")
+    await room.backend.store.complete(room.space, job, "", b"null")
+    await room.backend.store.delete_job(room.space, job)
+    assert await room.call("EXISTS", room.keys.log_meta(job)) == 1
+    async with sweeping(room):
+
+        async def is_gone() -> bool:
+            return not await room.call("EXISTS", room.keys.log_meta(job))
+
+        await eventually(is_gone, within_s=20)
+
+
+async def test_a_removal_of_a_space_that_was_cut_and_half_forgotten_is_done(cluster: Cluster, room: Room) -> None:
+    job = await run(room)
+    await room.append(job, "a line")
+    space = room.space
+    await room.call("HDEL", room.keys.spaces, space_tag_of(space))
+    await room.call("DEL", room.keys.tokens(space), room.keys.space(space))
+    async with sweeping(room):
+
+        async def is_gone() -> bool:
+            names = (room.keys.job(space, job), room.keys.log_meta(job), room.keys.feed(space), room.keys.jobs(space))
+            return not any([await room.call("EXISTS", name) for name in names])
+
+        await eventually(is_gone, within_s=30)
+
+
 async def test_spaces_that_have_lost_their_hash_and_logs_that_have_lost_their_job_go(
     cluster: Cluster, room: Room
 ) -> None:

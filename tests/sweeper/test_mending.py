@@ -74,6 +74,14 @@ async def test_a_space_that_is_not_listed_is_listed_again_with_its_jobs(room: Ro
     assert [space.id for space in await room.backend.spaces.list_spaces()] == [room.space]
 
 
+async def test_a_space_with_webhooks_that_is_not_listed_as_such_is_listed_again_and_others_are_not(room: Room) -> None:
+    spaces = [await home(room), (await room.backend.spaces.create("plain"))[0].id]
+    await room.backend.spaces.patch(spaces[0], {"push": "https://example.com/"})
+    await room.call("DEL", room.keys.hooks)
+    await mend(room)
+    assert await room.call("SMEMBERS", room.keys.hooks) == [spaces[0].encode()]
+
+
 async def test_a_space_that_has_lost_its_hash_goes_with_everything_of_it(room: Room) -> None:
     job = await run(room)
     await room.append(job, "a line")
