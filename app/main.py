@@ -86,7 +86,7 @@ async def run_callbacks(settings: Settings, until: Callable[[], Awaitable[None]]
     await backend.start()
     client = WebhookClient(Guard(parse_networks(settings.callback_allow)), settings.callback_timeout_s)
     hosts = HostLanes(settings.callback_connections, asyncio.get_running_loop().time)
-    outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
+    outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock, backend.spaces.list_ids)
     callbacks = Callbacks(outbox, client, hosts, settings)
     pusher = Pusher(backend.control, backend.relay, backend.keys, client, hosts)
     try:

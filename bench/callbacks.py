@@ -184,7 +184,7 @@ def take_cpu(service: Service) -> float:
         backend = Backend(Settings(redis_url=service.environment["REDIS_URL"]))
         await backend.start()
         await backend.control.ready(10)
-        outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock)
+        outbox = Outbox(backend.control, backend.bulk, backend.keys, backend.clock, backend.spaces.list_ids)
         before_s = service.cpu().valkey_s
         for _ in range(TAKES):
             await outbox.lease_callbacks(service.space, LEASE_AT_ONCE, 1000)

@@ -100,9 +100,8 @@ class DueSpaces:
         await self._index.hint([(space, self._now_ms() + int(seconds * 1000))])
         self.owed.pop(space, None)
 
-    async def walk_portions(self, *, all_of_them: bool) -> list[list[str]]:
-        """The spaces to look at on a walk, in portions, at least one: of the idle ones some, or all."""
-        known = [space.decode() for space in await self._link.call("HVALS", self._keys.spaces)]
+    def walk_portions(self, known: Sequence[str], *, all_of_them: bool) -> list[list[str]]:
+        """Which of all spaces to look at on a walk, in portions, at least one: of the idle ones some, or all."""
         every = [space for space in known if self._is_here(space)]
         self._idle.intersection_update(every)
         self._walks += 1

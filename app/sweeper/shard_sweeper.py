@@ -51,6 +51,17 @@ PUT_OFF_S = 5.0
 """How long a space rests in which something failed that is not Redis's absence."""
 
 
+def attempts_of(who: str) -> Attempts:
+    """What the log says of an outage."""
+    return Attempts(
+        log,
+        waits=f"{who} waits: %s",
+        goes_on=f"{who} goes on",
+        failed="the sweeper failed, and goes on",
+        pause_s=IDLE_PAUSE_S,
+    )
+
+
 class ShardSweeper:
     """One sweeper's part on one server: it works while it holds the lease, and waits otherwise."""
 
@@ -78,13 +89,8 @@ class ShardSweeper:
         self._notifications = notifications
         self._mender = mender
         self._outages = Outages(link, keys, sweeper, tag)
-        self._attempts = Attempts(
-            log,
-            waits="the sweeper waits: %s",
-            goes_on="the sweeper goes on",
-            failed="the sweeper failed, and goes on",
-            pause_s=IDLE_PAUSE_S,
-        )
+        self._attempts = attempts_of("the sweeper")
+        self._wide_attempts = attempts_of("the sweeper, for another server,") if tag else self._attempts
         self._begun = asyncio.Event()
         self._tidied: set[str] = set()
         self.working = False
@@ -128,12 +134,12 @@ class ShardSweeper:
             in_haste = self._begun.is_set()
             self._begun.clear()
             if self.working:
-                await self._attempts.make(partial(self._walk, in_haste), None)
+                await self._wide_attempts.make(partial(self._walk, in_haste), None)
             else:
                 await self._begins_within(IDLE_PAUSE_S)
 
     async def _walk(self, in_haste: bool) -> None:
-        portions = await self._due.walk_portions(all_of_them=in_haste)
+        portions = self._due.walk_portions(await self._spaces.list_ids(), all_of_them=in_haste)
         for spaces in portions:
             await self._hint_next(spaces)
             if not in_haste and await self._begins_within(WALK_S / len(portions)):
@@ -159,7 +165,7 @@ class ShardSweeper:
         """Go on with removals of spaces that were cut off."""
         while True:
             if self.working:
-                await self._attempts.make(partial(self._spaces.resume_deletions, self._tag), None)
+                await self._wide_attempts.make(partial(self._spaces.resume_deletions, self._tag), None)
             await asyncio.sleep(WALK_S)
 
     async def _mend_forever(self) -> None:
@@ -219,7 +225,7 @@ class ShardSweeper:
                 await asyncio.sleep(IDLE_PAUSE_S)
                 continue
             self._tidied.add(space)
-            await self._attempts.make(partial(self._tidy, space), None)
+            await self._wide_attempts.make(partial(self._tidy, space), None)
             self._tidied.discard(space)
 
     async def _tidy(self, space: str) -> None:

@@ -4,7 +4,7 @@ Owns: the calls of the scripts, the hint of which space has something due. Never
 that was taken and not brought to its end is due again when its lease is over, whatever happens to those who took it.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -70,11 +70,20 @@ HEADERS_DECODER = msgspec.json.Decoder(dict[str, str])
 class Outbox:
     """The callbacks of all spaces. `bulk` carries what is sent: results may be large."""
 
-    def __init__(self, control: Link, bulk: Link, keys: Keys, clock: RedisClock) -> None:
+    def __init__(
+        self,
+        control: Link,
+        bulk: Link,
+        keys: Keys,
+        clock: RedisClock,
+        list_spaces: Callable[[], Awaitable[list[str]]],
+    ) -> None:
+        """`list_spaces` tells the ids of all spaces."""
         self._control = control
         self._keys = keys
         self._due = DueIndex(control, keys, keys.due_callbacks_of)
         self._clock = clock
+        self._list_spaces = list_spaces
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
 
@@ -106,7 +115,7 @@ class Outbox:
 
     async def rebuild_hints(self, tag: str = "") -> None:
         """Look at every space of the server with that tag, for hints that were lost."""
-        known = [space.decode() for space in await self._control.call("HVALS", self._keys.spaces)]
+        known = await self._list_spaces()
         spaces = [space for space in known if self._control.tag_of(self._keys.space(space)) == tag]
         for at in range(0, len(spaces), DUE_SPACES_MOST):
             step = spaces[at : at + DUE_SPACES_MOST]

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from app.backend import Backend
+from app.main import run_callbacks
 from app.model.errors import Outage
 from app.sweeper.sweeper import Sweeper
 from tests.cluster.cluster import Cluster, Node
 from tests.room import Room, new_room
 from tests.sweeping import eventually, is_in, make, sweeping, truth
+from tests.webhooks.receiving import Receiving
 
 
 @pytest.fixture
@@ -68,14 +70,15 @@ async def time_goes_on(room: Room, spaces: list[str]) -> None:
 async def test_a_dead_shard_keeps_no_lease_and_no_schedule_of_the_others_waiting(
     bare_cluster: Cluster, at: int
 ) -> None:
-    async with new_room(bare_cluster, redis_timeout_s=1.0) as room, sweeping(room) as sweeper:
+    async with new_room(bare_cluster, redis_timeout_s=1.0) as room:
         spaces = await space_on_each(room)
-        await leads(sweeper, 3)
-        dead = bare_cluster.nodes[at]
-        hurt = next(tag for tag in spaces if bare_cluster.owner(room.keys.due_of(tag)) is dead)
-        dead.kill()
-        left = [space for tag, space in spaces.items() if tag != hurt]
-        await time_goes_on(room, left)
+        async with sweeping(room) as sweeper:
+            await leads(sweeper, 3)
+            dead = bare_cluster.nodes[at]
+            hurt = next(tag for tag in spaces if bare_cluster.owner(room.keys.due_of(tag)) is dead)
+            dead.kill()
+            left = [space for tag, space in spaces.items() if tag != hurt]
+            await time_goes_on(room, left)
 
 
 @pytest.mark.alone("it measures seconds")
@@ -102,6 +105,52 @@ async def test_a_dead_shard_keeps_no_parked_poll_of_the_others_waiting(bare_clus
             await room.call("ZADD", room.keys.pending(space), 1, "a job of which nobody was told")
         for space in left:
             await asyncio.wait_for(waiters[space].woken.wait(), 5)
+
+
+@pytest.mark.alone("it measures seconds")
+async def test_a_dead_shard_keeps_no_callback_and_no_push_of_the_others_waiting(bare_cluster: Cluster) -> None:
+    settings = {"redis_timeout_s": 1.0, "callback_allow": ("127.0.0.0/8",)}
+    with Receiving() as receiver:
+        async with new_room(bare_cluster, **settings) as room, calling_back(room):
+            spaces = await space_on_each(room)
+            for space in spaces.values():
+                await room.backend.spaces.patch(space, {"push": f'{{"url":"{receiver.url("/push")}"}}'})
+
+            async def is_told(job: str, path: str) -> bool:
+                return any(one["path"] == path for one in await asyncio.to_thread(receiver.seen, job))
+
+            async def are_told(room: Room, within_s: float) -> None:
+                async def is_pushed() -> bool:
+                    return await is_told(await make(room), "/push")
+
+                for room.space in left:
+                    job = await make(room, callback_url=receiver.url("/ended"), claim=True)
+                    await room.backend.store.kill(room.space, job, "", b"null")
+                    await eventually(lambda job=job: is_told(job, "/ended"), within_s)  # type: ignore[misc]
+                    await eventually(is_pushed, within_s)
+
+            left = list(spaces.values())
+            await are_told(room, 10)
+            dead = min(spaces)
+            bare_cluster.owner(room.keys.due_of(dead)).kill()
+            left.remove(spaces[dead])
+            await are_told(room, 5)
+
+
+@contextlib.asynccontextmanager
+async def calling_back(room: Room) -> AsyncIterator[None]:
+    """A callbacks process, as it were, while the block runs."""
+    over = asyncio.Event()
+
+    async def until() -> None:
+        await over.wait()
+
+    task = asyncio.create_task(run_callbacks(room.settings, until))
+    try:
+        yield
+    finally:
+        over.set()
+        await task
 
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")

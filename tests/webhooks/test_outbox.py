@@ -37,7 +37,9 @@ class Desk:
         self.room = room
         self.space = space
         self.store = room.backend.store
-        self.outbox = Outbox(room.backend.control, room.backend.bulk, room.keys, room.backend.clock)
+        self.outbox = Outbox(
+            room.backend.control, room.backend.bulk, room.keys, room.backend.clock, room.backend.spaces.list_ids
+        )
 
     async def claimed(self, url: str = URL, retries: int = 0, headers: bytes = b"", timeout_s: int = 300) -> str:
         """A delivered job with a callbackUrl."""
