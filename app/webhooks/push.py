@@ -147,8 +147,8 @@ class Pusher:
     async def close_unused_slack(self) -> None:
         """Close the senders of webhooks that no space has any more."""
         used = {url for shard in self._shards.values() for url in shard.slack_urls()}
-        for url in self._slack.keys() - used:
-            await self._slack.pop(url).close()
+        unused = [self._slack.pop(url) for url in self._slack.keys() - used]
+        await asyncio.gather(*(sender.close() for sender in unused))
 
     async def _run_shard(self, tag: str) -> None:
         election = Election(self._link, self._keys.pusher_of(tag), self._candidate, tag)

@@ -1,9 +1,12 @@
 """A push when a job becomes pending, and messages to Slack."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from app.webhooks.push import Pusher
 from tests.faults.service import Service
 from tests.valkey import until
 from tests.webhooks.receiving import HERE, Receiving
@@ -123,3 +126,13 @@ def test_a_burst_for_slack_shares_a_message(service: Service, receiver: Receivin
     service.call("POST", f"/spaces/{space}/jobs", jobs)
     until(lambda: any("more" in seen["body"]["text"] for seen in receiver.seen()))
     assert len(receiver.seen()) <= came + 2
+
+
+async def test_webhooks_of_slack_that_no_space_has_any_more_are_closed_once_whoever_notices() -> None:
+    nothing: Any = None
+    pusher = Pusher(nothing, nothing, nothing, nothing, nothing)
+    for number in range(3):
+        pusher.slack_sender(f"https://hooks.slack.com/services/{number}")
+    await asyncio.gather(pusher.close_unused_slack(), pusher.close_unused_slack())
+    assert not pusher._slack
+    assert "slack" not in {task.get_name() for task in asyncio.all_tasks()}
