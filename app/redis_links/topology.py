@@ -159,6 +159,9 @@ class Topology:
                     log.warning("no node of the Redis cluster tells which slots it has: %s", error)
                 told = True
                 self._doubt.set()
+            except Exception:
+                log.exception("reading the map of the Redis cluster failed; it is tried again")
+                self._doubt.set()
             least_s = max(REFRESH_S, PIECE_S * self._pieces) if self.primaries else REFRESH_S / 4
             await asyncio.sleep(jittered(begun_s + least_s - loop.time()))
             with contextlib.suppress(TimeoutError):
@@ -170,12 +173,15 @@ class Topology:
         """Ask one node after the other until one tells that is not behind. Raises what the last one raised."""
         behind: list[tuple[int, Place]] = []
         failure: Exception = RedisError("no node is known")
+        doubted = self._doubt.is_set()
         for place in self._in_any_order():
             try:
                 async with asyncio.timeout(ASK_S):
                     epoch = await self._ask(place, least=self._epoch)
             except (RedisError, OSError, TimeoutError) as error:
                 failure = error
+                if doubted:
+                    self._doubt.set()
                 continue
             if epoch >= self._epoch:
                 self._epoch = epoch

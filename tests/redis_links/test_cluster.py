@@ -14,7 +14,7 @@ import pytest
 from app.model.errors import OutcomeUnknown, Unavailable
 from app.redis_links import cluster
 from app.redis_links.cluster import ClusterLink
-from app.redis_links.dialling import ByCluster
+from app.redis_links.dialling import ByCluster, Place
 from app.redis_links.link import RedisFault
 from app.redis_links.scripts import SCRIPTS, Scripts
 from app.redis_links.topology import Topology, slot_of
@@ -376,6 +376,33 @@ def test_a_node_that_is_behind_is_not_believed() -> None:
             await stage.topology._refresh()
         assert len(stage.high.asked) > before
         assert stage.topology.primaries == (("127.0.0.1", stage.low.port),)
+
+    run(work)
+
+
+def test_a_doubt_lasts_until_a_node_has_told_its_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(stage: Stage) -> None:
+        await stage.topology.close()
+        low, high = (Place("127.0.0.1", node.port) for node in (stage.low, stage.high))
+        monkeypatch.setattr(stage.topology, "_in_any_order", lambda: [low, high])
+        monkeypatch.setattr(stage.low, "_slots", lambda: b"-ERR not now\r\n")
+        stage.high.map = [(0, 16383, stage.high)]
+        stage.topology.doubt()
+        await stage.topology._refresh()
+        assert stage.topology.primaries == (high,)
+
+    run(work)
+
+
+def test_after_a_bug_the_map_is_followed_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(stage: Stage) -> None:
+        with monkeypatch.context() as patch:
+            for node in (stage.low, stage.high):
+                patch.setattr(node, "_info", lambda: b"$3\r\nodd\r\n")
+            await eventually(lambda: truth("reading the map of the Redis cluster failed" in caplog.text), within_s=15)
+        for node in (stage.low, stage.high):
+            node.epoch, node.map = 2, [(0, 16383, stage.high)]
+        await eventually(lambda: truth(stage.topology.primaries == (("127.0.0.1", stage.high.port),)), within_s=15)
 
     run(work)
 
