@@ -79,6 +79,9 @@ async def test_a_dead_shard_keeps_no_lease_and_no_schedule_of_the_others_waiting
             dead.kill()
             left = [space for tag, space in spaces.items() if tag != hurt]
             await time_goes_on(room, left)
+        async with another(room) as newcomer, sweeping(newcomer) as sweeper:
+            await leads(sweeper, 2)
+            await time_goes_on(room, left)
 
 
 @pytest.mark.alone("it measures seconds")
