@@ -5,7 +5,7 @@
 
 import { h } from "./dom.js";
 import { LineDetail } from "./log_detail.js";
-import { LogPages } from "./log_pages.js";
+import { LogPages } from "./log_lines_view.js";
 import { LogRail } from "./log_rail.js";
 import { LogSource } from "./log_source.js";
 import { LogToolbar } from "./log_toolbar.js";
