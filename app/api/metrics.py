@@ -1,11 +1,13 @@
-"""GET /metrics: what this process counted, and all that count together with it. Without a key, as probes are."""
+"""GET /metrics: what this process counted, and all that count together with it. Without a key, as probes are.
 
-from prometheus_client.exposition import choose_encoder
+The text is made in app/metrics/exposition.py.
+"""
+
 from starlette.types import Receive, Scope, Send
 
 from app.api.error_answers import READ_METHODS, method_refused_answer
 from app.jobs.service_gauges import ServiceGauges
-from app.metrics.exposition import AllMetrics
+from app.metrics.exposition import metrics_text
 
 
 class Metrics:
@@ -18,8 +20,8 @@ class Metrics:
         if scope["method"] not in ("GET", "HEAD"):
             await method_refused_answer(READ_METHODS).send(send)
             return
-        encode, kind = choose_encoder(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
-        body = encode(AllMetrics(await self._service_gauges.collect()))
-        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        body, media_type = metrics_text(await self._service_gauges.collect(), accept)
+        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""What the service says of itself: every number and its text, and its own log.
+"""What the service says of itself: every number, its text at /metrics, and its own log.
 
 Never: asks Redis: numbers that stand there are handed in.
 """

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from prometheus_client import ProcessCollector, start_http_server
 from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from app.metrics import catalog
@@ -28,6 +29,12 @@ class AllMetrics(Collector):
 
 
 _PROCESS = ProcessCollector(registry=None)
+
+
+def metrics_text(readings: Iterable[Reading], accept: str) -> tuple[bytes, str]:
+    """The text of /metrics in the format that an Accept header prefers, and its media type."""
+    encode, media_type = choose_encoder(accept)
+    return encode(AllMetrics(readings)), media_type
 
 
 def serve_metrics(address: str) -> None:

@@ -1,4 +1,6 @@
-// The lines of a window as elements, page by page, and the place where one reads kept still while pages come and go.
+// The lines of a log as they are drawn, page by page; where one reads stays still while pages come and go.
+//
+// Never: decides which lines are loaded (log_view.js), or how one line looks (log_line.js).
 
 import { h } from "./dom.js";
 import { PAGE_LINES } from "./log_window.js";
@@ -6,7 +8,7 @@ import { lineElement, lineText } from "./log_line.js";
 import { jobAddress } from "./router.js";
 
 /** The scrolling part of a log. It holds what its LogWindow holds. */
-export class LogPages {
+export class LogLinesView {
   constructor(jobId) {
     this.jobId = jobId;
     this.wanted = [];

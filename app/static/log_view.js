@@ -1,11 +1,12 @@
 // The log of a job: tail first, both ways by pages, live, filtered, searched.
 //
-// Owns: what is loaded when, and whether the view follows. Always: at most a few pages of lines are held, however long
-// the log is and however fast it grows; lines stand in the order of seq, without a hole and without a twin.
+// Owns: what is loaded when, and whether the view follows; log_lines_view.js draws what was loaded.
+// Always: at most a few pages of lines are held, however long the log is and however fast it grows; lines stand in the
+// order of seq, without a hole and without a twin.
 
 import { h } from "./dom.js";
 import { LineDetail } from "./log_detail.js";
-import { LogPages } from "./log_lines_view.js";
+import { LogLinesView } from "./log_lines_view.js";
 import { LogRail } from "./log_rail.js";
 import { LogSource } from "./log_source.js";
 import { LogToolbar } from "./log_toolbar.js";
@@ -32,7 +33,7 @@ export class LogView {
     Object.assign(this, { session, jobId, signal });
     this.window = new LogWindow(HELD_LINES, FOLLOWED_LINES);
     this.source = new LogSource(session.api, jobId, { q: "", levels: [] });
-    this.pages = new LogPages(jobId);
+    this.pages = new LogLinesView(jobId);
     this.rail = new LogRail((seq) => this.jump(seq));
     this.toolbar = new LogToolbar(this);
     this.detail = new LineDetail(this);

@@ -25,13 +25,13 @@ from .. import exit_codes
 from ..api.jobs import Jobs
 from ..api.response_structs import Job
 from ..errors import Outage, RateLimited, Refused
-from ..log_lines.byte_lines import LineSplitter
 from ..log_shipping.overflow_file import Overflow
 from ..log_shipping.shipper import CAPACITY_BYTES, LogShipper, ShipperStopped
 from . import spool_file
 from .child_process import Child
 from .job_reports import Courier, End, Order
 from .lease_renewal import Loss, loss_of
+from .output_lines import Mirror, OutputLines
 from .repeated_calls import Insistence
 from .signals import routed_to
 
@@ -40,7 +40,6 @@ _SLICE_S = 0.2
 _FIRST_ANSWER_S = 5.0
 """How long the command waits for the first answer of a server, before it runs without one."""
 
-Mirror = Callable[[str, bytes], None]
 Notice = Callable[[str], None]
 
 
@@ -254,14 +253,16 @@ class Runner:
         if not self._is_away:
             self._begin()
         started_s = time.monotonic()
-        sink = _Sink(self._options, self._mirror, self._put)
+        lines = OutputLines(
+            self._put, self._mirror, find_levels=self._options.find_levels, stderr_level=self._options.stderr_level
+        )
         try:
             child = Child(
                 self._command,
                 env=self._child_environ(),
-                sink=sink,
+                sink=lines,
                 on_exit=lambda outcome: self._events.put(_Exited(outcome)),
-                on_tick=sink.tick,
+                on_tick=lines.tick,
                 terminal=self._options.terminal,
                 adopts=self._options.owns_process,
             )
@@ -384,30 +385,6 @@ class Runner:
             self._is_away = away
             where = "lines wait here" if self._options.require_server else "the command runs, and lines wait here"
             self._notice(f"the server is away; {where}" if away else "the server is back")
-
-
-class _Sink:
-    """The command's bytes as log entries: shipped first, then shown."""
-
-    def __init__(self, options: Options, mirror: Mirror, put: Callable[[list[Any]], None]) -> None:
-        levels = {"stdout": "info", "stderr": options.stderr_level}
-        self._splitters = {
-            name: LineSplitter(source=name, level=level, find_levels=options.find_levels)
-            for name, level in levels.items()
-        }
-        self._mirror = mirror
-        self._put = put
-
-    def __call__(self, name: str, chunk: bytes) -> None:
-        splitter = self._splitters[name]
-        self._put(splitter.feed(chunk) if chunk else splitter.end())
-        if chunk:
-            self._mirror(name, chunk)
-
-    def tick(self) -> None:
-        """About every second: what stands there without its end is sent as it stands."""
-        for splitter in self._splitters.values():
-            self._put(splitter.flush())
 
 
 def payload_of(command: Sequence[str]) -> dict[str, Any]:
