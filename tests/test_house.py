@@ -52,6 +52,7 @@ PURE = {
     "logs.blocks",
     "logs.paging",
     "streams.frames",
+    "streams.gaps",
     "streams.sequence",
     "streams.topic",
     "streams.job_topic",

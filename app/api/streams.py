@@ -23,7 +23,8 @@ from app.model.job import ENDED, NO_SPACE
 from app.model.limits import SEQ_MOST
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
-from app.streams.frames import Audience, Frame, GapFrame, Stream, connected_text
+from app.streams.frames import Audience, Frame, Stream, connected_text
+from app.streams.gaps import GapFrame, gaps_of_resume
 from app.streams.job_topic import END
 from app.streams.job_watch import JobWatch
 from app.streams.topic import Viewer
@@ -133,14 +134,7 @@ class Streams:
         topic = watch.topic
         viewer.seq = topic.events.head if seq is None else seq
         viewer.log_seq = topic.log_head if log_seq is None else log_seq
-        lost = [
-            GapFrame(call.job, stream, at + 1, position, reason="rolled_back")
-            for stream, at, position in (
-                (Stream.EVENTS, viewer.seq, asked.after or 0),
-                (Stream.LOGS, viewer.log_seq, asked.logs_after or 0),
-            )
-            if at < position
-        ]
+        lost = gaps_of_resume(call.job, viewer, asked.after or 0, asked.logs_after or 0)
         nothing_left = viewer.seq == topic.events.head and viewer.log_seq == topic.log_head and not lost
         if asked.again and topic.status in ENDED and nothing_left:
             return Answer(204, b"")

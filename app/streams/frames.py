@@ -1,6 +1,7 @@
 """What viewers of a stream see: the frames of a job and of a space, encoded once for all who see the same. No I/O.
 
-Owns: the members of every frame, and which of them a narrow caller may see. Their envelopes are app/wire/framing.py's.
+Owns: the members of every frame, and which of them a narrow caller may see; gaps are in gaps.py. Their envelopes are
+app/wire/framing.py's.
 
 Always: a frame is one line and no longer than FRAME_BYTES. JSON that belongs to users is copied as bytes, but for its
 line breaks; what would not fit is left out, and the frame says so.
@@ -189,34 +190,6 @@ class LogLinesFrame:
         if audience is Audience.LINES and self.entries is not None:
             return b'%b,"entries":%b%b' % (self._head, self.entries, self._tail)
         return self._head + self._tail
-
-
-class GapFrame:
-    """What cannot be replayed. Only for those who follow by seq."""
-
-    __slots__ = ("_text", "first", "last", "stream")
-
-    def __init__(self, job: str, stream: Stream, first: int, last: int, *, reason: str) -> None:
-        self.stream = stream
-        self.first = first
-        self.last = last
-        self._text = msgspec.json.encode(
-            {
-                "type": "gap",
-                "jobId": job,
-                "stream": stream.name.lower(),
-                "from": first,
-                "to": last,
-                "reason": reason,
-            }
-        )
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._text)
-
-    def text_for(self, audience: Audience) -> bytes | None:
-        return None if audience is Audience.NARROW else self._text
 
 
 class InitFrame:

@@ -1,5 +1,6 @@
 """The topic of a job: its events, its log and its progress, on their way to those who watch it. No I/O.
 
+Owns: when a gap is told (app/streams/gaps.py has what it says), and that the end comes last.
 See app/streams/topic.py for what holds of every topic.
 """
 
@@ -9,13 +10,13 @@ from app.streams.frames import (
     END_TYPES,
     Audience,
     Frame,
-    GapFrame,
     InitFrame,
     JobEventFrame,
     LogLinesFrame,
     ProgressFrame,
     Stream,
 )
+from app.streams.gaps import GapFrame, rolled_back_gap, trimmed_gap
 from app.streams.sequence import FramePage, FrameSequence
 from app.streams.topic import PageNeed, Topic, Viewer
 
@@ -125,7 +126,7 @@ class JobTopic(Topic):
     def _skip_trimmed(self, stream: Stream, sequence: FrameSequence[Any]) -> None:
         """Pass over what the store no longer keeps: it will not come."""
         if sequence.has_hole and sequence.first_kept > sequence.head + 1:
-            gap = GapFrame(self.job, stream, sequence.head + 1, sequence.first_kept - 1, reason="trimmed")
+            gap = trimmed_gap(self.job, stream, sequence.head + 1, sequence.first_kept - 1)
             sequence.skip_to(gap.last)
             self._broadcast(gap)
 
@@ -192,7 +193,7 @@ class JobTopic(Topic):
         event = None
         if viewer.seq < self.events.head:
             if viewer.seq + 1 < self.events.first_kept:
-                return GapFrame(self.job, Stream.EVENTS, viewer.seq + 1, self.events.first_kept - 1, reason="trimmed")
+                return trimmed_gap(self.job, Stream.EVENTS, viewer.seq + 1, self.events.first_kept - 1)
             event = self.events.find_frame(viewer.seq + 1)
             if event is None:
                 return PageNeed(Stream.EVENTS, viewer.seq)
@@ -205,7 +206,7 @@ class JobTopic(Topic):
     def _next_lines_for_behind(self, viewer: Viewer, logs: FrameSequence[LogLinesFrame]) -> Frame | PageNeed:
         first = viewer.log_seq + 1
         if first < logs.first_kept:
-            return GapFrame(self.job, Stream.LOGS, first, min(logs.first_kept - 1, logs.head), reason="trimmed")
+            return trimmed_gap(self.job, Stream.LOGS, first, min(logs.first_kept - 1, logs.head))
         if viewer.audience is Audience.FULL:
             return LogLinesFrame(self.job, self.status, first, logs.head, at_ms=self._logs_ms)
         lines = logs.find_frame(first)
@@ -282,7 +283,7 @@ class JobTopic(Topic):
         self._end_allowed = min(self._end_allowed, self.events.head)
         if stream is Stream.EVENTS:
             self._last_end = None
-        self._broadcast(GapFrame(self.job, stream, to + 1, lost, reason="rolled_back"))
+        self._broadcast(rolled_back_gap(self.job, stream, to, lost))
         for viewer in behind:
             self._set_back(viewer, stream, to)
 
@@ -290,6 +291,4 @@ class JobTopic(Topic):
         """One viewer that was behind. A gap is small: it is written to a full connection, too."""
         stands = viewer.seq if stream is Stream.EVENTS else viewer.log_seq
         if stands > to:
-            gap = GapFrame(self.job, stream, to + 1, stands, reason="rolled_back")
-            gap.last = to
-            self._write_frame(viewer, gap)
+            self._write_frame(viewer, rolled_back_gap(self.job, stream, to, stands))
