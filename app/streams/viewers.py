@@ -2,7 +2,7 @@
 
 Owns: opening a topic when the first viewer comes and closing it a while after the last has gone; one clock for all
 connections (pings, readers that stand still, keys that were revoked, topics that may have missed a hint); sending
-everybody away when the process ends.
+everybody away when the process ends. slow_viewers.py has what becomes of those who read slowly, or not at all.
 Never: has a task or a timer for a connection.
 """
 
@@ -18,11 +18,11 @@ from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, unavailable
 from app.streams.job_watch import JobWatch, Standing
+from app.streams.slow_viewers import SlowViewers
 from app.streams.space_watch import SpaceWatch
 from app.streams.topic import Viewer
 from app.streams.watch import Watch, WatchContext
 from app.wire.connection import Connection, reconnect_reason
-from app.wire.stall_detector import StallDetector
 
 log = logging.getLogger("jobwire.live")
 
@@ -32,8 +32,7 @@ STORE_LOOK_TICKS = 6
 """Ticks between two pings of a connection, and between two looks at the store for hints that were lost."""
 
 TOPIC_LINGER_S = 10.0
-CLOSE_TIMEOUT_S = 10.0
-"""How long a topic outlives its last viewer, and a connection its close."""
+"""How long a topic outlives its last viewer."""
 
 PIPELINED_MOST = 500
 
@@ -67,8 +66,7 @@ class Viewers:
         self._pings: list[set[Connection]] = [set() for _ in range(PING_TICKS)]
         self._admissions: dict[Connection, Admission] = {}
         self._by_identity: dict[Identity, set[Connection]] = {}
-        self._stall_detector: StallDetector[Connection] = StallDetector(viewer_timeout_s)
-        self._ending: dict[Connection, float] = {}
+        self._slow_viewers = SlowViewers(viewer_timeout_s)
         self._anonymous = 0
         self._anonymous_most = anonymous_most
         self._background = Background()
@@ -163,21 +161,17 @@ class Viewers:
         watch.add_viewer(viewer)
 
     def on_full(self, connection: Connection) -> None:
-        catalog.SLOW_READERS.inc()
         viewer, watch, *_ = self._admissions[connection]
-        watch.topic.note_full(viewer)
-        self._stall_detector.note_full(connection, asyncio.get_running_loop().time())
+        self._slow_viewers.set_back(connection, viewer, watch)
 
     def on_drained(self, connection: Connection) -> None:
-        self._stall_detector.forget(connection)
         viewer, watch, *_ = self._admissions[connection]
-        if not connection.closing:
-            watch.feed_viewer(viewer)
+        self._slow_viewers.catch_up(connection, viewer, watch)
 
     def on_closing(self, connection: Connection) -> None:
         viewer, watch, *_ = self._admissions[connection]
         watch.topic.remove_viewer(viewer)
-        self._ending[connection] = asyncio.get_running_loop().time() + CLOSE_TIMEOUT_S
+        self._slow_viewers.note_close(connection)
 
     def on_lost(self, connection: Connection) -> None:
         viewer, watch, identity, ping_slot = self._admissions.pop(connection)
@@ -185,8 +179,7 @@ class Viewers:
         catalog.STREAMS_OPEN.add(-1, watch.kind)
         watch.topic.remove_viewer(viewer)
         self._pings[ping_slot].discard(connection)
-        self._stall_detector.forget(connection)
-        self._ending.pop(connection, None)
+        self._slow_viewers.forget(connection)
         if identity in self._by_identity:
             self._by_identity[identity].discard(connection)
             if not self._by_identity[identity]:
@@ -213,25 +206,15 @@ class Viewers:
         now_s = asyncio.get_running_loop().time()
         for connection in tuple(self._pings[tick % PING_TICKS]):
             if not connection.closing:
-                self._stall_detector.check(connection, now_s)
+                self._slow_viewers.check(connection, now_s)
                 if not connection.full:
                     connection.send_ping()
-        self._end_stalled(now_s)
+        self._slow_viewers.end_stalled(now_s)
         self._close_idle(now_s)
         if tick % 2 == 0:
             await self._close_revoked()
         if tick % STORE_LOOK_TICKS == 0:
             await self._find_lost_hints()
-
-    def _end_stalled(self, now_s: float) -> None:
-        """Close those who took nothing for a long time; end those who do not answer their close."""
-        for connection in self._stall_detector.pop_stalled(now_s):
-            if not connection.closing:
-                catalog.STILL_READERS.inc()
-                connection.close(1013, f"Nothing was read for {self._stall_detector.timeout_s:g} s.")
-        for connection, deadline_s in tuple(self._ending.items()):
-            if now_s > deadline_s:
-                connection.abort()
 
     def _close_idle(self, now_s: float) -> None:
         for key, watch in tuple(self._watches.items()):

@@ -1,9 +1,11 @@
 """How long a connection may take nothing: what the other side has taken is the kernel's own count.
 
-Owns: who stands still, and since when. Never: judges by what waits on our side. That shrinks only when the kernel's
-buffer, of megabytes, has room again, so that somebody who reads slowly would look dead; and it grows when something
-is written, so that somebody who is dead would look alive. Nor is it left to the kernel (TCP_USER_TIMEOUT): that ends
-those, too, who read, but never so much at once that the window opens for a whole segment.
+Owns: who stands still, and since when. What becomes of them is decided in app/streams/slow_viewers.py (viewers) and
+stalled_requests.py (callers).
+Never: judges by what waits on our side. That shrinks only when the kernel's buffer, of megabytes, has room again, so
+that somebody who reads slowly would look dead; and it grows when something is written, so that somebody who is dead
+would look alive. Nor is it left to the kernel (TCP_USER_TIMEOUT): that ends those, too, who read, but never so much at
+once that the window opens for a whole segment.
 """
 
 import contextlib
