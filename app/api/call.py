@@ -1,37 +1,28 @@
 """One request: its caller, its headers and its body.
 
-Owns: what a request spends of its key's rate, and reading a body without ever holding more than its limit: media type,
-size, inflating, UTF-8, JSON, in this order.
+Owns: what a request spends of its key's rate, and the order in which a body is read: media type, size
+(body_reading.py), inflating (inflate.py), UTF-8, JSON (body_reading.py again).
 """
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import msgspec
 from starlette.types import Receive, Scope
 
+from app.api.body_reading import check_json, receive_body
 from app.api.inflate import ENCODINGS, inflate_aside
 from app.api.request_log import SCOPE_HEADERS
 from app.api.responses import JSON
 from app.jobs.auth import Identity
 from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
-from app.model.errors import ApiError, Refusal, invalid, too_large
-from app.model.limits import NESTING_MOST, UNIT_BYTES
-from app.model.nesting import nested_deeper
+from app.model.errors import ApiError, Refusal, invalid
+from app.model.limits import UNIT_BYTES
 from app.model.utf8 import is_plain, text_steps
 from app.wire.bytes_in_flight import BytesInFlight
 
 IGNORED_BYTES = 65_536
-
-UNCOUNTED_BYTES = 4096
-"""Bodies that come whole and are no larger are not counted: their connection's own objects are."""
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class Call:
@@ -131,7 +122,7 @@ class Call:
         encoding = self.get_header(b"content-encoding")
         if encoding.strip().lower() not in ENCODINGS:
             raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
-        return await self._read(limit_bytes)
+        return await receive_body(self.receive, self.headers.get(b"content-length", b""), limit_bytes, self.hold)
 
     async def inflate(self, sent: bytes, limit_bytes: int) -> bytes:
         """The text that the body stands for, as app/model/utf8.py reads it; it is spent.
@@ -180,27 +171,6 @@ class Call:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def _read(self, limit_bytes: int) -> bytes:
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit_bytes:
-            raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
-        whole, more = bytearray(), True  # not a list: a byte that comes alone would take fifty in it
-        while more:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            piece: bytes = message.get("body", b"")
-            size = len(whole) + len(piece)
-            if size > limit_bytes:
-                raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
-            more = message.get("more_body", False)
-            if more or size > UNCOUNTED_BYTES:
-                self.hold(size)
-            if not more and not whole:
-                return piece
-            whole += piece
-        return bytes(whole)
-
 
 def password_of(credentials: str) -> str:
     """The password of HTTP Basic, "" for what is none. https://www.rfc-editor.org/rfc/rfc7617"""
@@ -208,40 +178,3 @@ def password_of(credentials: str) -> str:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""
-
-
-def check_json(body: bytes, what: str = "The body") -> None:
-    """Refusal `invalid_json` unless `body` is one JSON value, nested at most 64 deep."""
-    decode_body(_RAW, body)
-    check_nesting(body, what)
-
-
-def check_nesting(text: bytes, what: str, most: int = NESTING_MOST, **more: Any) -> None:
-    """Refusal `invalid_json` if a valid JSON text is nested deeper than `most`."""
-    if nested_deeper(text, most):
-        raise Refusal("invalid_json", f"{what} is nested deeper than {NESTING_MOST}.", **more)
-
-
-_RAW = msgspec.json.Decoder(msgspec.Raw)
-_INDEX = "$["
-
-
-def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: bool = True) -> Any:
-    """What the body says, as the decoder's type. Refusals: invalid_json, invalid_request (with `index` in an array).
-
-    What no type of ours looks at is not nested deeper than 64 either, unless the caller sees to it (not `nesting`).
-    """
-    try:
-        value = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        place = text.rpartition(" - at `")[2]
-        more = {"index": int(place[2 : place.index("]")])} if place.startswith(_INDEX) and place[2].isdigit() else {}
-        raise invalid(f"{text.replace(' - at `$', ' - at `body')}.", **more) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None
-    except RecursionError:
-        raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
-    if nesting:
-        check_nesting(body, "The body", NESTING_MOST + 1)
-    return value

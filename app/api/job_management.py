@@ -4,7 +4,8 @@ import hashlib
 
 import msgspec
 
-from app.api.call import Call, decode_body
+from app.api.body_reading import decode_body
+from app.api.call import Call
 from app.api.request_log import traceparent_of
 from app.api.request_schemas import (
     BULK_RETRY_BODY,

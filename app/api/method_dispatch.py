@@ -10,7 +10,8 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from app.api.authorization import Gate
-from app.api.call import Call, ClientGone
+from app.api.body_reading import ClientGone
+from app.api.call import Call
 from app.api.error_answers import bug_answer, error_answer
 from app.api.responses import Answer, Streamed
 from app.metrics import catalog

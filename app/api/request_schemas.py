@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from app.api.call import check_nesting, decode_body
+from app.api.body_reading import check_nesting, decode_body
 from app.jobs.auth import SCOPES, SHORTHANDS
 from app.jobs.bulk_retry import Selection
 from app.jobs.job_records import NewJob

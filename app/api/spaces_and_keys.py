@@ -1,6 +1,7 @@
 """For the operator: spaces and keys. Only the root key gets here, but for the question what a key may do."""
 
-from app.api.call import Call, decode_body
+from app.api.body_reading import decode_body
+from app.api.call import Call
 from app.api.request_schemas import SPACE_BODY, TOKEN_BODY, TokenRequest, time_ms
 from app.api.response_schemas import WhoAmI, space_answer, token_answer
 from app.api.responses import NO_CONTENT, Answer, json_answer

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.authorization import Gate
-from app.api.call import Call, ClientGone
+from app.api.body_reading import ClientGone
+from app.api.call import Call
 from app.api.cors import origin_of
 from app.api.error_answers import READ_METHODS, bug_answer, error_answer
 from app.api.query_parameters import Query, fields_of

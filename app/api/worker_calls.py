@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from app.api.call import Call, ClientGone, check_json, decode_body
+from app.api.body_reading import ClientGone, check_json, decode_body
+from app.api.call import Call
 from app.api.request_schemas import (
     FAIL_BODY,
     POLL_BODY,
