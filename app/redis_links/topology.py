@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any
 
@@ -120,9 +120,9 @@ class Topology:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
-    async def changed(self) -> None:
-        """Return when slots have another owner than at this moment."""
-        await self._changed.wait()
+    def changed(self) -> Coroutine[Any, Any, object]:
+        """Wait until slots have another owner than at this moment, also if the waiting begins later."""
+        return self._changed.wait()
 
     def doubt(self) -> None:
         """Something contradicts the map: ask for it soon."""

@@ -380,6 +380,15 @@ def test_a_node_that_is_behind_is_not_believed() -> None:
     run(work)
 
 
+def test_a_change_before_the_waiting_for_it_begins_is_not_missed() -> None:
+    async def work(stage: Stage) -> None:
+        waiting = asyncio.ensure_future(stage.topology.changed())
+        stage.topology.moved(0, Place("127.0.0.1", stage.high.port))
+        await asyncio.wait_for(waiting, 5)
+
+    run(work)
+
+
 def test_a_doubt_lasts_until_a_node_has_told_its_map(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(stage: Stage) -> None:
         await stage.topology.close()
