@@ -3,7 +3,7 @@
 Owns: the clock's look at all HTTP connections, and who has taken nothing of its answer for how long
 (app/wire/stall_detector.py knows what was taken). Never: costs a request anything, or cuts anybody who goes on,
 however slowly.
-Viewers are not looked at here: app/streams/viewers.py does.
+Viewers are not looked at here: app/streams/slow_viewers.py says what becomes of those.
 """
 
 from collections.abc import Iterable
