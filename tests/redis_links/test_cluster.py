@@ -382,6 +382,7 @@ def test_a_node_that_is_behind_is_not_believed() -> None:
 
 def test_a_change_before_the_waiting_for_it_begins_is_not_missed() -> None:
     async def work(stage: Stage) -> None:
+        await stage.topology.close()
         waiting = asyncio.ensure_future(stage.topology.changed())
         stage.topology.moved(0, Place("127.0.0.1", stage.high.port))
         await asyncio.wait_for(waiting, 5)
