@@ -22,7 +22,7 @@ from app.backend import Backend
 from app.logs.intake import Batch, decode_batch_steps
 from app.logs.lines import Row
 from app.logs.log_store import Appended, BatchKey, LogStore
-from app.logs.paging import LinePage, PageQuery
+from app.logs.page_scan import LinePage, PageQuery
 from app.logs.search import LineFilter
 from app.main import build_web
 from app.model.errors import ApiError

@@ -13,7 +13,7 @@ from app.api.query_parameters import Query
 from app.api.responses import JSON, NDJSON, Answer, Streamed, json_answer
 from app.logs.intake import decode_batch_steps
 from app.logs.log_store import BatchKey, LogStore, batch_key
-from app.logs.paging import PageQuery
+from app.logs.page_scan import PageQuery
 from app.logs.search import LineFilter, parse_levels, parse_q
 from app.logs.unreadable_logs import Unreadable
 from app.loop.turns import in_turns

@@ -25,7 +25,7 @@ from app.model.limits import SEQ_MOST
 from app.redis_links.clock import RedisClock
 from app.settings import Settings
 from app.streams.frames import Audience, Frame, Stream, connected_text
-from app.streams.gaps import GapFrame, gaps_of_resume
+from app.streams.gap_frames import GapFrame, gaps_of_resume
 from app.streams.job_topic import END
 from app.streams.job_watch import JobWatch
 from app.streams.topic import Viewer

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from app.logs.blocks import Block, level_bits
 from app.logs.intake import Batch
 from app.logs.lines import Row, Run, Stored, encode_arrays, encode_ndjson
-from app.logs.paging import LinePage, LogReading, PageQuery, PageScan
+from app.logs.page_scan import LinePage, LogReading, PageQuery, PageScan
 from app.logs.sealing import Sealer
 from app.logs.search import LineFilter
 from app.logs.space_budget import SpaceBudget

@@ -1,7 +1,7 @@
-"""Paging through a log: which lines a page is asked for, and how far one looks for them. No I/O.
+"""Scanning a log for a page: which lines are asked for, and how far one looks for them. No I/O.
 
 Owns: what a cursor says, and the bounds of one page. Always: a page that found little has still examined a range, and
-the next one goes on behind it.
+the next one goes on behind it. Never: reads. LogStore.page does, by lua/log_read.lua.
 """
 
 from typing import Literal, NamedTuple

@@ -1,6 +1,6 @@
-"""Gaps: what a viewer of a job is told that it will never get, and why. No I/O.
+"""The frames of gaps: what a viewer of a job is told that it will never get, and why. No I/O.
 
-Owns: every gap that there is, by its reason. `trimmed`: the store no longer keeps it (JobTopic tells it, when something
+Owns: what each gap says, by its reason. `trimmed`: the store no longer keeps it (JobTopic tells it, when something
 is missing or a viewer that is behind asks for it). `rolled_back`: the viewer has seen it, and the store has lost it
 (JobTopic.roll_back for those who are here, Streams.job for those who come back).
 Never: finds out what the store has. app/streams/job_watch.py does, for the topic and for a position that is resumed.

@@ -1,6 +1,6 @@
 """The topic of a job: its events, its log and its progress, on their way to those who watch it. No I/O.
 
-Owns: when a gap is told (app/streams/gaps.py has what it says), and that the end comes last.
+Owns: when a gap is told (app/streams/gap_frames.py has what it says), and that the end comes last.
 See app/streams/topic.py for what holds of every topic.
 """
 
@@ -16,7 +16,7 @@ from app.streams.frames import (
     ProgressFrame,
     Stream,
 )
-from app.streams.gaps import GapFrame, rolled_back_gap, trimmed_gap
+from app.streams.gap_frames import GapFrame, rolled_back_gap, trimmed_gap
 from app.streams.sequence import FramePage, FrameSequence
 from app.streams.topic import PageNeed, Topic, Viewer
 

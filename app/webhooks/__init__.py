@@ -1,4 +1,4 @@
-"""All that is sent to addresses which users gave: callbacks, pushes, Slack, their outbox and guard.
+"""All that is sent to addresses which users gave: callbacks, pushes, Slack, their outbox, and which addresses are forbidden.
 
-Never: connects to an address that the guard has not let through.
+Never: connects to a forbidden address: each one is checked as the connection is made.
 """

@@ -206,7 +206,7 @@ async def test_cursors_say_what_was_examined(room: Room) -> None:
 
 
 async def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
-    monkeypatch.setattr("app.logs.paging.SCAN_LINES", 100)
+    monkeypatch.setattr("app.logs.page_scan.SCAN_LINES", 100)
     job = await room.new_job()
     for i in range(30):
         await room.append(job, *["hit" if i == 17 and k == 3 else "miss" for k in range(50)])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.streams.frames import Audience, Stream
-from app.streams.gaps import GapFrame, gaps_of_resume, rolled_back_gap, trimmed_gap
+from app.streams.gap_frames import GapFrame, gaps_of_resume, rolled_back_gap, trimmed_gap
 from app.streams.topic import Viewer
 
 JOB = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
