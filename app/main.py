@@ -22,13 +22,13 @@ from app.metrics.service_log import configure_logging
 from app.redis_links.server_advice import advise
 from app.serve import DRAIN
 from app.settings import Settings, read
-from app.webhooks.address_rules import parse_networks
 from app.webhooks.callbacks import Callbacks
+from app.webhooks.checked_connections import Guard
+from app.webhooks.forbidden_addresses import parse_networks
 from app.webhooks.host_lanes import HostLanes
 from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import Outbox
 from app.webhooks.push import Pusher
-from app.webhooks.ssrf_guard import Guard
 
 GRACE_S = 5.0
 """How long callbacks that are on their way may take when the process ends."""

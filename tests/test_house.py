@@ -57,7 +57,7 @@ PURE = {
     "streams.topic",
     "streams.job_topic",
     "streams.space_topic",
-    "webhooks.address_rules",
+    "webhooks.forbidden_addresses",
     "webhooks.fair_shares",
     "webhooks.retry_schedule",
     "webhooks.signatures",

@@ -1,6 +1,6 @@
 """The answers that an error stands for: a refusal, an outage, a path or a method that there is not, a bug of ours.
 
-Never: decides what is refused.
+Never: decides what is refused, or with which status and code: app/model/errors.py has the table.
 """
 
 import logging

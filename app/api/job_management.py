@@ -27,7 +27,7 @@ from app.model.errors import job_not_found
 from app.model.job import NO_SPACE
 from app.model.limits import BATCH_BYTES, ERROR_BYTES, KIB, UNIT_JOBS
 from app.settings import Settings
-from app.webhooks.address_rules import parse_networks
+from app.webhooks.forbidden_addresses import parse_networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
 TEXT_BODY_BYTES = 8 * ERROR_BYTES

@@ -42,7 +42,7 @@ from app.model.limits import (
 from app.model.nesting import nesting_steps
 from app.model.steps import Steps
 from app.model.times import MOST_MS, parse_ms
-from app.webhooks.address_rules import Forbidden, Network, check_literal
+from app.webhooks.forbidden_addresses import Forbidden, Network, check_literal
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Names = Name | Annotated[list[Name], Meta(max_length=POLL_NAMES)]

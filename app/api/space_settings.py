@@ -14,7 +14,7 @@ from app.jobs.spaces import Spaces
 from app.model.errors import invalid
 from app.model.limits import KIB, POLL_NAMES, URL_CHARS
 from app.settings import Settings
-from app.webhooks.address_rules import Network, parse_networks
+from app.webhooks.forbidden_addresses import Network, parse_networks
 from app.webhooks.signatures import SECRETS_MOST, is_secret, new_secret
 from app.webhooks.space_hooks import SLACK_EVENTS, Push, Slack
 

@@ -3,7 +3,7 @@
 Owns: the join of replay and live. A viewer that is up to date is live: it is written every frame as it leaves. A viewer
 that is behind, because it resumes or reads slowly, is fed from the shelf, or asks for a page, at its own pace, until
 it is up to date. Both moves happen between two frames, so that nothing is lost and nothing comes twice.
-Who reads too slowly is decided in slow_viewers.py.
+What becomes of a viewer that reads too slowly is decided in slow_viewers.py.
 Never: waits for a viewer, or keeps more for one than its connection's buffer holds.
 Always: the end of a job leaves after every line that was appended before it.
 """

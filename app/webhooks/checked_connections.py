@@ -17,8 +17,8 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.webhooks.address_rules import Forbidden, Network, forbidden_kind
 from app.webhooks.fair_shares import FairShares
+from app.webhooks.forbidden_addresses import Forbidden, Network, forbidden_kind
 
 LOOKUPS_MOST = 64
 """Names that are looked up at once: each look-up holds a thread, a dead name server holds it long."""

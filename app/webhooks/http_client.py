@@ -23,10 +23,10 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from app.webhooks.address_rules import Forbidden, check_url
+from app.webhooks.checked_connections import Guard
+from app.webhooks.forbidden_addresses import Forbidden, check_url
 from app.webhooks.retry_schedule import retry_after
 from app.webhooks.space_hooks import MASK
-from app.webhooks.ssrf_guard import Guard
 from jobwire.version import __version__
 
 ANSWER_BYTES = 65_536

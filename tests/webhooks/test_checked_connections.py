@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.webhooks.address_rules import parse_networks
+from app.webhooks.checked_connections import Guard
+from app.webhooks.forbidden_addresses import parse_networks
 from app.webhooks.http_client import KEPT_BYTES, UNREACHED, AnswerStart, Outcome, WebhookClient, mask_echoes
 from app.webhooks.space_hooks import MASK
-from app.webhooks.ssrf_guard import Guard
 from tests.webhooks.receiving import Receiving
 
 HERE = ["127.0.0.1/32"]

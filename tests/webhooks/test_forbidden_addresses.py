@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.webhooks.address_rules import Forbidden, check_literal, check_url, forbidden_kind, parse_networks
+from app.webhooks.forbidden_addresses import Forbidden, check_literal, check_url, forbidden_kind, parse_networks
 
 PUBLIC = [
     "8.8.8.8",
