@@ -1,4 +1,4 @@
-"""All that is sent to addresses which users gave: callbacks, pushes, Slack, their outbox, and which addresses are forbidden.
+"""All that is sent to addresses which users gave: callbacks, pushes, Slack, their outbox, forbidden addresses.
 
 Never: connects to a forbidden address: each one is checked as the connection is made.
 """
