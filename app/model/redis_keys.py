@@ -23,6 +23,7 @@ class Keys:
         self.prefix = prefix
         self.spaces = f"{prefix}:spaces"
         self.deleting = f"{prefix}:deleting"
+        self.missing = f"{prefix}:missing"
         self.due = f"{prefix}:due"
         self.due_callbacks = f"{prefix}:due:callbacks"
         self.hooks = f"{prefix}:hooks"

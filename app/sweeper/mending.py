@@ -5,7 +5,8 @@ may say different things of the same space, key or log. Nobody else would ever l
 
 - A key whose space does not list it is removed; it has not worked since (app/jobs/auth.py).
 - A space that is not in the list of spaces, or with webhooks not in the list of those, is listed again by its hash.
-- A space that is listed and has no hash, and what is left of one, is removed as spaces are.
+- A space that is listed and has no hash, and what is left of one, is removed as spaces are, once it has been so for
+  MISSING_MS: whoever puts a backup of its primary back in that time has lost nothing else.
 - A log whose job has gone, has ended or runs again, and which does not stand accordingly, is put on the space's list of
   logs to look at. A log of a space that nobody knows gets the time to live that it would have after its job's end.
 
@@ -37,11 +38,17 @@ ROUND_PAUSE_S = 60.0
 """Between two walks through all names."""
 
 FRESH_MS = 60_000
+MISSING_MS = 86_400_000
+"""How long the hash of a space may be missing before what other servers have of the space goes, too: a day."""
+
 LISTED_PER_CALL = 100
 
 
 class _Seen(NamedTuple):
-    """What servers say of a space: which is listed under its tag, which is removed, whether it is in `hooks`."""
+    """What servers say of a space: which is listed under its tag, which is removed, whether it is in `hooks`.
+
+    `missing` is since when its hash is known to be missing, in ms.
+    """
 
     space: str
     has_hash: bool
@@ -49,6 +56,7 @@ class _Seen(NamedTuple):
     listed: bytes | None
     removed: bytes | None
     hooked: int
+    missing: bytes | None
 
 
 class Mender:
@@ -103,13 +111,15 @@ class Mender:
         spaces = [space for space in spaces if self._is_old(space)]
         for seen in await self._look_up(spaces):
             space, listed = seen.space, seen.listed
+            if seen.has_hash and seen.missing is not None:
+                await self._link.call("HDEL", self._keys.missing, space)
             if seen.has_hash and listed is None and seen.removed is None:
                 log.warning("space %s was not in the list of spaces: listed again", space)
                 await self._link.call("HSETNX", self._keys.spaces, space_tag_of(space), space)
             elif seen.has_hash and listed is not None and listed != space.encode():
                 log.error("space %s has the tag of space %s, which is listed", space, listed.decode())
             elif not seen.has_hash and seen.removed is None:
-                await self._remove_space(space)
+                await self._remove_missing_space(seen)
             if seen.has_hooks and not seen.hooked:
                 await self._link.call("SADD", self._keys.hooks, space)
 
@@ -121,7 +131,7 @@ class Mender:
         for start in range(0, len(spaces), LISTED_PER_CALL):
             for seen in await self._look_up(spaces[start : start + LISTED_PER_CALL]):
                 if not seen.has_hash:
-                    await self._remove_space(seen.space)
+                    await self._remove_missing_space(seen)
 
     async def _look_up(self, spaces: Sequence[str]) -> "list[_Seen]":
         """Those of these spaces of which no server that is asked is away."""
@@ -133,14 +143,25 @@ class Mender:
                 ("HGET", self._keys.spaces, space_tag_of(space)),
                 ("HGET", self._keys.deleting, space_tag_of(space)),
                 ("SISMEMBER", self._keys.hooks, space),
+                ("HGET", self._keys.missing, space),
             )
         )
-        looked_up = zip(spaces, *(replies[at::4] for at in range(4)), strict=True)
+        looked_up = zip(spaces, *(replies[at::5] for at in range(5)), strict=True)
         return [
             _Seen(space, fields[0] is not None, any(fields[1:]), *others)
             for space, fields, *others in looked_up
             if not any(isinstance(reply, Outage) for reply in (fields, *others))
         ]
+
+    async def _remove_missing_space(self, seen: _Seen) -> None:
+        """Remember since when its hash is missing, and after MISSING_MS begin as Spaces.delete does."""
+        now_ms = self._clock.now_ms(self._keys.missing)
+        if seen.missing is None:
+            log.warning("space %s has lost its hash: what is left is removed in %d s", seen.space, MISSING_MS // 1000)
+            await self._link.call("HSETNX", self._keys.missing, seen.space, now_ms)
+        if now_ms - int(seen.missing or now_ms) >= MISSING_MS:
+            await self._remove_space(seen.space)
+            await self._link.call("HDEL", self._keys.missing, seen.space)
 
     async def _remove_space(self, space: str) -> None:
         """As Spaces.delete begins; the sweeper goes on with it."""
@@ -161,16 +182,18 @@ class Mender:
                 ("PTTL", self._keys.log_meta(job)),
                 ("HGET", self._keys.job(space or job, job), "status"),
                 ("ZSCORE", self._keys.log_work(space or job), job),
+                ("EXISTS", self._keys.space(space or job)),
             )
         )
-        for (job, space), ttl_ms, status, work in zip(spaces, replies[::3], replies[1::3], replies[2::3], strict=True):
-            if any(isinstance(reply, Outage) for reply in (ttl_ms, status, work)):
+        for (job, space), *seen in zip(spaces, *(replies[at::4] for at in range(4)), strict=True):
+            if any(isinstance(reply, Outage) for reply in seen):
                 continue
+            ttl_ms, status, work, has_space = seen
             if space is None:
                 if ttl_ms == -1:
                     log.warning("the log of job %s is of no space that is known: it will lapse", job)
                     await self._deletion.let_log_lapse(job)
-            elif work is None and not _stands(ttl_ms, status):
+            elif has_space and work is None and not _stands(ttl_ms, status):
                 index = self._keys.log_work(space)
                 await self._link.call("ZADD", index, "NX", self._clock.now_ms(index), job)
 

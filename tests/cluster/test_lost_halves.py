@@ -17,6 +17,7 @@ from tests.sweeping import eventually, home, run, sweeping
 @pytest.fixture(autouse=True)
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "FRESH_MS", -60_000)
+    monkeypatch.setattr(mending, "MISSING_MS", 0)
     monkeypatch.setattr(mending, "ROUND_PAUSE_S", 0.3)
     monkeypatch.setattr(shard_sweeper, "WALK_S", 0.5)
 

@@ -19,6 +19,7 @@ RETENTION_MS = 604_800_000
 @pytest.fixture(autouse=True)
 def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "FRESH_MS", -60_000)
+    monkeypatch.setattr(mending, "MISSING_MS", 0)
 
 
 async def mend(room: Room) -> None:
@@ -93,6 +94,26 @@ async def test_a_space_that_has_lost_its_hash_goes_with_everything_of_it(room: R
     assert await room.call("HVALS", room.keys.deleting) == []
     assert [name for name in await names(room, space, job) if not name.endswith(b":log:gone")] == []
     assert await names(room, ":token:") == []
+
+
+async def test_what_is_left_of_a_space_is_kept_for_a_day_and_whole_again_when_its_hash_is_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "MISSING_MS", 86_400_000)
+    job = await run(room)
+    await room.append(job, "a line")
+    (backup,) = await room.backend.control.pipeline(("DUMP", room.keys.space(room.space)))
+    await room.call("DEL", room.keys.space(room.space), room.keys.job(room.space, job))
+    await mend(room)
+    since = await room.call("HGET", room.keys.missing, room.space)
+    await mend(room)
+    assert await room.call("HGET", room.keys.missing, room.space) == since is not None
+    assert await room.call("HVALS", room.keys.spaces) == [room.space.encode()]
+    assert await room.call("EXISTS", room.keys.log_meta(job)) == 1
+    await room.call("RESTORE", room.keys.space(room.space), 0, backup)
+    await mend(room)
+    assert await room.call("HLEN", room.keys.missing) == 0
+    assert (await room.backend.spaces.get(room.space)).id == room.space
 
 
 async def test_what_is_left_of_a_space_of_which_both_names_are_lost_goes(room: Room) -> None:
