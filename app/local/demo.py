@@ -25,7 +25,7 @@ from jobwire.api.response_structs import Job, LogLine
 from jobwire.commands.tail import Printer
 from jobwire.commands.terminal_text import Paint, harmless
 from jobwire.log_lines.byte_lines import raw_bytes
-from jobwire.reading.log_reading import Follow, all_lines
+from jobwire.reading.log_following import Follow, all_lines
 from jobwire.run.command_as_job import Options, Runner
 
 START_DEADLINE_S = 60.0

@@ -14,7 +14,7 @@ from .. import exit_codes
 from ..api.jobs import Jobs, job_path
 from ..api.response_decoding import decoded
 from ..api.response_structs import STATUSES, Job, Progress, value_of
-from ..reading.log_reading import until_ended
+from ..reading.log_following import until_ended
 from .completion import a_job
 from .run import notice
 from .tail import exit_as, last_line, reason_of, tell_outage

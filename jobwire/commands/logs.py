@@ -13,7 +13,7 @@ import msgspec
 
 from ..api.jobs import Jobs
 from ..api.response_structs import LogLine
-from ..reading.log_reading import Follow, all_lines
+from ..reading.log_following import Follow, all_lines
 from .completion import a_job
 from .tail import Printer, exit_as, tell_outage
 from .terminal_text import harmless_json

@@ -3,9 +3,10 @@
     logging.getLogger().addHandler(jobwire.LogHandler(job_id))
 
 Owns the translation of log records to entries. Never blocks the program and never raises into it: records go into a
-bounded buffer and a thread ships them; what finds no room is dropped, and one line in the log says how many were. At
-exit (or `close`) what is left is sent for at most `flush_timeout_s`, in children of `multiprocessing` too. Usable after
-a fork, in parent and child. A refusal (of the key, the scope, the job) is said once on standard error.
+bounded buffer (log_buffer.py) and a thread ships them (shipper.py); what finds no room is dropped, and one line in the
+log says how many were. At exit (or `close`) what is left is sent for at most `flush_timeout_s`, in children of
+`multiprocessing` too. Usable after a fork, in parent and child. A refusal (of the key, the scope, the job) is said once
+on standard error.
 """
 
 from __future__ import annotations

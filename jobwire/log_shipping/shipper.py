@@ -25,7 +25,7 @@ from ..api.backoff import Backoff
 from ..api.response_structs import Appended
 from ..errors import JobwireError, Outage, RateLimited, Refused
 from ..log_lines.entry import Entry, encode_safely
-from .line_buffer import BATCH_LINES, LogBuffer, WhenFull
+from .log_buffer import BATCH_LINES, LogBuffer, WhenFull
 from .multiprocessing_exit import at_the_childs_end
 from .overflow_file import Overflow
 

@@ -3,6 +3,6 @@
 Never: changes anything on the server.
 """
 
-from .log_reading import Follow, all_lines, newest_lines, until_ended
+from .log_following import Follow, all_lines, newest_lines, until_ended
 
 __all__ = ["Follow", "all_lines", "newest_lines", "until_ended"]

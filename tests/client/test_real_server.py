@@ -16,7 +16,7 @@ import pytest
 
 from jobwire import Entry, InvalidState, LogHandler, LogShipper, exit_codes
 from jobwire.log_lines.byte_lines import raw_bytes
-from jobwire.reading.log_reading import all_lines
+from jobwire.reading.log_following import all_lines
 from tests.client.conftest import Up
 
 

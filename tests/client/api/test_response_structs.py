@@ -8,7 +8,7 @@ import msgspec
 
 from jobwire import Delivery
 from jobwire.api.response_structs import value_of
-from jobwire.reading.log_reading import all_lines
+from jobwire.reading.log_following import all_lines
 from tests.client.conftest import Up
 
 HUGE = '{"e": 1e400, "digits": %s, "plain": 1.5, "n": 7}' % ("9" * 5000)

@@ -10,7 +10,7 @@ import pytest
 
 from jobwire import Jobs
 from jobwire.reading.event_stream import LogsData, events
-from jobwire.reading.log_reading import Follow
+from jobwire.reading.log_following import Follow
 from tests.factories import Space
 from tests.live.proxy import Proxy
 from tests.server import Server
