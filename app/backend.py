@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any
 
-from app.jobs.auth import Keyring
 from app.jobs.bulk_retry import BulkRetries
-from app.jobs.deletion import Deletion
+from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
+from app.jobs.keys_and_scopes import Keyring
 from app.jobs.list_cursors import Cursors
 from app.jobs.long_polls import LongPolls
 from app.jobs.service_gauges import ServiceGauges
@@ -32,7 +32,7 @@ from app.streams.history import History
 from app.streams.viewers import Viewers
 from app.streams.watch import WatchContext
 from app.sweeper.lease_notifications import LeaseNotifications
-from app.sweeper.sweeper import Sweeper
+from app.sweeper.sweeper_per_server import Sweeper
 
 
 class Backend:

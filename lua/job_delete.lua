@@ -1,4 +1,4 @@
--- Everything of one ended job in its space. Its log goes after: see app/jobs/deletion.py.
+-- Everything of one ended job in its space. Its log goes after: see app/jobs/deletion_and_retention.py.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] id     the job

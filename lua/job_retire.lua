@@ -1,5 +1,5 @@
 -- Everything, in their space, of the jobs that ended longest ago and have been kept long enough. Their logs go after:
--- see app/jobs/deletion.py.
+-- see app/jobs/deletion_and_retention.py.
 -- KEYS[1] hash   the space, jw:{S}:space
 -- KEYS[2] none   jw:{S}:moving, which never exists
 -- ARGV[1] int    jobs at most

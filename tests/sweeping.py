@@ -19,7 +19,7 @@ from app.backend import Backend
 from app.jobs.job_records import Delivered, NewJob, hash_fields
 from app.redis_links.info import parse_info
 from app.redis_links.link import Word
-from app.sweeper.sweeper import Sweeper
+from app.sweeper.sweeper_per_server import Sweeper
 from tests.room import Room
 from tests.valkey import pause_s
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from app.api.call import Call
-from app.jobs.auth import Identity, Keyring
+from app.jobs.keys_and_scopes import Identity, Keyring
 from app.jobs.rate_limit import Rate
 from app.model.errors import space_not_found
 from app.model.ids import is_ulid, space_tag_of

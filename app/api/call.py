@@ -14,7 +14,7 @@ from app.api.body_reading import check_json, receive_body
 from app.api.inflate import ENCODINGS, inflate_aside
 from app.api.request_log import SCOPE_HEADERS
 from app.api.responses import JSON
-from app.jobs.auth import Identity
+from app.jobs.keys_and_scopes import Identity
 from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
 from app.model.errors import ApiError, Refusal, invalid

@@ -20,7 +20,7 @@ from app.api.request_schemas import (
 from app.api.response_schemas import BulkRetried, Ended, created_answer
 from app.api.responses import NO_CONTENT, Answer, json_answer
 from app.jobs.bulk_retry import BulkRetries
-from app.jobs.deletion import Deletion
+from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found

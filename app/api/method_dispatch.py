@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
-from app.api.authorization import Gate
+from app.api.admission import Gate
 from app.api.body_reading import ClientGone
 from app.api.call import Call
 from app.api.error_answers import bug_answer, error_answer

@@ -13,7 +13,7 @@ from app.api.method_dispatch import Action
 from app.api.openapi_operations import OPERATIONS, Operation, Parameter
 from app.api.response_schemas import Problem
 from app.api.responses import JSON
-from app.jobs.auth import ANY_KEY, ROOT
+from app.jobs.keys_and_scopes import ANY_KEY, ROOT
 from app.model.errors import KINDS
 from jobwire.version import __version__
 

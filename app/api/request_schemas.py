@@ -14,9 +14,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from app.api.body_reading import check_nesting, decode_body
-from app.jobs.auth import SCOPES, SHORTHANDS
 from app.jobs.bulk_retry import Selection
 from app.jobs.job_records import NewJob
+from app.jobs.keys_and_scopes import SCOPES, SHORTHANDS
 from app.logs.intake import ENTRIES_MOST, SOURCE_CHARS
 from app.model.errors import Refusal, invalid, too_large
 from app.model.json_items import NULL, array_elements

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from app.api.admission import Gate
 from app.api.asyncapi import asyncapi_document
-from app.api.authorization import Gate
 from app.api.callback_retry import CallbackHandlers
 from app.api.error_answers import not_found_answer
 from app.api.fast_path import Application, find_fast_paths
@@ -25,7 +25,7 @@ from app.api.static_files import static_files
 from app.api.streams import Streams, deny_upgrade
 from app.api.ticket_exchange import TicketExchange
 from app.api.worker_calls import WorkerHandlers
-from app.jobs.auth import ANY_KEY, ROOT, Keyring
+from app.jobs.keys_and_scopes import ANY_KEY, ROOT, Keyring
 from app.jobs.rate_limit import Rate
 from app.jobs.tickets import Tickets
 from app.metrics import catalog

@@ -5,7 +5,7 @@ from app.api.call import Call
 from app.api.request_schemas import SPACE_BODY, TOKEN_BODY, TokenRequest, time_ms
 from app.api.response_schemas import WhoAmI, space_answer, token_answer
 from app.api.responses import NO_CONTENT, Answer, json_answer
-from app.jobs.auth import ROOT
+from app.jobs.keys_and_scopes import ROOT
 from app.jobs.spaces import Spaces
 from app.model.limits import KIB
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.authorization import Gate
+from app.api.admission import Gate
 from app.api.body_reading import ClientGone
 from app.api.call import Call
 from app.api.cors import origin_of
 from app.api.error_answers import READ_METHODS, bug_answer, error_answer
 from app.api.query_parameters import Query, fields_of
 from app.api.responses import Answer, Streamed
-from app.jobs.auth import Identity
+from app.jobs.keys_and_scopes import Identity
 from app.metrics import catalog
 from app.model.base64url import decode_base64url
 from app.model.errors import ApiError, Refusal, invalid, job_not_found

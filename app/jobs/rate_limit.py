@@ -1,13 +1,14 @@
 """The rate of a key: how much work its calls may be a second, over all processes.
 
-Owns: the share of a key's rate that this process holds. Never: lets one process spend what another was granted.
+Owns: the share of a key's rate that this process holds. Never: lets one process spend what another was
+granted, or decides what a call costs: app/api/call.py does.
 """
 
 import asyncio
 import math
 from time import monotonic
 
-from app.jobs.auth import Identity
+from app.jobs.keys_and_scopes import Identity
 from app.model.errors import Outage, Refusal
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, Word, is_away

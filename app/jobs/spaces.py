@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.jobs.auth import key_digest, spell_scopes
 from app.jobs.job_records import HashFields, hash_fields
 from app.jobs.job_store import JobStore
+from app.jobs.keys_and_scopes import key_digest, spell_scopes
 from app.jobs.space_stats import HOURS, SPANS, hour_names, span_names
 from app.model.errors import NotFound, Outage, Refusal, invalid, space_not_found
 from app.model.ids import encode_ulid, is_ulid, new_space_id, space_tag_of

@@ -10,7 +10,7 @@ import { complaint, movedOn } from "./history.js";
 import { pretty } from "./json_text.js";
 import { jsonView } from "./json_view.js";
 import { followJob } from "./live.js";
-import { LogView } from "./log_view.js";
+import { LogView } from "./log_controller.js";
 import { isLost, lost } from "./lost.js";
 import { Progress } from "./progress_bar.js";
 import { go, spaceAddress } from "./router.js";

@@ -1,6 +1,6 @@
 // The lines of a log as they are drawn, page by page; where one reads stays still while pages come and go.
 //
-// Never: decides which lines are loaded (log_view.js), or how one line looks (log_line.js).
+// Never: decides which lines are loaded (log_controller.js), or how one line looks (log_line.js).
 
 import { h } from "./dom.js";
 import { PAGE_LINES } from "./log_window.js";

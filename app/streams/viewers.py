@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from app.jobs.auth import Identity, Keyring
+from app.jobs.keys_and_scopes import Identity, Keyring
 from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, unavailable

@@ -3,7 +3,7 @@
 Each server has an order of writes of its own. After a failover in which the last writes of one are lost, two servers
 may say different things of the same space, key or log. Nobody else would ever look there again.
 
-- A key whose space does not list it is removed; it has not worked since (app/jobs/auth.py).
+- A key whose space does not list it is removed; it has not worked since (app/jobs/keys_and_scopes.py).
 - A space that is not in the list of spaces, or with webhooks not in the list of those, is listed again by its hash.
 - A space that is listed and has no hash, and what is left of one, is removed as spaces are, once it has been so for
   MISSING_MS: whoever puts a backup of its primary back in that time has lost nothing else.
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from app.jobs.deletion import Deletion
+from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
 from app.model.errors import Outage
 from app.model.ids import encode_ulid, space_tag_of

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from app.jobs.deletion import Deletion
+from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces

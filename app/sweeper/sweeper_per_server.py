@@ -4,7 +4,7 @@ Always: the servers have leaders of their own, spread over the sweepers that run
 not one process's work; and a server that is away holds up no work on the others.
 """
 
-from app.jobs.deletion import Deletion
+from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
 from app.jobs.spaces import Spaces
 from app.model.redis_keys import Keys
@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
 from app.sweeper.mending import Mender
-from app.sweeper.shard_sweeper import ShardSweeper
+from app.sweeper.sweeper import ShardSweeper
 
 
 class Sweeper:

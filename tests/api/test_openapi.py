@@ -18,7 +18,7 @@ from app.api.log_schemas import LogLine
 from app.api.openapi import openapi_document
 from app.api.openapi_operations import OPERATIONS
 from app.api.routes import BASE, route_table
-from app.jobs.auth import ROOT, SCOPES
+from app.jobs.keys_and_scopes import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS
 from tests.faults.service import Service

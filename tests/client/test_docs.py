@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from app.jobs import auth
+from app.jobs import keys_and_scopes
 from app.local.credentials import ROLES
 from jobwire import exit_codes
 from jobwire.api.admin import SCOPES
@@ -108,7 +108,7 @@ def test_a_shell_is_told_nothing_when_no_server_answers(service: FakeService, en
 
 
 def test_the_clients_scopes_are_the_servers() -> None:
-    assert set(SCOPES) == {*auth.SCOPES, *auth.SHORTHANDS}
+    assert set(SCOPES) == {*keys_and_scopes.SCOPES, *keys_and_scopes.SHORTHANDS}
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

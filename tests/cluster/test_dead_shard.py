@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from app.jobs.auth import Identity
+from app.jobs.keys_and_scopes import Identity
 from app.jobs.rate_limit import Rate
 from app.model.errors import Outage, Unavailable
 from app.redis_links.memory_headroom import MEMORY_SHARE

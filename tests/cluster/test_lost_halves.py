@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.jobs.auth import key_digest
+from app.jobs.keys_and_scopes import key_digest
 from app.model.errors import Refusal
 from app.model.ids import space_tag_of
-from app.sweeper import mending, shard_sweeper
+from app.sweeper import mending, sweeper
 from tests.cluster.cluster import Cluster
 from tests.cluster.load import new_space
 from tests.room import Room
@@ -19,7 +19,7 @@ def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "FRESH_MS", -60_000)
     monkeypatch.setattr(mending, "MISSING_MS", 0)
     monkeypatch.setattr(mending, "ROUND_PAUSE_S", 0.3)
-    monkeypatch.setattr(shard_sweeper, "WALK_S", 0.5)
+    monkeypatch.setattr(sweeper, "WALK_S", 0.5)
 
 
 async def key_apart(room: Room, cluster: Cluster) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from app.backend import Backend
 from app.main import run_callbacks
 from app.model.errors import Outage
-from app.sweeper.sweeper import Sweeper
+from app.sweeper.sweeper_per_server import Sweeper
 from tests.cluster.cluster import Cluster, Node
 from tests.room import Room, new_room
 from tests.sweeping import eventually, is_in, make, sweeping, truth
