@@ -46,9 +46,8 @@ class Service:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobwire-bench-")))
-            valkey = EmbeddedServer(self.data, config={"auto-aof-rewrite-percentage": "0"})
-            self._valkey = stack.enter_context(valkey)
-            self.redis = stack.enter_context(redis.Redis.from_url(valkey.url, socket_timeout=TIDY_S))
+            self.redis_url, self.nodes = self.start_redis(stack)
+            self.redis = stack.enter_context(redis.Redis.from_url(self.nodes[0].url, socket_timeout=TIDY_S))
             self._web = self.another_web(stack)
             self._echo = self.spawn(stack, "-m", "bench.server", "echo")
             self.web = address(self._web)
@@ -62,15 +61,20 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def start_redis(self, stack: ExitStack) -> tuple[str, list[EmbeddedServer]]:
+        """What REDIS_URL shall be, and the servers behind it."""
+        valkey = stack.enter_context(EmbeddedServer(self.data, config={"auto-aof-rewrite-percentage": "0"}))
+        return valkey.url, [valkey]
+
     @property
     def socket(self) -> str:
-        """The path of Valkey's socket."""
-        return urlsplit(self._valkey.url).path
+        """The path of the first server's socket."""
+        return urlsplit(self.nodes[0].url).path
 
     @property
     def environment(self) -> dict[str, str]:
         """What every process of this service is started with."""
-        ours = {"REDIS_URL": self._valkey.url, "JOBWIRE_ROOT_KEY": self.root_key, "JOBWIRE_RATE": "0"}
+        ours = {"REDIS_URL": self.redis_url, "JOBWIRE_ROOT_KEY": self.root_key, "JOBWIRE_RATE": "0"}
         return {**os.environ, **ours, **self._settings}
 
     def another_web(self, stack: ExitStack) -> "subprocess.Popen[str]":
@@ -113,8 +117,8 @@ class Service:
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def cpu(self) -> Cpu:
-        """What the web process and Valkey have used so far."""
-        return Cpu(cpu_s(self._web.pid), cpu_s(self._valkey.pid or 0))
+        """What the web process and all servers have used so far."""
+        return Cpu(cpu_s(self._web.pid), sum(cpu_s(node.pid or 0) for node in self.nodes))
 
     def echo_cpu_s(self) -> float:
         """What the echo has used so far."""
