@@ -20,16 +20,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import fakeredis
 import httpx
-import redis
 
 from tests.valkey import client_of
 
@@ -203,35 +200,19 @@ def free_port() -> int:
             return port
 
 
-def _steady(handler: Any) -> Any:
-    """fakeredis's handler of a connection, which hangs up after each error reply, as one that goes on as Redis does."""
-
-    class Steady(handler):  # type: ignore[misc]  # a class that only fakeredis knows
-        def setup(self) -> None:
-            super().setup()
-            read = self.current_client.read_response
-
-            def read_response() -> Any:
-                try:
-                    return read()
-                except redis.ResponseError as error:
-                    return error
-
-            self.current_client.read_response = read_response
-
-    return Steady
-
-
 @contextlib.contextmanager
 def fake_redis() -> Iterator[str]:
-    """The url of a fakeredis that listens on a port, while the block runs."""
-    server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
-    server.RequestHandlerClass = _steady(server.RequestHandlerClass)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
+    """The url of a fakeredis that listens on a port, in a process of its own, while the block runs.
+
+    In the tests' process its threads would take turns from them, and random numbers that hypothesis looks after.
+    """
+    command = [sys.executable, "-m", "tests.fake_redis"]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
     try:
-        yield f"redis://127.0.0.1:{server.server_address[1]}"
+        yield f"redis://127.0.0.1:{int(process.stdout.readline())}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()

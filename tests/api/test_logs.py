@@ -242,6 +242,7 @@ async def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_aske
         assert (await http.get(path, params={"before": 5}, headers={"accept": NDJSON})).status_code == 400
 
 
+@pytest.mark.alone("it measures delay under load")
 async def test_a_large_batch_does_not_hold_up_other_calls() -> None:
     async with new_log() as (http, path):
         body = b'{"message":"' + b"x" * 100 + b'"}\n'

@@ -12,8 +12,8 @@ from typing import Self
 
 import httpx
 
-from tests.browser.node import skip
 from tests.proxies.conftest import NGINX_AROUND, printed
+from tests.skipping import skip
 from tests.valkey import until
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
-import pytest
-
+from tests.skipping import skip
 from tests.valkey import until
 
 FOLLOW = """
@@ -37,13 +35,6 @@ def program(name: str) -> str:
     """The path of node, or of what comes with it; without it the test is skipped, unless JOBWIRE_TESTS_MAY_SKIP=0."""
     found = shutil.which(name)
     return found or skip(f"No {name} on this machine: apt-get install nodejs npm")
-
-
-def skip(why: str) -> NoReturn:
-    """Skip the test; it fails where JOBWIRE_TESTS_MAY_SKIP=0."""
-    if os.environ.get("JOBWIRE_TESTS_MAY_SKIP") == "0":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 class Follower:

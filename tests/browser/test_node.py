@@ -14,10 +14,11 @@ import pytest
 
 from app.api.asyncapi import JobEvent
 from app.api.static_files import STATIC_FOLDER
-from tests.browser.node import Follower, program, skip
+from tests.browser.node import Follower, program
 from tests.factories import Space
 from tests.live.proxy import Proxy
 from tests.server import Server
+from tests.skipping import skip
 from tests.valkey import Valkey, until
 
 TYPESCRIPT = "typescript@5.9.3"

@@ -29,7 +29,7 @@ def test_the_link_of_up_opens_the_page_signed_in_and_is_nothing_the_second_time(
             again = chromium.page()
             again.goto(found[1])
             again.until("document.querySelector('.problem:not([hidden])')")
-            assert "This link was used" in again.text(".problem")
+            assert "This link was already used" in again.text(".problem")
             again.close()
         finally:
             process.terminate()

@@ -17,6 +17,7 @@ from app.model.errors import Outage
 from app.sweeper.sweeper_per_server import Sweeper
 from tests.cluster.cluster import Cluster, Node
 from tests.room import Room, new_room
+from tests.skipping import skip
 from tests.sweeping import eventually, is_in, make, sweeping, truth
 from tests.webhooks.receiving import Receiving
 
@@ -156,8 +157,17 @@ async def calling_back(room: Room) -> AsyncIterator[None]:
         await task
 
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-needs_faketime = pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.fixture
+def faketime() -> None:
+    """Without libfaketime the test is skipped, unless nothing may skip."""
+    if FAKETIME is None:
+        skip("No libfaketime on this machine: apt-get install faketime")
+
+
+needs_faketime = pytest.mark.usefixtures("faketime")
 
 
 @contextlib.contextmanager

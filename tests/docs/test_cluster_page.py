@@ -20,6 +20,7 @@ from app.redis_links.dialling import ByCluster, connector
 from app.redis_links.topology import SLOTS
 from tests.factories import Space, refused
 from tests.server import Server
+from tests.skipping import skip
 from tests.valkey import until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
@@ -90,8 +91,9 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
         yield Machines(tmp_path, stack)
 
 
-@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed here")
 def test_the_commands_of_the_page_build_a_cluster_and_change_it(machines: Machines) -> None:
+    if shutil.which("redis-cli") is None:
+        skip("No redis-cli on this machine: apt-get install redis-tools")
     blocks = iter(BLOCKS)
     assert next(blocks) == "jobwire cluster up\n"
 
