@@ -11,18 +11,18 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
-WORKERS_PER_CORE = 2
 MOST_WORKERS = 8
 ALONE = "alone"
 LONGEST = (
     "client/log_shipping/test_multiprocessing_exit.py",
     "live/test_workers.py",
+    "cluster/test_time.py",
     "live/test_faults.py",
     "live/test_turns.py",
     "webhooks/test_faults.py",
     "browser/test_node.py",
     "faults/test_outages.py",
-    "client/reading/test_log_reading.py",
+    "client/reading/test_log_following.py",
     "browser/test_behind_proxy.py",
     "client/commands/test_commands.py",
     "client/api/test_admin.py",
@@ -47,7 +47,7 @@ def workers_for(config: pytest.Config) -> int:
     """The number of workers for the whole suite; none for what is named, which begins sooner without them."""
     if config.option.file_or_dir:
         return 0
-    return min(MOST_WORKERS, WORKERS_PER_CORE * len(os.sched_getaffinity(0)))
+    return min(MOST_WORKERS, 1 + len(os.sched_getaffinity(0)))
 
 
 def group_alone(item: pytest.Item) -> None:
