@@ -243,8 +243,10 @@ async def test_a_full_shard_refuses_nothing_for_the_others(cluster: Cluster, roo
         full.cli("CONFIG", "SET", "maxmemory", 0)
 
 
-async def test_a_new_process_comes_up_while_a_shard_is_dead(cluster: Cluster, room: Room) -> None:
-    dead = next(node for node in cluster.nodes if node is not cluster.owner(room.keys.epoch))
+@pytest.mark.parametrize("has_epochs", [False, True])
+async def test_a_new_process_comes_up_while_a_shard_is_dead(cluster: Cluster, room: Room, has_epochs: bool) -> None:
+    of_epochs = cluster.owner(room.keys.epoch)
+    dead = of_epochs if has_epochs else next(node for node in cluster.nodes if node is not of_epochs)
     alive = await space_on(room, cluster, dead, elsewhere=True)
     key = await key_on(room, cluster, cluster.others(dead)[0], alive)
     await asyncio.to_thread(dead.kill)
