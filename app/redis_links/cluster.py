@@ -14,7 +14,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from app.loop.background import Background
 from app.metrics.catalog import count_redirection
@@ -29,7 +29,6 @@ from app.redis_links.link import (
     RedisFault,
     ScriptUnknown,
     ServerLink,
-    ServerMoved,
     Word,
 )
 from app.redis_links.topology import Topology, place_led_to, slot_of
@@ -75,7 +74,7 @@ class ClusterLink:
         self._on_connect = on_connect
         self._topology = topology
         self._servers: dict[Place, ServerLink] = {}
-        self._away: set[Place] = set()
+        self._roles: dict[Place, int] = {}
         self._sent_on = 0
         self._background = Background()
 
@@ -120,7 +119,7 @@ class ClusterLink:
         Raises the first failure; Unavailable only if no part ran that may have left something behind.
         """
         slots = [slot_of_command(command) for command in commands]
-        servers = [self._up_for(slot) or await self._wait_for(slot) for slot in slots]
+        servers = await self._up_for_all(slots)
         for server in set(servers):
             server.admit(servers.count(server))
         sent = [server.send(command) for server, command in zip(servers, commands, strict=True)]
@@ -192,6 +191,7 @@ class ClusterLink:
                 sharded=self.sharded,
                 place=place,
             )
+            self._roles[place] = self._topology.role(place)
             server.start()
         return server
 
@@ -213,6 +213,14 @@ class ClusterLink:
         except TimeoutError:
             raise unavailable("Redis cannot be reached.") from None
 
+    async def _up_for_all(self, slots: Sequence[int]) -> list[ServerLink]:
+        """The links to the owners of slots once all of them stand at the same moment. Raises as `_wait_for`."""
+        while True:
+            servers = [self._up_for(slot) for slot in slots]
+            if None not in servers:
+                return cast(list[ServerLink], servers)
+            await self._wait_for(slots[servers.index(None)])
+
     async def _until_news(self, slot: int) -> None:
         """Return when the link to a slot's owner stands, or when the map has changed."""
         place = self._topology.owner(slot)
@@ -229,21 +237,17 @@ class ClusterLink:
             await asyncio.gather(*waits, return_exceptions=True)
 
     def _follow(self) -> None:
-        """The map has changed: let go of nodes that are no primaries, and set up anew what has become one again."""
-        away = self._servers.keys() - set(self._topology.primaries)
-        for place in away:
-            self._background.start(self._retire(place), f"{self.name}-retire")
-        for place in (self._away - away) & self._servers.keys():
-            self._background.start(self._set_up_again(self._servers[place]), f"{self.name}-setup")
-        self._away = away
+        """The map has changed: let go of nodes that are no primaries, and ask anew who may have become one again.
 
-    async def _set_up_again(self, server: ServerLink) -> None:
-        """The connection may be the one from before: whoever asks each new connection who it is has to ask again."""
-        try:
-            if self._on_connect is not None and server.up:
-                await self._on_connect(server)
-        except (Outage, RedisFault, ServerMoved):
-            server.reconnect()
+        A connection outlives its server's way down and up again. Nothing may be written over it in the new role before
+        that has been met: see app/redis_links/cluster_epoch.py.
+        """
+        for place in self._servers.keys() - set(self._topology.primaries):
+            self._background.start(self._retire(place), f"{self.name}-retire")
+        for place, server in self._servers.items():
+            if self._roles[place] != (role := self._topology.role(place)):
+                self._roles[place] = role
+                server.connect_again()
 
     async def _retire(self, place: Place) -> None:
         """Close the link to a node that is no primary once it has answered, unless it has become one."""

@@ -124,6 +124,10 @@ class ClusterRelay(Relay):
 
     def _ended(self, name: bytes, channel: Channel) -> None:
         """Nobody asked for that if it was confirmed: what was asked for before that came before that."""
-        if channel.confirmed.is_set():
-            self._topology.doubt()
-            self._subscribe([name])
+        if not channel.confirmed.is_set():
+            return
+        self._topology.doubt()
+        if (source := channel.source) is not None and name == source.probe.encode():
+            # It may be a replica now. Before a channel is heard there again, it has to be asked again who it is.
+            source.link.reconnect()
+        self._subscribe([name])

@@ -222,6 +222,12 @@ class ServerLink(asyncio.Protocol):
         """Give the connection up, and what waits on it; a new one is made."""
         self._drop()
 
+    def connect_again(self) -> None:
+        """Run `on_connect` as on a new connection, since the server may be in another role. Calls of others wait."""
+        if self._on_connect is not None and self._up.is_set():
+            self._up.clear()
+            self._background.start(self._ask_again(self._on_connect), f"redis-{self.name}-again")
+
     async def close(self) -> None:
         """End the connection; calls in flight fail with `outcome_unknown`."""
         await self._background.close()
@@ -399,6 +405,18 @@ class ServerLink(asyncio.Protocol):
                 await self._on_connect(self)
         self._up.set()
         self.opened()
+
+    async def _ask_again(self, on_connect: Callable[["ServerLink"], Awaitable[None]]) -> None:
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await on_connect(self)
+        except (RedisFault, Outage, ServerMoved, TimeoutError):
+            if self._connection is connection:
+                self._drop()
+        else:
+            if self._connection is connection:
+                self._up.set()
 
     async def _watch(self) -> None:
         """Return when the connection is lost; raise when it is of no more use: no answer comes, or the server moved."""

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any
@@ -76,6 +77,7 @@ class Topology:
         self._cluster = cluster
         self._owners: list[Place | None] = [None] * SLOTS
         self._tags: dict[Place, str] = {}
+        self._roles: Counter[Place] = Counter()
         self._nodes: list[Place] = []
         self._epoch = -1
         self._doubt = asyncio.Event()
@@ -102,6 +104,10 @@ class Topology:
         if place not in self._tags:
             self._tags[place] = tag_of(self._owners.index(place)) if place in self._owners else ""
         return self._tags[place]
+
+    def role(self, place: Place) -> int:
+        """A number, another one whenever a node may have been made a replica and a primary again since before."""
+        return self._roles[place]
 
     def slot_count(self, place: Place) -> int:
         """How many slots a primary has."""
@@ -133,6 +139,7 @@ class Topology:
         self.doubt()
         if self._owners[slot] != place:
             self._owners[slot] = place
+            self._roles[place] += 1
             if place not in self.primaries:
                 self.primaries = (*self.primaries, place)
             self._tell()
@@ -209,12 +216,13 @@ class Topology:
                 self._doubt.clear()
                 slots = await ask(connection, "SLOTS")
                 self._pieces = len(slots)
-                self._take(place, slots)
+                self._take(place, slots, is_news=epoch > least)
             return epoch
         finally:
             await connection.disconnect(nowait=True)
 
-    def _take(self, told_by: Place, slots: list[Any]) -> None:
+    def _take(self, told_by: Place, slots: list[Any], *, is_news: bool) -> None:
+        """Primaries that have what they had may have lost it in between, when the cluster's epoch is another one."""
         owners: list[Place | None] = [None] * SLOTS
         nodes: dict[Place, None] = {}
         primaries: dict[Place, None] = {}
@@ -224,7 +232,9 @@ class Topology:
             primaries[primary] = None
             owners[first : last + 1] = [primary] * (last + 1 - first)
         self._nodes = list(nodes)
-        if owners != self._owners or set(primaries) != set(self.primaries):
+        if is_news:
+            self._roles.update(primaries.keys())
+        if is_news or owners != self._owners or set(primaries) != set(self.primaries):
             self._owners, self.primaries = owners, tuple(primaries)
             self._tell()
 

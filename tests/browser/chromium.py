@@ -179,6 +179,11 @@ class Page:
         self._call("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
+    def reload(self) -> None:
+        """Load the page anew, and wait until it is loaded. What is read then is nothing of the page before."""
+        self.js("window.isBefore = true; location.reload()")
+        self.until("document.readyState === 'complete' && !window.isBefore")
+
     def js(self, expression: str) -> Any:
         """The value of an expression, awaited if it is a promise. AssertionError if it throws."""
         how = {"awaitPromise": True, "returnByValue": True, "allowUnsafeEvalBlockedByCSP": False}

@@ -51,8 +51,7 @@ def furnish(space: Space, jobs: int, lines: int) -> Json:
 def usable_ms(page: Page, address: str, there: str) -> float:
     """From the start of a load to the moment when an expression is true."""
     page.js(f"location.hash = '{address}'")
-    page.js("location.reload()")
-    page.until("document.readyState === 'complete'")
+    page.reload()
     return float(page.js(SEEN.format(there)))
 
 

@@ -48,8 +48,8 @@ def test_a_reload_stays_signed_in_and_at_its_place(signed_in: SignedIn, space: S
     job = space.create(name="the one")
     page = signed_in(f"#/jobs/{job['id']}")
     page.until("seen('h1') === 'the one'")
-    page.js("location.reload()")
-    page.until("document.readyState === 'complete' && seen('h1') === 'the one'")
+    page.reload()
+    page.until("seen('h1') === 'the one'")
 
 
 def test_a_revoked_key_is_signed_out_and_told_why(signed_in: SignedIn, space: Space) -> None:

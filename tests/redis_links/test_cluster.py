@@ -15,7 +15,8 @@ from app.model.errors import OutcomeUnknown, Unavailable
 from app.redis_links import cluster
 from app.redis_links.cluster import ClusterLink
 from app.redis_links.dialling import ByCluster, Place
-from app.redis_links.link import RedisFault
+from app.redis_links.link import RedisFault, ServerLink, ServerMoved
+from app.redis_links.pubsub import OnConnect
 from app.redis_links.scripts import SCRIPTS, Scripts
 from app.redis_links.topology import Topology, slot_of
 from tests.room import refusal_of
@@ -131,7 +132,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(timeout_s: float, *, hides_hosts: bool = False) -> AsyncIterator[Stage]:
+async def staged(
+    timeout_s: float, *, hides_hosts: bool = False, on_connect: OnConnect | None = None
+) -> AsyncIterator[Stage]:
     low, high = FakeNode(), FakeNode()
     for node in (low, high):
         await node.open()
@@ -139,7 +142,7 @@ async def staged(timeout_s: float, *, hides_hosts: bool = False) -> AsyncIterato
         node.map = [(0, HALF - 1, low), (HALF, 16383, high)]
         node.hides_hosts = hides_hosts
     topology = Topology(ByCluster(f"redis+cluster://127.0.0.1:{low.port},127.0.0.1:{high.port}", 1.0))
-    link = ClusterLink(topology, name="test", timeout_s=timeout_s)
+    link = ClusterLink(topology, name="test", timeout_s=timeout_s, on_connect=on_connect)
     topology.start()
     link.start()
     try:
@@ -152,11 +155,11 @@ async def staged(timeout_s: float, *, hides_hosts: bool = False) -> AsyncIterato
             await node.close()
 
 
-def run(work: Callable[[Stage], Awaitable[None]], *, timeout_s: float = 3.0, hides_hosts: bool = False) -> None:
+def run(work: Callable[[Stage], Awaitable[None]], *, timeout_s: float = 3.0, **how: Any) -> None:
     """An async test to its end."""
 
     async def whole() -> None:
-        async with staged(timeout_s, hides_hosts=hides_hosts) as stage:
+        async with staged(timeout_s, **how) as stage:
             await work(stage)
 
     asyncio.run(whole())
@@ -469,3 +472,57 @@ def test_the_link_to_a_node_that_is_no_primary_any_more_is_closed_when_it_has_an
         await eventually(lambda: truth(not retired.up))
 
     run(work, timeout_s=20.0)
+
+
+@pytest.mark.parametrize("how", ["a node says so", "the map says so"])
+def test_who_has_become_a_primary_again_is_asked_who_it_is_before_a_call_goes_over_the_same_connection(
+    how: str,
+) -> None:
+    asked: list[object] = []
+    known = asyncio.Event()
+
+    async def identify(link: ServerLink) -> None:
+        asked.append(link._transport)
+        await link.at_once(("INFO",))
+        await known.wait()
+
+    async def work(stage: Stage) -> None:
+        await stage.link.call("INCR", HIGH)
+        before = len(asked)
+        known.clear()
+        if how == "a node says so":
+            stage.low.answer = lambda words: stage.high.moved(LOW)
+        else:
+            for node in (stage.low, stage.high):
+                node.epoch += 2  # one to go, one to come back: the slots are where they were
+            stage.topology.doubt()
+            await eventually(lambda: truth(len(asked) > before + 1))
+        call = asyncio.ensure_future(stage.link.call("INCR", LOW if how == "a node says so" else HIGH))
+        await eventually(lambda: truth(len(asked) > before))
+        await asyncio.sleep(0)
+        ran = stage.high.ran(b"INCR")
+        known.set()
+        assert await call == b"OK"
+        assert (ran, stage.high.ran(b"INCR")) == (1, 2)
+        assert set(asked[before:]) <= set(asked[:before]), "no connection is new"
+
+    known.set()
+    run(work, on_connect=identify)
+
+
+def test_who_has_become_a_primary_again_and_cannot_be_asked_is_connected_to_anew() -> None:
+    asked: list[object] = []
+
+    async def identify(link: ServerLink) -> None:
+        asked.append(link._transport)
+        if len(asked) == 3:
+            raise ServerMoved
+
+    async def work(stage: Stage) -> None:
+        assert len(asked) == 2
+        stage.low.answer = lambda words: stage.high.moved(LOW)
+        assert await stage.link.call("INCR", LOW) == b"OK"
+        assert asked[2] in asked[:2]
+        assert asked[3] not in asked[:2]
+
+    run(work, on_connect=identify)

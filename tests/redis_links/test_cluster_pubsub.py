@@ -225,6 +225,17 @@ def test_the_probe_of_a_node_stays_with_its_slots() -> None:
     run(work)
 
 
+def test_a_node_that_ends_its_own_probe_is_connected_to_anew_for_it_may_be_a_replica_now() -> None:
+    async def work(relayed: Relayed) -> None:
+        await relayed.listen(ALSO_LOW)
+        first = relayed.low.writer
+        relayed.low.send(b"sunsubscribe", f"{{{tag_of(0)}}}:probe".encode(), b"0")
+        await eventually(lambda: truth(relayed.low.writer is not first and relayed.low.asked(ALSO_LOW) == 2))
+        await eventually(lambda: truth(relayed.heard[ALSO_LOW] == [None, None] and relayed.relay.live))
+
+    run(work)
+
+
 def test_a_node_without_slots_is_left() -> None:
     async def work(relayed: Relayed) -> None:
         await relayed.listen(LOW)

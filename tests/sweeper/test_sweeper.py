@@ -254,6 +254,7 @@ async def test_very_many_leases_that_end_at_once_in_one_space_delay_anothers_by_
         assert left > 0, "the crowded space is still at it, or this proved nothing"
 
 
+@pytest.mark.alone("it measures delay under load")
 async def test_very_many_spaces_that_are_due_have_their_turns_one_after_the_other(room: Room) -> None:
     crowded = []
     for _ in range(30):
