@@ -1,6 +1,7 @@
 """The epochs of a cluster: each primary begins anew by itself, and only what lies there may have lost something.
 
-Owns: asking each primary, on every new connection and before anything else goes over it, who it is; noting that nobody
+Owns: asking each primary who it is, before anything else goes over a connection: over each new one, and over one from
+before when its server may have been a replica in between (app/redis_links/cluster.py, `_follow`); noting that nobody
 has met it in this role, and in which slots that begins an epoch. A run id alone does not tell a primary that was
 demoted and promoted again; its replication id does.
 
