@@ -273,11 +273,14 @@ class ClusterLink:
             self._sent_on -= 1
 
     async def _until_it_runs(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> Any:
-        now_s, pause_s = asyncio.get_running_loop().time, 0.0
+        now_s, pause_s, before = asyncio.get_running_loop().time, 0.0, ""
         until_s = now_s() + self.timeout_s
         while now_s() < until_s:
             count_redirection(str(by.place), told.word)
             try:
+                if before == "ASK" and told.word == "ASK":  # a node that was asked asks another
+                    await asyncio.sleep(PAUSE_S * random.uniform(1, 2))
+                before = told.word
                 if told.word == "ASK":
                     by = self.server(self._place(told.to, by))
                     return (await by.pipeline(("ASKING",), command))[1]

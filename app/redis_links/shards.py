@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 async def run_on_each(link: Link, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-    """Run `work(tag)` for each shard, as long as there is such a shard, until cancelled. Raises what one raises."""
+    """Run `work(tag)` for each shard, as long as there is such a shard, until cancelled. Raises what one raises.
+
+    Work that ends by itself is begun anew after FOLLOW_S.
+    """
     running: dict[str, asyncio.Task[None]] = {}
     try:
         while True:
@@ -31,6 +34,9 @@ async def run_on_each(link: Link, work: Callable[[str], Coroutine[Any, Any, None
             ended, _ = await asyncio.wait(running.values(), timeout=FOLLOW_S, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
+            if ended:
+                running = {tag: task for tag, task in running.items() if task not in ended}
+                await asyncio.sleep(FOLLOW_S)
     finally:
         await _end([*running.values()])
 

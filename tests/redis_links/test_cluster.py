@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ HIGH = next(key for key in map(str, range(100)) if slot_of(key) >= HALF)
 OK = b"+OK\r\n"
 Words = list[bytes]
 Answer = Callable[[Words], bytes | None]
+Leads = Callable[["FakeNode", str], bytes]
 
 
 class FakeNode:
@@ -231,10 +233,15 @@ def test_what_is_not_run_in_time_is_unavailable(error: bytes) -> None:
     run(work, timeout_s=0.4)
 
 
-def test_two_nodes_that_send_each_other_the_command_are_not_asked_in_a_frenzy() -> None:
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [*itertools.product((FakeNode.moved, FakeNode.ask), repeat=2)],
+    ids=("MOVED-MOVED", "MOVED-ASK", "ASK-MOVED", "ASK-ASK"),
+)
+def test_two_nodes_that_send_each_other_the_command_are_not_asked_in_a_frenzy(low: Leads, high: Leads) -> None:
     async def work(stage: Stage) -> None:
-        stage.low.answer = lambda words: stage.high.moved(LOW)
-        stage.high.answer = lambda words: stage.low.moved(LOW)
+        stage.low.answer = lambda words: OK if words[0] == b"ASKING" else low(stage.high, LOW)
+        stage.high.answer = lambda words: OK if words[0] == b"ASKING" else high(stage.low, LOW)
         assert isinstance(await refusal_of(stage.link.call("INCR", LOW)), Unavailable)
         assert stage.low.ran(b"INCR") + stage.high.ran(b"INCR") < 30
 

@@ -1,0 +1,81 @@
+"""What is done for each server of a cluster apart."""
+
+import asyncio
+import itertools
+from typing import Any, cast
+
+import pytest
+
+from app.redis_links import shards
+from app.redis_links.link import Link
+from app.redis_links.shards import run_on_each
+from app.redis_links.topology import SLOTS, slot_of, tag_of
+from tests.sweeping import eventually, truth
+
+
+class FakeLink:
+    """A link to servers with these tags."""
+
+    def __init__(self, *tags: str) -> None:
+        self.names = list(tags)
+
+    def tags(self) -> dict[Any, str]:
+        return {tag: tag for tag in self.names}
+
+
+async def test_work_that_ends_at_once_is_begun_anew_now_and_then_and_that_of_others_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "FOLLOW_S", 0.05)
+    begun: list[str] = []
+    looks = itertools.count()
+
+    async def work(tag: str) -> None:
+        begun.append(tag)
+        if tag == "other":
+            await asyncio.Event().wait()
+
+    class Counted(FakeLink):
+        def tags(self) -> dict[Any, str]:
+            next(looks)
+            return super().tags()
+
+    running = asyncio.create_task(run_on_each(cast(Link, Counted("quick", "other")), work))
+    await eventually(lambda: truth(begun.count("quick") == 3))
+    assert next(looks) < 10
+    assert begun.count("other") == 1
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_work_ends_with_its_server_and_what_it_raises_ends_all() -> None:
+    ended: list[str] = []
+
+    async def work(tag: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(tag)
+
+    link = FakeLink("one", "other")
+    running = asyncio.create_task(run_on_each(cast(Link, link), work))
+    await asyncio.sleep(0)
+    link.names.remove("one")
+    await eventually(lambda: truth(ended == ["one"]))
+
+    async def fails(tag: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(run_on_each(cast(Link, link), fails), 5)
+    running.cancel()
+    await asyncio.wait([running])
+    assert ended == ["one", "other"]
+
+
+def test_the_tag_of_a_slot_is_the_first_number_that_lies_there() -> None:
+    assert all(slot_of(tag_of(slot)) == slot for slot in range(SLOTS))
+    first: dict[int, str] = {}
+    for number in map(str, range(20_000)):
+        first.setdefault(slot_of(number), number)
+    assert all(tag_of(slot) == number for slot, number in first.items())
