@@ -6,9 +6,11 @@ out of the sums, and that server says itself that it is away.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from app.jobs.space_stats import OTHERS, Ends, EndsReader, fold_steps
+from app.loop.attempts import BugNotice
 from app.loop.background import Background
 from app.loop.turns import in_turns
 from app.metrics import catalog
@@ -21,6 +23,8 @@ from app.redis_links.info import parse_info
 from app.redis_links.link import Link
 from app.redis_links.scripts import Scripts
 from app.redis_links.shard_health import Shard, ShardHealth
+
+log = logging.getLogger("jobwire.jobs")
 
 SUMS_FRESH_S = 5.0
 """How old sums may be before they are made anew."""
@@ -59,6 +63,9 @@ class ServiceGauges:
         self._shard_readings: list[Reading] = []
         self._made_s = -SUMS_FRESH_S
         self._background = Background()
+        self._bugs = BugNotice(
+            log, "the gauges of all spaces cannot be read", "the gauges of all spaces are read again"
+        )
         self._refreshing: asyncio.Task[None] | None = None
 
     async def collect(self) -> list[Reading]:
@@ -90,8 +97,11 @@ class ServiceGauges:
             memory = _sum_memory(shards) if shards else await self._memory()
             readings = [*await self._spaces(), *_of_memory(*memory)]
             self._readings, self._made_s = readings, asyncio.get_running_loop().time()
+            self._bugs.over()
         except Outage:
             pass
+        except Exception as error:
+            self._bugs.failed(error)
         finally:
             self._refreshing = None
 

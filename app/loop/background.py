@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, TypeVar
 
+from app.loop.attempts import BugNotice
 from app.model.errors import ApiError, Outage
 
 log = logging.getLogger("jobwire.loop")
@@ -36,7 +37,10 @@ class Background:
         return task
 
     def repeat(self, work: Callable[[], Awaitable[None]], pause_s: float, name: str) -> asyncio.Task[None]:
-        """Do the work again and again, with a pause behind each time. Outages are passed over, bugs are logged."""
+        """Do the work again and again, with a pause behind each time. Outages are passed over, bugs are logged.
+
+        Of a bug that is met time after time the log says when it began and when it was over.
+        """
         return self.start(_repeat(work, pause_s, name), name)
 
     def cancel(self) -> None:
@@ -56,13 +60,18 @@ class Background:
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], pause_s: float, name: str) -> None:
+    bugs = BugNotice(
+        log, f"the background task {name} failed, and goes on", f"the background task {name} does not fail any more"
+    )
     while True:
         try:
             await work()
         except Outage:
             pass
-        except Exception:
-            log.exception("the background task %s failed, and goes on", name)
+        except Exception as error:
+            bugs.failed(error)
+        else:
+            bugs.over()
         await asyncio.sleep(pause_s)
 
 

@@ -22,7 +22,7 @@ import hiredis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from app.loop.attempts import OutageNotice
+from app.loop.attempts import BugNotice, OutageNotice
 from app.loop.background import Background
 from app.model.errors import Outage, Unavailable, outcome_unknown, unavailable
 from app.redis_links.dialling import Connector, Place
@@ -208,6 +208,9 @@ class ServerLink(asyncio.Protocol):
         self._lost: asyncio.Future[None] | None = None
         self._background = Background()
         self._notice = OutageNotice(log, f"no {name} link to Redis: %s", f"the {name} link to Redis is back")
+        self._bugs = BugNotice(
+            log, f"the {name} link to Redis failed; connecting again", f"the {name} link to Redis works again"
+        )
 
     @property
     def up(self) -> bool:
@@ -377,12 +380,13 @@ class ServerLink(asyncio.Protocol):
             try:
                 await self._open()
                 self._notice.back()
+                self._bugs.over()
                 pause_s = RECONNECT_S
                 await self._watch()
             except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
                 self._notice.away(error)
-            except Exception:
-                log.exception("the %s link to Redis failed; connecting again", self.name)
+            except Exception as error:
+                self._bugs.failed(error)
             self._drop()
             await asyncio.sleep(pause_s)
             pause_s = min(RECONNECT_MOST_S, pause_s * 2)

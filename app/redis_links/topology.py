@@ -22,6 +22,7 @@ from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from app.loop.attempts import BugNotice
 from app.loop.background import Background
 from app.redis_links.dialling import ByCluster, Connector, Place
 from app.redis_links.info import parse_info
@@ -177,18 +178,24 @@ class Topology:
     async def _follow(self) -> None:
         """Ask at once, then now and then, and soon when there is doubt."""
         loop, told = asyncio.get_running_loop(), False
+        bugs = BugNotice(
+            log,
+            "reading the map of the Redis cluster failed; it is tried again",
+            "the map of the Redis cluster is read again",
+        )
         while True:
             begun_s = loop.time()
             try:
                 await self._refresh()
                 told = False
+                bugs.over()
             except (RedisError, OSError, TimeoutError) as error:
                 if not told:
                     log.warning("no node of the Redis cluster tells which slots it has: %s", error)
                 told = True
                 self._doubt.set()
-            except Exception:
-                log.exception("reading the map of the Redis cluster failed; it is tried again")
+            except Exception as error:
+                bugs.failed(error)
                 self._doubt.set()
             least_s = max(REFRESH_S, PIECE_S * self._pieces) if self.primaries else REFRESH_S / 4
             await asyncio.sleep(jittered(begun_s + least_s - loop.time()))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from app.jobs.keys_and_scopes import Identity, Keyring
+from app.loop.attempts import BugNotice
 from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import Outage, unavailable
@@ -192,6 +193,7 @@ class Viewers:
 
     async def _tick_forever(self) -> None:
         tick = 0
+        bugs = BugNotice(log, "a tick of the viewers' clock failed", "the viewers' clock ticks again")
         while True:
             await asyncio.sleep(CLOCK_TICK_S)
             tick += 1
@@ -199,8 +201,10 @@ class Viewers:
                 await self._tick(tick)
             except Outage:
                 continue
-            except Exception:
-                log.exception("a tick of the viewers' clock failed")
+            except Exception as error:
+                bugs.failed(error)
+            else:
+                bugs.over()
 
     async def _tick(self, tick: int) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec import MsgspecError
 
 from app.logs.unreadable_logs import Unreadable
+from app.loop.attempts import BugNotice
 from app.loop.background import Background
 from app.metrics import catalog
 from app.model.errors import NotFound, Outage, unavailable
@@ -171,9 +172,11 @@ class Watch(ABC):
 
     async def _retry_until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work, again while Redis is away. A subject that was deleted ends the watch."""
+        bugs = BugNotice(log, "reading from Redis failed; it is tried again", "reading from Redis works again")
         while True:
             try:
-                return await work()
+                await work()
+                return bugs.over()
             except NotFound:
                 self._on_gone(self)
                 raise asyncio.CancelledError from None
@@ -181,8 +184,8 @@ class Watch(ABC):
                 pass
             except Unreadable:
                 await asyncio.sleep(FAILURE_PAUSE_S)  # it has been told
-            except Exception:
-                log.exception("reading from Redis failed; it is tried again")
+            except Exception as error:
+                bugs.failed(error)
                 await asyncio.sleep(FAILURE_PAUSE_S)
             await asyncio.sleep(LOOK_RETRY_S)
 

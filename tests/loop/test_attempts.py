@@ -33,10 +33,30 @@ async def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCapture
     assert caplog.messages == [*said, *said]
 
 
-async def test_a_bug_is_told_each_time_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_told_once_and_its_end_once_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert await attempted(OUTAGE, ZeroDivisionError(), ZeroDivisionError(), OUTAGE, 5) == [-1, -1, -1, -1, 5]
-    assert caplog.messages == ["it waits: Redis has gone away.", "it failed", "it failed", "it goes on"]
+    bug = ZeroDivisionError()
+    assert await attempted(OUTAGE, bug, bug, OUTAGE, bug, 5, 6, bug) == [-1, -1, -1, -1, -1, 5, 6, -1]
+    over = "it failed: no more (attempted.<locals>.call)"
+    assert caplog.messages == ["it waits: Redis has gone away.", "it failed", "it goes on", over, "it failed"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_another_bug_is_told_and_what_other_work_does_is_no_end_of_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    attempts = Attempts(logging.getLogger("test"), waits="%s", goes_on="it goes on", failed="it failed", pause_s=0)
+
+    async def works() -> None:
+        pass
+
+    async def fails(text: str) -> None:
+        raise ValueError(text)
+
+    for text in ("one", "one", "other", "other"):
+        await attempts.make(partial(fails, text), None)
+        await attempts.make(works, None)
+    assert caplog.messages == ["it failed"] * 2
+    assert ("ValueError: one" in caplog.text, "ValueError: other" in caplog.text) == (True, True)
 
 
 async def test_after_a_failure_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
