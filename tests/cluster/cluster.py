@@ -58,6 +58,7 @@ class Node:
             "cluster-port": str(bus_port),
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             "repl-diskless-sync-delay": "0",
+            "aof-load-truncated": "yes",  # a kill may leave half a write, and nobody cuts it off here
             **config,
         }
         self._process: subprocess.Popen[bytes] | None = None
