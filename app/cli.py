@@ -15,23 +15,21 @@ from urllib.parse import quote
 import click
 import msgspec
 
+import jobwire
 from app.backend import Backend
 from app.local.cluster_forming import HOST
 from app.local.cluster_up import cluster_up
 from app.local.credentials import Credentials, CredentialsError
-from app.local.demo import demo
 from app.local.embedded_cluster import LAST_PORT_BASE, MOST_NODES, EmbeddedCluster
 from app.local.embedded_valkey import EmbeddedError
 from app.local.up import until_signal, up
 from app.main import count_together, run_callbacks, run_sweeper, web_from_environment
-from app.metrics.exposition import serve_metrics
 from app.metrics.service_log import LOG_FORMS, configure_logging
 from app.model.errors import Outage
 from app.redis_links.dialling import connector
 from app.serve import OPTIONS, open_listening_socket, run_process, serve
 from app.settings import BadSetting, Settings, read
 from app.worker_processes import WorkerFailed, Workers
-from jobwire.api.jobs import Jobs, job_path
 from jobwire.configuration.settings import data_folder
 
 log = logging.getLogger("jobwire")
@@ -250,6 +248,8 @@ def show_metrics(settings: Settings, place: str | None) -> None:
     count_together(settings)
     try:
         if place:
+            from app.metrics.exposition import serve_metrics  # noqa: PLC0415  # with its client, only where it is asked for
+
             serve_metrics(place)
     except (ValueError, OSError, OverflowError) as error:
         exit_with(f"cannot answer /metrics at {place}: {error}", EX_UNAVAILABLE)
@@ -306,7 +306,8 @@ def callback_retry(job: str) -> None:
     \b
     jobwire callbacks retry JOB
     """
-    Jobs.from_env("root").http.call("POST", job_path(job, "callback/retry"))
+    jobs = jobwire.Jobs.from_env("root")
+    jobs.http.call("POST", f"/jobs/{quote(job, safe='')}/callback/retry")
     click.echo(f"The callback of {job} is due now.")
 
 
@@ -326,10 +327,20 @@ def callback_secret(space: str, drop_old: bool) -> None:
     """
     change = {"dropOldWebhookSecret": True} if drop_old else {"rotateWebhookSecret": True}
     path = "/spaces/" + quote(space, safe="")
-    answer = Jobs.from_env("root").http.call("PATCH", path, body=msgspec.json.encode(change))
+    answer = jobwire.Jobs.from_env("root").http.call("PATCH", path, body=msgspec.json.encode(change))
     secret = msgspec.json.decode(answer.body).get("webhookSecret")
     click.echo("The newest secret is the only one now." if secret is None else secret)
 
 
-commands = [up_command, cluster_command, web_command, sweeper_command, callbacks_command, demo]
+@click.command("demo")
+@click.pass_context
+def demo_command(ctx: click.Context) -> None:
+    """Show what jobwire does: start a server, run two commands as jobs, watch them live, check the result, stop."""
+    from app.local.demo import demo  # noqa: PLC0415  # with all of the client half, which no server needs
+
+    if not demo():
+        ctx.exit(1)
+
+
+commands = [up_command, cluster_command, web_command, sweeper_command, callbacks_command, demo_command]
 """What `jobwire` finds by the entry point group `jobwire.commands`."""

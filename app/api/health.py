@@ -39,13 +39,16 @@ class Probe:
 
 
 class Document(Probe):
-    """A JSON document that does not change while the process runs."""
+    """A JSON document that does not change while the process runs. It is made when it is first asked for."""
 
-    def __init__(self, content: Any) -> None:
+    def __init__(self, make: "Callable[[], Any]") -> None:
         super().__init__(self._same)
-        self._answer = json_answer(content)
+        self._make = make
+        self._answer: Answer | None = None
 
     async def _same(self) -> Answer:
+        if self._answer is None:
+            self._answer = json_answer(self._make())
         return self._answer
 
 

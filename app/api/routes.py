@@ -122,10 +122,10 @@ def add_routes(app: Application, handlers: Handlers) -> None:
     app.router.routes.append(Route("/tickets/exchange", TicketExchange(handlers.tickets)))
     app.router.routes.append(Route("/metrics", handlers.metrics))
     app.router.routes.append(
-        Route("/openapi.json", Document(openapi_document(route_table(handlers), handlers.public_url + BASE)))
+        Route("/openapi.json", Document(lambda: openapi_document(route_table(handlers), handlers.public_url + BASE)))
     )
     app.router.routes.append(
-        Route("/asyncapi.json", Document(asyncapi_document(urlsplit(handlers.public_url).path + BASE)))
+        Route("/asyncapi.json", Document(lambda: asyncapi_document(urlsplit(handlers.public_url).path + BASE)))
     )
     files = static_files()
     app.router.routes.append(Route("/", files.page("index.html")))

@@ -21,8 +21,9 @@ from app.loop.background import Background, until_first_ends
 from app.metrics import catalog
 from app.model.errors import Outage, OutcomeUnknown
 from app.settings import Settings
+from app.webhooks.answers import Outcome
 from app.webhooks.host_lanes import HostLanes
-from app.webhooks.http_client import Outcome, WebhookClient
+from app.webhooks.http_client import WebhookClient
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from app.webhooks.retry_schedule import delay_ms
 from app.webhooks.signatures import sign_headers

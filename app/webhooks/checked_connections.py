@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import TYPE_CHECKING, Any
 
 from app.webhooks.fair_shares import FairShares
 from app.webhooks.forbidden_addresses import Forbidden, Network, forbidden_kind
+
+if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
 
 LOOKUPS_MOST = 64
 """Names that are looked up at once: each look-up holds a thread, a dead name server holds it long."""
@@ -77,7 +78,7 @@ class LookupQueue:
                 self._waiting[other] = waiting
 
 
-class Guard(AbstractResolver):
+class Guard:
     """A resolver and a maker of sockets for aiohttp's connector; `allowed` are networks beside the public ones."""
 
     def __init__(self, allowed: Sequence[Network]) -> None:
@@ -97,15 +98,16 @@ class Guard(AbstractResolver):
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    ) -> "list[ResolveResult]":
         """The addresses of a name, if every one of them may be called. Raises Forbidden, OSError."""
         loop = asyncio.get_running_loop()
         async with self._lookups.place_of(LOOKUP_SPACE.get()):
             addresses = await loop.run_in_executor(self._threads, self.resolve_blocking, host, port, family)
         for _, address in addresses:
             self.check_address(address)
+        numeric = socket.AI_NUMERICHOST
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            {"hostname": host, "host": address, "port": port, "family": kind, "proto": 0, "flags": numeric}
             for kind, address in addresses
         ]
 

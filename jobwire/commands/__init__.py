@@ -8,8 +8,8 @@ asked for. Without it, or with another package called `app` in its place, the cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import click
@@ -17,27 +17,11 @@ import click
 from .. import exit_codes
 from ..errors import JobwireError
 from ..version import __version__
-from .jobs import jobs
-from .logs import logs
-from .run import notice, run
-from .send import send
 from .server import ServerHalf, find_server_half
-from .spaces import spaces
-from .standard_descriptors import open_standard_descriptors
-from .status import status
-from .tail import tail
-from .tokens import tokens
+from .standard_descriptors import notice, open_standard_descriptors
 
-CLIENT_COMMANDS: Mapping[str, click.Command] = {
-    "run": run,
-    "tail": tail,
-    "logs": logs,
-    "send": send,
-    "jobs": jobs,
-    "spaces": spaces,
-    "tokens": tokens,
-    "status": status,
-}
+CLIENT_COMMANDS = ("run", "tail", "logs", "send", "jobs", "spaces", "tokens", "status")
+"""Each is in the module of its name, which is imported when it is asked for."""
 
 
 class _Commands(click.Group):
@@ -48,7 +32,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in CLIENT_COMMANDS:
-            return CLIENT_COMMANDS[cmd_name]
+            command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+            return command
         half = _server_half()
         if cmd_name not in half.commands and half.trouble and not ctx.resilient_parsing:
             raise _failed(f"`{cmd_name}` is no command of the client, and {half.trouble}", exit_codes.NOT_CONFIGURED)

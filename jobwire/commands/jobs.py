@@ -16,7 +16,7 @@ from ..api.response_decoding import decoded
 from ..api.response_structs import STATUSES, Job, Progress, value_of
 from ..reading.log_following import until_ended
 from .completion import a_job
-from .run import notice
+from .standard_descriptors import notice
 from .tail import exit_as, last_line, reason_of, tell_outage
 from .terminal_text import Paint, age, harmless, harmless_lines, print_json, table
 from .typed_times import moment

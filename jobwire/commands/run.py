@@ -121,11 +121,3 @@ def default_name(command: tuple[str, ...]) -> str:
 
 def _shown(text: str) -> str:
     return os.fsencode(text).decode(errors="replace")[:200]
-
-
-def notice(text: str) -> None:
-    """One line of our own on standard error. Nobody need read it there."""
-    try:
-        os.write(2, f"jobwire: {text}\n".encode(errors="replace"))
-    except OSError:
-        pass

@@ -16,7 +16,8 @@ from ..log_lines.entry import LEVELS
 from ..log_shipping.shipper import LogShipper, ShipperStopped
 from ..run.spool_file import KEYS_LIVE_S, Spool
 from .completion import a_job
-from .run import link_to, notice
+from .run import link_to
+from .standard_descriptors import notice
 
 _CHUNK_BYTES = 256 * 1024
 _SPOOL_PATIENCE_S = 10.0

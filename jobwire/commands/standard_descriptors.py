@@ -1,4 +1,4 @@
-"""The three standard descriptors, open whatever our caller closed.
+"""The three standard descriptors, open whatever our caller closed, and what the commands say on the last of them.
 
 A descriptor below 3 that is closed is given to whatever is opened next: the command's stderr would then be written into
 the connection to the server.
@@ -23,3 +23,11 @@ def open_standard_descriptors() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def notice(text: str) -> None:
+    """One line of our own on standard error. Nobody need read it there."""
+    try:
+        os.write(2, f"jobwire: {text}\n".encode(errors="replace"))
+    except OSError:
+        pass

@@ -13,7 +13,7 @@ from ..api.response_structs import Job, LogLine
 from ..log_lines.byte_lines import Joined, Joiner, last_state, raw_bytes
 from ..reading.log_following import Follow, newest_lines
 from .completion import a_job
-from .run import notice
+from .standard_descriptors import notice
 from .terminal_text import Paint, harmless, harmless_lines
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from app.webhooks.answers import UNREACHED, AnswerStart, Outcome, mask_echoes
 from app.webhooks.checked_connections import Guard
 from app.webhooks.forbidden_addresses import parse_networks
-from app.webhooks.http_client import KEPT_BYTES, UNREACHED, AnswerStart, Outcome, WebhookClient, mask_echoes
+from app.webhooks.http_client import WebhookClient
+from app.webhooks.http_session import KEPT_BYTES
 from app.webhooks.space_hooks import MASK
 from tests.webhooks.receiving import Receiving
 
