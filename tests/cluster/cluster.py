@@ -5,14 +5,13 @@
         cluster.owner("key").kill()
         cluster.wait_until_well()
 
-It runs the embedded binary, or the one that SERVER_BINARY names (Debian's /usr/bin/redis-server, say). Every node has a
-folder of its own: data survive `kill` and `start`.
+It runs the embedded Valkey, or what SERVER_BINARY names. Every node has a folder of its own: data survive `kill` and
+`start`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -27,11 +26,9 @@ import redis
 from redis.crc import key_slot
 
 from app.local.cluster_forming import NodePorts, await_well, form
-from app.local.embedded_valkey import SETTINGS, _binary
+from tests.server_binary import BINARY, settings
 from tests.valkey import client_of, until
 
-BINARY = os.environ.get("SERVER_BINARY") or str(_binary())
-IS_VALKEY = "valkey" in Path(BINARY).name
 NODE_TIMEOUT_MS = 2000
 FAILOVERS = 4
 FAILOVER_S = 6.0
@@ -44,13 +41,15 @@ Word = str | bytes | int
 class Node:
     """One node: a process, a folder and two ports."""
 
-    def __init__(self, folder: Path, port: int, bus_port: int, config: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, port: int, bus_port: int, config: Mapping[str, str], binary: str) -> None:
         self.port = port
+        self._binary = binary
         self.ports = NodePorts(port, bus_port)
+        self.tls_port = int(config.get("tls-port", 0))
         self.folder = folder
         folder.mkdir()
         self._settings = {
-            **{name: value for name, value in SETTINGS.items() if IS_VALKEY or name != "hide-user-data-from-log"},
+            **settings(binary),
             "port": str(port),
             "bind": "127.0.0.1",
             "dir": str(folder),
@@ -68,7 +67,7 @@ class Node:
         text = "".join(f'{name} "{value}"\n' for name, value in self._settings.items() if name != "unixsocketperm")
         (self.folder / "node.conf").write_text(text)
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen([BINARY, str(self.folder / "node.conf")], stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._binary, str(self.folder / "node.conf")], stdout=log, stderr=log)
         until(self._answers, 20)
 
     def _answers(self) -> bool:
@@ -133,13 +132,22 @@ class Node:
 class Cluster:
     """Six nodes; the first three were made primaries, each of the others is the replica of the one three before it."""
 
-    def __init__(self, *, primaries: int = 3, replicas: int = 1, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        primaries: int = 3,
+        replicas: int = 1,
+        config: Mapping[str, str] | None = None,
+        binary: str = BINARY,
+        tls: bool = False,
+    ) -> None:
+        """With `tls` each node has a port for that, too."""
         self.folder = Path(tempfile.mkdtemp(prefix="jobwire-cluster-"))
-        count = primaries * (1 + replicas)
-        ports = free_ports(2 * count)
-        self.nodes = [
-            Node(self.folder / str(ports[at]), ports[at], ports[count + at], config or {}) for at in range(count)
-        ]
+        ports = iter(free_ports(3 * primaries * (1 + replicas)))
+        self.nodes = []
+        for port, bus_port, tls_port in zip(ports, ports, ports, strict=True):
+            own = {**(config or {}), **({"tls-port": str(tls_port)} if tls else {})}
+            self.nodes.append(Node(self.folder / str(port), port, bus_port, own, binary))
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         try:
             self._form(primaries)

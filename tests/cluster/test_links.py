@@ -8,7 +8,7 @@ import pytest
 
 from app.model.errors import Unavailable
 from app.redis_links.topology import slot_of
-from tests.cluster.cluster import IS_VALKEY, Cluster, Node, slots_of
+from tests.cluster.cluster import Cluster, Node, slots_of
 from tests.cluster.load import Load, new_space
 from tests.room import Room, refusal_of
 from tests.sweeping import eventually, truth
@@ -40,7 +40,7 @@ async def test_a_slot_that_is_moved_key_by_key_under_calls_loses_nothing_and_dou
     assert load.count_unknown == load.make_unknown == 0
 
 
-@pytest.mark.skipif(not IS_VALKEY, reason="this server moves slots key by key only")
+@pytest.mark.since("CLUSTER MIGRATESLOTS", redis=None, valkey=(9,))
 async def test_a_slot_that_is_moved_in_one_step_under_calls_refuses_nobody(cluster: Cluster, room: Room) -> None:
     space = await new_space(room)
     slot = spaces_slot(room, space)

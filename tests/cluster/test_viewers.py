@@ -12,7 +12,7 @@ import pytest
 
 from app.model.redis_keys import Keys
 from app.redis_links.topology import slot_of
-from tests.cluster.cluster import IS_VALKEY, Cluster, Node
+from tests.cluster.cluster import Cluster, Node
 from tests.live.followers import Copy, Follower, JobFollower, SpaceFollower
 from tests.live.test_faults import Stage
 from tests.valkey import until
@@ -74,7 +74,7 @@ def stage(cluster: Cluster) -> Iterator[ClusterStage]:
         yield ClusterStage(cluster, stack)
 
 
-ATOMIC = pytest.param("migrate_slot", marks=pytest.mark.skipif(not IS_VALKEY, reason="it moves slots key by key only"))
+ATOMIC = pytest.param("migrate_slot", marks=pytest.mark.since("CLUSTER MIGRATESLOTS", redis=None, valkey=(9,)))
 
 
 @pytest.mark.parametrize("how", [ATOMIC, "move_slot"])

@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
-from app.local.embedded_valkey import _binary
 from tests.server import free_port
+from tests.server_binary import BINARY
 from tests.valkey import until
 
 SERVICE = "jobs"
@@ -75,7 +75,7 @@ class Failover:
         until(lambda: self.info(port))
 
     def _start(self, *args: str) -> None:
-        process = subprocess.Popen([_binary(), *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([BINARY, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
 

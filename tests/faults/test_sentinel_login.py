@@ -13,10 +13,10 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from app.local.embedded_valkey import _binary
 from app.redis_links.dialling import connector
 from tests.faults.tls import Authority
 from tests.server import free_port
+from tests.server_binary import BINARY
 from tests.valkey import until
 
 PASSWORD = "p@ss/w:rd%20?#"
@@ -51,7 +51,7 @@ class Pair:
         config = self._folder / f"{name}.conf"
         config.write_text("\n".join(["bind 127.0.0.1", f"dir {self._folder}", *lines]) + "\n")
         log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
-        process = subprocess.Popen([_binary(), str(config), *options], stdout=log, stderr=log)
+        process = subprocess.Popen([BINARY, str(config), *options], stdout=log, stderr=log)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
 

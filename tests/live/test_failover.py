@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.local.embedded_valkey import _binary
 from tests.factories import Space
 from tests.live.checker import Truth, Writer, settle
 from tests.live.crowd import Crowd
 from tests.live.followers import JobFollower
 from tests.live.proxy import Proxy
 from tests.server import Server, free_port
+from tests.server_binary import BINARY
 from tests.valkey import until
 
 
@@ -30,7 +30,7 @@ def primary_and_replica(folder: Path) -> Iterator[tuple[int, int]]:
             own = folder / str(port)
             own.mkdir()
             command = [
-                str(_binary()),
+                BINARY,
                 "--port",
                 str(port),
                 "--bind",

@@ -247,7 +247,7 @@ def test_ctrl_c_reaches_us_and_leaves_valkey_to_be_stopped_by_us(data: Path) -> 
 def test_a_configuration_cut_short_by_our_death_starts_nothing(data: Path) -> None:
     data.mkdir()
     run = subprocess.run(
-        [embedded._binary(), "-", "--port", "0"],
+        [embedded.embedded_binary(), "-", "--port", "0"],
         input=f'dir "{data}"\nappendonly yes\n'.encode(),
         capture_output=True,
         timeout=10,
