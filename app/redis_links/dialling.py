@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+
+from app.redis_links.tls import TlsConnection
 
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
@@ -85,7 +87,7 @@ class BySentinel(Connector):
         self._kind, self._options = options_of_each(url, db, timeout_s)
         places = [place(host, SENTINEL_PORT) for host in hosts.split(",")]
         self._sentinels = Sentinels(places, unquote(service), timeout_s)
-        self._sentinels.speak_as(self._kind is SSLConnection, self._options)
+        self._sentinels.speak_as(self._kind, self._options)
 
     async def connect(self) -> Connection:
         host, port = await self._sentinels.primary()
@@ -137,12 +139,12 @@ class Sentinels:
         }
         self._logins: list[dict[str, Any]] = [{}]
 
-    def speak_as(self, tls: bool, options: Mapping[str, Any]) -> None:
+    def speak_as(self, kind: type[Connection], options: Mapping[str, Any]) -> None:
         """Speak by TLS, if the servers are spoken to by it, and say the password that they want.
 
         Many Sentinels have no users of their own, or no password at all, and refuse whoever names one.
         """
-        self._options["ssl"] = tls
+        self._options["connection_class"] = kind
         self._options |= {name: value for name, value in options.items() if name.startswith("ssl_")}
         if "password" in options:
             alone = {"password": options["password"]}
@@ -165,7 +167,7 @@ class Sentinels:
 
     async def _told_by(self, asked: Place) -> Place:
         for login in tuple(self._logins):
-            client: Any = Redis(host=asked.host, port=asked.port, **self._options, **login)
+            client: Any = Redis.from_pool(ConnectionPool(host=asked.host, port=asked.port, **self._options, **login))
             try:
                 state = await client.sentinel_master(self._service)
             except AuthenticationError as error:
@@ -248,6 +250,8 @@ def parsed(url: str) -> dict[str, Any]:
         if not (db := unquote(parts.path).strip("/")).isdigit() and db:
             raise ValueError("after the host it has the number of a database, or nothing.")
     options: dict[str, Any] = dict(parse_url(url))
+    if options.get("connection_class") is SSLConnection:
+        options["connection_class"] = TlsConnection
     return {name: value for name, value in options.items() if name not in OURS}
 
 
