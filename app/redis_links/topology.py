@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 from redis.asyncio.connection import Connection
 from redis.crc import key_slot
@@ -81,6 +82,14 @@ def tag_of(slot: int) -> str:
     raise AssertionError
 
 
+TAG_ORDER = sorted(range(SLOTS), key=lambda slot: crc32(b"%d" % slot))
+"""A primary's tag is of the first of its slots in this order, which every process knows.
+
+Slots are moved in the order of their numbers, often one by one. So the tag changes some ten times while a primary is
+emptied or filled: a tag of the lowest slot would change each time, and with it the probe, and who sweeps there.
+"""
+
+
 class Node(Connector):
     """Connections to one node of a cluster."""
 
@@ -122,9 +131,10 @@ class Topology:
         return self._owners[slot]
 
     def tag_on(self, place: Place) -> str:
-        """A hash tag whose keys lie on a primary, the same as long as it keeps its first slot; "" if it has none."""
+        """A hash tag whose keys lie on a primary, the same for as long as possible; "" if it has no slots."""
         if place not in self._tags:
-            self._tags[place] = tag_of(self._owners.index(place)) if place in self._owners else ""
+            slot = next((slot for slot in TAG_ORDER if self._owners[slot] == place), None)
+            self._tags[place] = "" if slot is None else tag_of(slot)
         return self._tags[place]
 
     def role(self, place: Place) -> int:

@@ -131,7 +131,7 @@ def test_a_command_subscribes_to_the_channels_of_one_slot_and_all_go_in_one_writ
         await eventually(lambda: truth(all(len(heard) > 1 for heard in relayed.heard.values())))
         assert all(len(slots) == 1 for slots in slots_of_commands(relayed.low))
         names = [[words[0] for words in batch] for batch in relayed.stage.low.writes]
-        assert next(batch.count(b"SSUBSCRIBE") for batch in names if b"SSUBSCRIBE" in batch) == 20
+        assert next(batch.count(b"SSUBSCRIBE") for batch in names if b"SSUBSCRIBE" in batch) == 21, "the probe's too"
 
     run(work)
 
@@ -217,10 +217,28 @@ def test_a_deaf_shard_is_known_by_name_and_connected_to_anew(monkeypatch: pytest
 
 def test_the_probe_of_a_node_stays_with_its_slots() -> None:
     async def work(relayed: Relayed) -> None:
-        relayed.move(0, 9)
-        relayed.stage.topology.doubt()
-        await eventually(lambda: truth(relayed.low.asked(f"{{{tag_of(10)}}}:probe") == 1))
+        topology, low = relayed.stage.topology, Place("127.0.0.1", relayed.stage.low.port)
+        slot = slot_of(f"{{{topology.tag_on(low)}}}")
+        relayed.move(slot, slot)
+        topology.doubt()
+        await eventually(lambda: truth(slot_of(f"{{{topology.tag_on(low)}}}") != slot))
+        await eventually(lambda: truth(relayed.low.asked(f"{{{topology.tag_on(low)}}}:probe") == 1))
         assert relayed.relay.live
+
+    run(work)
+
+
+def test_a_node_that_is_emptied_slot_by_slot_is_known_by_few_tags() -> None:
+    async def work(relayed: Relayed) -> None:
+        topology = relayed.stage.topology
+        low, high = (Place("127.0.0.1", node.port) for node in (relayed.stage.low, relayed.stage.high))
+        tags = []
+        for slot in range(HALF - 1):
+            topology._owners[slot] = high
+            topology._tags.clear()
+            tags.append((topology.tag_on(low), topology.tag_on(high)))
+        assert len(set(tags)) < 40, "each of them is a new probe, and who sweeps there is elected anew"
+        assert [slot_of(f"{{{tag}}}") for tag, _ in tags[-1:]] == [HALF - 1]
 
     run(work)
 
@@ -229,7 +247,8 @@ def test_a_node_that_ends_its_own_probe_is_connected_to_anew_for_it_may_be_a_rep
     async def work(relayed: Relayed) -> None:
         await relayed.listen(ALSO_LOW)
         first = relayed.low.writer
-        relayed.low.send(b"sunsubscribe", f"{{{tag_of(0)}}}:probe".encode(), b"0")
+        tag = relayed.stage.topology.tag_on(Place("127.0.0.1", relayed.stage.low.port))
+        relayed.low.send(b"sunsubscribe", f"{{{tag}}}:probe".encode(), b"0")
         await eventually(lambda: truth(relayed.low.writer is not first and relayed.low.asked(ALSO_LOW) == 2))
         await eventually(lambda: truth(relayed.heard[ALSO_LOW] == [None, None] and relayed.relay.live))
 
