@@ -1,10 +1,11 @@
 """The Redis and the server that tests share, one of each kind for a worker; every test gets a space of its own.
 
 `--redis valkey`, `--redis fake` or both (the default): tests that ask for `server` run on the embedded Valkey and on
-fakeredis; with `--redis cluster` they run on a cluster of three primaries and three replicas. A test marked
-`valkey_only(why)` is not selected for fakeredis, nor one marked `since(what, redis=..., valkey=...)` for older servers
-than these (tests/server_binary.py). tests/scheduling.py spreads the whole of the tests over processes; files that are
-named run in one.
+fakeredis, all others on Valkey. A test marked `valkey_only(why)` is not selected for fakeredis, nor one marked
+`since(what, redis=..., valkey=...)` for older servers than these (tests/server_binary.py). With `--redis cluster` every
+test that asks for a Redis, of whatever kind, has a cluster of three primaries and three replicas (tests/any_redis.py),
+and no others run; a test marked `one_server(why)` is not selected. tests/scheduling.py spreads the whole of the tests
+over processes; files that are named run in one.
 """
 
 import contextlib
@@ -19,21 +20,19 @@ import pytest
 from xdist.remote import Producer
 
 from app.serve import allow_open_files
-from tests.cluster.cluster import Cluster
+from tests.any_redis import AnyRedis, NewRedis, new_cluster, new_valkey
 from tests.factories import Space
 from tests.room import Room, new_room
 from tests.scheduling import AloneLast, group_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.server_binary import is_since
-from tests.valkey import Valkey
 
 KINDS = ("valkey", "fake")
+CLUSTER = "cluster"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--redis", choices=(*KINDS, "cluster", "both"), default="both", help="Which Redis contract tests run on."
-    )
+    parser.addoption("--redis", choices=(*KINDS, CLUSTER, "both"), default="both", help="Which Redis tests run on.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "since(what, redis=..., valkey=...): the versions of servers that have it, or None"
     )
+    config.addinivalue_line("markers", "one_server(why): a cluster cannot run it, or it would prove nothing there")
     config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: nothing runs beside it")
 
 
@@ -86,27 +86,57 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select, rather than skip, what each Redis can run."""
-    left = [item for item in items if _lacks_fake(item) or _lacks_server(item)]
+    runs = _on_cluster if config.getoption("--redis") == CLUSTER else _on_its_kind
+    left = [item for item in items if not runs(item) or _lacks_server(item)]
     if left:
-        items[:] = [item for item in items if item not in left]
+        gone = set(left)
+        items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left)
 
 
-def _lacks_fake(item: pytest.Item) -> bool:
+def _on_cluster(item: pytest.Item) -> bool:
+    asks = {"new_redis", "redis_kind"} & set(getattr(item, "fixturenames", ()))
+    return bool(asks) and item.get_closest_marker("one_server") is None
+
+
+def _on_its_kind(item: pytest.Item) -> bool:
     if item.get_closest_marker("valkey_only") is None or "redis_kind" not in getattr(item, "fixturenames", ()):
-        return False
-    return bool(item.callspec.params["redis_kind"] == "fake")  # type: ignore[attr-defined]  # parametrized above
+        return True
+    return bool(item.callspec.params["redis_kind"] != "fake")  # type: ignore[attr-defined]  # parametrized above
 
 
 def _lacks_server(item: pytest.Item) -> bool:
     return any(not is_since(**marker.kwargs) for marker in item.iter_markers("since"))
 
 
+@pytest.fixture(scope="session")
+def new_redis(request: pytest.FixtureRequest) -> NewRedis:
+    """Starts a Redis of a test's own, which it may look into or hurt: a Valkey, or what `--redis` says."""
+    return new_cluster if request.config.getoption("--redis") == CLUSTER else new_valkey
+
+
 @pytest.fixture(scope="module")
-def valkey() -> Iterator[Valkey]:
-    """A Valkey of a file's own, whose tests may look into it or hurt it."""
-    with Valkey() as running:
+def valkey(new_redis: NewRedis) -> Iterator[AnyRedis]:
+    """A Valkey of a file's own, or a cluster of them."""
+    with new_redis() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def room_redis(new_redis: NewRedis) -> Iterator[AnyRedis]:
+    """What all rooms of this process's tests share."""
+    with new_redis() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis_environ(request: pytest.FixtureRequest, new_redis: NewRedis) -> Iterator[dict[str, str]]:
+    """What tells a `jobwire up`, which brings a Valkey of its own, that it is to use a cluster instead."""
+    if request.config.getoption("--redis") != CLUSTER:
+        yield {}
+        return
+    with new_redis() as running:
+        yield {"REDIS_URL": running.url}
 
 
 class Shared:
@@ -120,8 +150,11 @@ class Shared:
     def redis_url(self, kind: str) -> str:
         """The url of the Redis of a kind."""
         if kind not in self._urls:
-            begin = {"fake": fake_redis, "valkey": _valkey, "cluster": _cluster}[kind]
-            self._urls[kind] = self.stack.enter_context(begin())
+            if kind == "fake":
+                self._urls[kind] = self.stack.enter_context(fake_redis())
+            else:
+                begin = new_cluster if kind == CLUSTER else new_valkey
+                self._urls[kind] = self.stack.enter_context(begin()).url
         return self._urls[kind]
 
     def server(self, kind: str) -> Server:
@@ -129,18 +162,6 @@ class Shared:
         if kind not in self._servers:
             self._servers[kind] = self.stack.enter_context(_started(self.redis_url(kind)))
         return self._servers[kind]
-
-
-@contextlib.contextmanager
-def _valkey() -> Iterator[str]:
-    with Valkey() as running:
-        yield running.url
-
-
-@contextlib.contextmanager
-def _cluster() -> Iterator[str]:
-    with Cluster() as running:
-        yield running.url
 
 
 def _started(redis_url: str) -> Server:
@@ -178,9 +199,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def room() -> AsyncIterator[Room]:
-    """A started backend with a prefix of its own, on a Valkey that this process's tests share."""
-    async with new_room() as made:
+async def room(room_redis: AnyRedis) -> AsyncIterator[Room]:
+    """A started backend with a prefix of its own, on a Redis that this process's tests share."""
+    async with new_room(room_redis) as made:
         yield made
 
 

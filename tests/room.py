@@ -1,14 +1,12 @@
-"""What tests below HTTP share: one Valkey for all of them, and rooms with links, a space and a prefix of their own.
+"""What tests below HTTP share: one Redis for all of them, and rooms with links, a space and a prefix of their own.
 
 async def test_a_rule(room: Room) -> None: ...
 
-async def test_a_rule_under_a_setting() -> None:
-    async with new_room(log_lines=1000) as room: ...
+async def test_a_rule_under_a_setting(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_lines=1000) as room: ...
 """
 
-import atexit
 import contextlib
-import functools
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterable
@@ -29,34 +27,35 @@ from app.model.errors import ApiError
 from app.model.ids import new_job_ids
 from app.model.redis_keys import Keys
 from app.model.steps import exhaust
+from app.redis_links.link import Word
 from app.settings import Settings
-from tests.cluster.cluster import Cluster
-from tests.valkey import Valkey
+from tests.any_redis import AnyRedis
 
 ROOT_KEY = "emit_root_of_the_tests"
 EVERYTHING = LineFilter()
 
 
-@functools.cache
-def valkey() -> Valkey:
-    """The server; it ends with the test run."""
-    server = Valkey()
-    atexit.register(server.close)
-    return server
-
-
 class Room:
     """A started backend under a prefix of its own."""
 
-    def __init__(self, server: Valkey | Cluster, **settings: Any) -> None:
+    def __init__(self, redis: AnyRedis, **settings: Any) -> None:
         settings.setdefault("prefix", f"t{secrets.token_hex(6)}")
         settings.setdefault("rate", 0)
-        self.settings = Settings(redis_url=server.url, root_key=ROOT_KEY, **settings)
+        self.settings = Settings(redis_url=redis.url, root_key=ROOT_KEY, **settings)
         self.backend = Backend(self.settings)
         self.keys: Keys = self.backend.keys
         self.logs: LogStore = self.backend.logs
         self.call = self.backend.control.call
         self.space = ""
+
+    @property
+    def tag(self) -> str:
+        """The tag of the cluster's server that has the space; "" where there is one server."""
+        return self.backend.control.tag_of(self.keys.space(self.space))
+
+    async def ask(self, *command: Word) -> Any:
+        """The reply of the server that has the space, to a command without a key."""
+        return await self.backend.control.server_of(self.keys.space(self.space)).call(*command)
 
     async def new_job(self, status: str = "running") -> str:
         """A job as far as logs see one: its id and its status."""
@@ -101,9 +100,9 @@ async def batch_of(*messages: str) -> Batch:
 
 
 @contextlib.asynccontextmanager
-async def new_room(server: Valkey | Cluster | None = None, **settings: Any) -> AsyncIterator[Room]:
+async def new_room(redis: AnyRedis, **settings: Any) -> AsyncIterator[Room]:
     """A fresh Room, started while the block runs."""
-    room = Room(server or valkey(), **settings)
+    room = Room(redis, **settings)
     await room.backend.start()
     try:
         await room.backend.control.ready(10)

@@ -97,9 +97,9 @@ async def lapse(room: Room, *jobs: str) -> None:
 
 async def never_away(room: Room) -> None:
     """As if a sweeper had worked for long, and nothing had ever been away."""
-    run = parse_info(await room.call("INFO", "server"))["run_id"]
+    run = parse_info(await room.ask("INFO", "server"))["run_id"]
     mark: dict[str, Word] = {"at": room.backend.clock.now_ms(), "by": "before", "run": run, "began": 1, "ended": 1}
-    await room.call("HSET", room.keys.outage, *(word for pair in mark.items() for word in pair))
+    await room.call("HSET", room.keys.outage_of(room.tag), *(word for pair in mark.items() for word in pair))
 
 
 async def lapse_all(room: Room) -> None:
@@ -112,7 +112,7 @@ async def lapse_all(room: Room) -> None:
       end"""
     now = room.backend.clock.now_ms()
     await room.call("EVAL", text, 1, room.keys.deadlines(room.space), room.keys.lease(room.space, ""), now - 1)
-    await room.call("ZADD", room.keys.due, now - 1, room.space)
+    await room.call("ZADD", room.keys.due_of(room.tag), now - 1, room.space)
 
 
 async def sweep(room: Room) -> None:

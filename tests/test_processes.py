@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.any_redis import AnyRedis
 from tests.server import free_port
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 ROOT = Path(__file__).parent.parent
 ROOT_KEY = "emit_" + "r" * 43
@@ -68,7 +69,7 @@ def arguments(command: str, port: int) -> list[str]:
     return words[1:]
 
 
-def test_the_procfile_serves_a_job_through_two_web_processes_and_a_sweeper(valkey: Valkey) -> None:
+def test_the_procfile_serves_a_job_through_two_web_processes_and_a_sweeper(valkey: AnyRedis) -> None:
     env = environment(REDIS_URL=valkey.url, JOBWIRE_ROOT_KEY=ROOT_KEY, JOBWIRE_PREFIX="procfile")
     ports, commands = (free_port(), free_port()), procfile()
     with (
@@ -89,7 +90,7 @@ def test_the_procfile_serves_a_job_through_two_web_processes_and_a_sweeper(valke
             assert types == ["created", "delivered", "delivery_timeout"]
 
 
-def test_web_with_workers_answers_and_leaves_at_sigterm(valkey: Valkey) -> None:
+def test_web_with_workers_answers_and_leaves_at_sigterm(valkey: AnyRedis) -> None:
     env = environment(REDIS_URL=valkey.url, JOBWIRE_ROOT_KEY=ROOT_KEY, JOBWIRE_PREFIX="workers")
     port = free_port()
     with running("web", "--port", str(port), "--workers", "2", env=env) as process:
@@ -99,7 +100,7 @@ def test_web_with_workers_answers_and_leaves_at_sigterm(valkey: Valkey) -> None:
         until(lambda: not answers(f"http://127.0.0.1:{port}/healthz"))
 
 
-def test_a_server_may_have_as_many_connections_as_the_system_grants(valkey: Valkey) -> None:
+def test_a_server_may_have_as_many_connections_as_the_system_grants(valkey: AnyRedis) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     env = environment(REDIS_URL=valkey.url, JOBWIRE_ROOT_KEY=ROOT_KEY, JOBWIRE_PREFIX="files")
     port = free_port()

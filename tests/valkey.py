@@ -43,13 +43,19 @@ def pause_s(waited_s: float, most_s: float = 0.05) -> float:
     return min(max(waited_s / 20, 0.002), most_s)
 
 
-def client_of(url: str) -> Any:
-    """The redis package's client of what a url names."""
+def cut(data: Path, share: float) -> None:
+    """Cut a share off the end of a stopped server's append-only file."""
+    newest = sorted(data.rglob("*.incr.aof"))[-1]
+    os.truncate(newest, int(newest.stat().st_size * (1 - share)))
+
+
+def client_of(url: str, *, connections: int = 100) -> Any:
+    """The redis package's client of what a url names, with at most so many connections to a server."""
     if not url.startswith("redis+cluster://"):
-        return redis.Redis.from_url(url, socket_timeout=10)
+        return redis.Redis.from_url(url, socket_timeout=10, max_connections=connections)
     places = [place.rpartition(":") for place in url.partition("://")[2].split(",")]
     nodes = [ClusterNode(host, int(port)) for host, _, port in places]  # type: ignore[no-untyped-call]  # untyped there
-    return redis.RedisCluster(startup_nodes=nodes, socket_timeout=10)
+    return redis.RedisCluster(startup_nodes=nodes, socket_timeout=10, max_connections=connections)
 
 
 class NamedServer(EmbeddedServer):
@@ -84,6 +90,14 @@ class Valkey:
         with client_of(self.url) as client:
             return client.execute_command(*args)
 
+    def owner(self, key: str) -> Self:
+        """The server that has a key."""
+        return self
+
+    def publish(self, channel: str, message: bytes) -> int:
+        """Tell those who listen to a channel; how many heard."""
+        return int(self.cli("PUBLISH", channel, message))
+
     def kill(self) -> None:
         """SIGKILL; returns when it has gone. The folder stays taken."""
         killed = self.server.pid
@@ -96,11 +110,10 @@ class Valkey:
         self.server.stop()
         self.server.start()
 
-    def lose(self, share: float) -> None:
+    def lose(self, share: float, key: str = "") -> None:
         """Kill it, cut a share off the end of its append-only file, and start it: a power cut, hours of it at once."""
         self.kill()
-        newest = sorted(self.data.rglob("*.incr.aof"))[-1]
-        os.truncate(newest, int(newest.stat().st_size * (1 - share)))
+        cut(self.data, share)
         self.restart()
 
     def stall(self) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import zstandard
 
+from tests.any_redis import AnyRedis
 from tests.room import new_room
 
 NDJSON = "application/x-ndjson"
@@ -25,9 +26,9 @@ async def new_job(http: httpx.AsyncClient) -> str:
 
 
 @contextlib.asynccontextmanager
-async def new_log(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+async def new_log(redis: AnyRedis, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
     """A client, and the path of a fresh job's logs."""
-    async with new_room(**settings) as room, room.client() as http:
+    async with new_room(redis, **settings) as room, room.client() as http:
         yield http, await new_job(http)
 
 
@@ -45,8 +46,8 @@ async def new_log(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, str
         ({"content-encoding": "identity"}, b'["a", "b"]'),
     ],
 )
-async def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes) -> None:
-    async with new_log() as (http, path):
+async def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: bytes, room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         answer = await http.post(path, content=body, headers=headers)
         assert answer.status_code == 200
         assert answer.json() == {
@@ -86,9 +87,9 @@ async def test_every_form_of_a_batch_is_taken(headers: dict[str, str], body: byt
     ],
 )
 async def test_a_refused_append_stores_nothing(
-    headers: dict[str, str], body: bytes, status: int, code: str, more: dict[str, Any]
+    headers: dict[str, str], body: bytes, status: int, code: str, more: dict[str, Any], *, room_redis: AnyRedis
 ) -> None:
-    async with new_log() as (http, path):
+    async with new_log(room_redis) as (http, path):
         answer = await http.post(path, content=body, headers={"idempotency-key": "key"} | headers)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert {name: answer.json()[name] for name in more} == more
@@ -101,8 +102,8 @@ async def test_a_refused_append_stores_nothing(
         assert "idempotency-replayed" not in accepted.headers
 
 
-async def test_a_job_that_does_not_exist_is_not_found() -> None:
-    async with new_log() as (http, path):
+async def test_a_job_that_does_not_exist_is_not_found(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         ghost = path[:-8] + ("0" * 3) + path[-5:]
         for missing in (ghost, "/jobs/nonsense/logs", "/jobs/" + "0" * 26 + "/logs"):
             answers = [
@@ -115,8 +116,8 @@ async def test_a_job_that_does_not_exist_is_not_found() -> None:
             assert {answer.json()["error"] for answer in answers} == {"Job not found"}
 
 
-async def test_an_empty_batch_inserts_nothing_and_has_null_seqs() -> None:
-    async with new_log() as (http, path):
+async def test_an_empty_batch_inserts_nothing_and_has_null_seqs(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         for answer in (
             await http.post(path, json=[]),
             await http.post(path, json={"logs": []}),
@@ -134,8 +135,8 @@ async def test_an_empty_batch_inserts_nothing_and_has_null_seqs() -> None:
             }
 
 
-async def test_an_idempotent_append_is_answered_alike_however_it_was_packed() -> None:
-    async with new_log() as (http, path):
+async def test_an_idempotent_append_is_answered_alike_however_it_was_packed(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         headers = {"idempotency-key": "one batch", "content-type": NDJSON}
         first = await http.post(path, content=b'"a"\n"b"\n', headers=headers)
         again = await http.post(
@@ -149,8 +150,8 @@ async def test_an_idempotent_append_is_answered_alike_however_it_was_packed() ->
         assert len((await http.get(path)).json()["logs"]) == 2
 
 
-async def test_two_copies_of_one_request_at_once_are_done_once() -> None:
-    async with new_log() as (http, path):
+async def test_two_copies_of_one_request_at_once_are_done_once(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         for n in range(20):
             both = await asyncio.gather(
                 *(http.post(path, json=[f"{n}"] * 3, headers={"idempotency-key": f"key {n}"}) for _ in range(2))
@@ -160,8 +161,8 @@ async def test_two_copies_of_one_request_at_once_are_done_once() -> None:
         assert len((await http.get(path)).json()["logs"]) == 60
 
 
-async def test_a_line_has_every_field_of_the_contract() -> None:
-    async with new_log() as (http, path):
+async def test_a_line_has_every_field_of_the_contract(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         big = b'{"n": 12345678901234567890123, "f": 1.0}'
         await http.post(
             path, content=b'["a", {"message": "b", "level": "ERR", "source": "s", "metadata": ' + big + b"}]"
@@ -198,14 +199,14 @@ async def test_a_line_has_every_field_of_the_contract() -> None:
         "after=99999999999999999999",
     ],
 )
-async def test_parameters_out_of_range_are_refused_and_not_clamped(query: str) -> None:
-    async with new_log() as (http, path):
+async def test_parameters_out_of_range_are_refused_and_not_clamped(query: str, room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         answer = await http.get(f"{path}?{query}")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
 
-async def test_pages_filter_by_level_and_words() -> None:
-    async with new_log() as (http, path):
+async def test_pages_filter_by_level_and_words(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         entries = [
             {"message": f"Connection {i} to DB lost", "level": ["info", "warn", "error"][i % 3]} for i in range(30)
         ]
@@ -226,8 +227,8 @@ async def test_pages_filter_by_level_and_words() -> None:
             assert len((await http.get(f"{path}?{query}")).json()["logs"]) == lines, query
 
 
-async def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_asked() -> None:
-    async with new_log() as (http, path):
+async def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_asked(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         await http.post(path, json=[f"line {i}" for i in range(3000)])
         page = (await http.get(path, params={"after": 2990})).json()["logs"]
         plain = await http.get(path, params={"after": 2990}, headers={"accept": NDJSON, "accept-encoding": "identity"})
@@ -243,8 +244,8 @@ async def test_a_download_is_ndjson_of_the_objects_of_the_pages_packed_when_aske
 
 
 @pytest.mark.alone("it measures delay under load")
-async def test_a_large_batch_does_not_hold_up_other_calls() -> None:
-    async with new_log() as (http, path):
+async def test_a_large_batch_does_not_hold_up_other_calls(room_redis: AnyRedis) -> None:
+    async with new_log(room_redis) as (http, path):
         body = b'{"message":"' + b"x" * 100 + b'"}\n'
         large = gzip.compress(body * 10_000, 1)
         headers = {"content-type": NDJSON, "content-encoding": "gzip"}

@@ -21,6 +21,7 @@ from app.api.routes import BASE, route_table
 from app.jobs.keys_and_scopes import ROOT, SCOPES
 from app.logs.lines import Row
 from app.model.errors import KINDS
+from tests.any_redis import AnyRedis
 from tests.faults.service import Service
 from tests.room import Room, new_room
 from tests.test_house import _NoHandlers
@@ -176,8 +177,8 @@ async def test_every_idempotent_call_refuses_another_body(room: Room) -> None:
             assert (reply.status_code, reply.json()["code"]) == (422, "idempotency_mismatch")
 
 
-async def test_every_call_is_refused_over_the_rate() -> None:
-    async with new_room(rate=1) as room, room.client() as client:
+async def test_every_call_is_refused_over_the_rate(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, rate=1) as room, room.client() as client:
         here = await stage(client)
         key = {"x-api-key": await new_key(client, here.space, *SCOPES)}
         for operation in [operation for operation, code in REFUSED if code == "rate_limited"]:
@@ -190,8 +191,8 @@ async def test_every_call_is_refused_over_the_rate() -> None:
             assert reply.headers["retry-after"]
 
 
-async def test_every_call_that_brings_something_new_is_refused_by_a_full_space() -> None:
-    async with new_room(space_bytes=5000) as room, room.client() as client:
+async def test_every_call_that_brings_something_new_is_refused_by_a_full_space(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_bytes=5000) as room, room.client() as client:
         here = await stage(client)
         await client.post(f"/jobs/{here.job}/claim")
         await client.post(f"/jobs/{here.job}/checkpoint", json={"x": "y" * 5000})

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.api.openapi_operations import OPERATIONS
+from tests.any_redis import AnyRedis
 from tests.browser.chromium import Chromium, Page
 from tests.browser.nginx import Nginx
 from tests.factories import Space
 from tests.server import Server, free_port
-from tests.valkey import Valkey
 
 PREFIX = "/jobwire"
 FOLLOW = """
@@ -38,7 +38,7 @@ SignIn = Callable[..., Page]
 
 
 @pytest.fixture
-def server(valkey: Valkey) -> Iterator[Server]:
+def server(valkey: AnyRedis) -> Iterator[Server]:
     """A server that knows where it is reached."""
     port = free_port()
     with Server(valkey.url, JOBWIRE_PUBLIC_URL=f"http://127.0.0.1:{port}{PREFIX}") as running:

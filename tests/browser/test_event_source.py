@@ -6,10 +6,11 @@ import signal
 
 import pytest
 
+from tests.any_redis import AnyRedis
 from tests.browser.chromium import Chromium
 from tests.factories import Space
 from tests.live.test_workers import Poster, Web
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 SOURCES = 60
 HOSTS = 12
@@ -33,7 +34,7 @@ for (let i = 0; i < %(sources)d; i++) setTimeout(watch, i * %(apart_ms)d, hosts[
 
 
 @pytest.mark.parametrize(("rate", "apart_ms"), [("0", 0), ("20", 80)], ids=["free", "narrow"])
-def test_no_event_source_of_a_browser_is_lost(valkey: Valkey, chromium: Chromium, rate: str, apart_ms: int) -> None:
+def test_no_event_source_of_a_browser_is_lost(valkey: AnyRedis, chromium: Chromium, rate: str, apart_ms: int) -> None:
     with Web(valkey.url, host="0.0.0.0", JOBWIRE_RATE=rate) as web:
         space = Space(web)
         job = space.create(claim=True, timeoutSeconds=3600)

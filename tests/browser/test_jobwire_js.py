@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.any_redis import AnyRedis
 from tests.browser.chromium import Chromium, Page
 from tests.factories import Space
 from tests.live.checker import Check, Truth
@@ -64,7 +65,7 @@ def follow(page: Page, base: str, **options: Any) -> None:
     page.js(FOLLOW % {"base": json.dumps(base), "options": json.dumps(options)})
 
 
-def test_a_browser_follows_a_job_through_a_restart_of_the_server(valkey: Valkey, page: Page) -> None:
+def test_a_browser_follows_a_job_through_a_restart_of_the_server(valkey: AnyRedis, page: Page) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(contextlib.ExitStack())
         server = first.enter_context(Server(valkey.url))
@@ -129,7 +130,7 @@ def test_a_browser_is_told_what_the_store_has_lost(page: Page) -> None:
         }
 
 
-def test_a_browser_follows_a_space_and_stops_when_told(valkey: Valkey, page: Page) -> None:
+def test_a_browser_follows_a_space_and_stops_when_told(valkey: AnyRedis, page: Page) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         follow(page, server.url, space=space.id, key=space.all.key)
@@ -141,7 +142,7 @@ def test_a_browser_follows_a_space_and_stops_when_told(valkey: Valkey, page: Pag
         assert page.js("new Promise((resolve) => setTimeout(() => resolve(frames_.length), 300))") == 2
 
 
-def test_an_ended_job_and_a_refusal_are_over(valkey: Valkey, page: Page) -> None:
+def test_an_ended_job_and_a_refusal_are_over(valkey: AnyRedis, page: Page) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)

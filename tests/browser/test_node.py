@@ -14,12 +14,13 @@ import pytest
 
 from app.api.asyncapi import JobEvent
 from app.api.static_files import STATIC_FOLDER
+from tests.any_redis import AnyRedis
 from tests.browser.node import Follower, program
 from tests.factories import Space
 from tests.live.proxy import Proxy
 from tests.server import Server
 from tests.skipping import skip
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 TYPESCRIPT = "typescript@5.9.3"
 TRANSPORTS = {"event stream": (), "websocket": ("--experimental-websocket",)}
@@ -100,7 +101,7 @@ def line_seqs(node: Follower) -> list[int]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_job_is_followed_through_a_restart_without_a_loss(valkey: Valkey, tmp_path: Path, transport: str) -> None:
+def test_a_job_is_followed_through_a_restart_without_a_loss(valkey: AnyRedis, tmp_path: Path, transport: str) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(contextlib.ExitStack())
         server = first.enter_context(Server(valkey.url))
@@ -137,7 +138,7 @@ def test_a_job_is_followed_through_a_restart_without_a_loss(valkey: Valkey, tmp_
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_who_sees_no_more_than_progress_is_told_how_it_ended(valkey: Valkey, tmp_path: Path, transport: str) -> None:
+def test_who_sees_no_more_than_progress_is_told_how_it_ended(valkey: AnyRedis, tmp_path: Path, transport: str) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -151,7 +152,7 @@ def test_who_sees_no_more_than_progress_is_told_how_it_ended(valkey: Valkey, tmp
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_refusal_is_over_and_says_why(valkey: Valkey, tmp_path: Path, transport: str) -> None:
+def test_a_refusal_is_over_and_says_why(valkey: AnyRedis, tmp_path: Path, transport: str) -> None:
     with Server(valkey.url) as server:
         options = {"base": server.url, "space": Space(server).id, "key": "emit_wrong"}
         with Follower(tmp_path, MODULE, options, TRANSPORTS[transport]) as node:
@@ -160,7 +161,7 @@ def test_a_refusal_is_over_and_says_why(valkey: Valkey, tmp_path: Path, transpor
         assert (state, detail["status"], detail["code"]) == ("over", 401, "unauthorized")
 
 
-def test_an_event_stream_without_even_a_ping_is_left_and_goes_on_elsewhere(valkey: Valkey, tmp_path: Path) -> None:
+def test_an_event_stream_without_even_a_ping_is_left_and_goes_on_elsewhere(valkey: AnyRedis, tmp_path: Path) -> None:
     module = MODULE.replace("SILENT_MS = 60_000", "SILENT_MS = 3_000")
     assert module != MODULE
     with Server(valkey.url) as server, Proxy(f"127.0.0.1:{server.port}") as proxy:

@@ -67,7 +67,8 @@ def cli(environ: dict[str, str]) -> Iterator[Cli]:
 class Up:
     """A real `jobwire up` on a folder and port of its own, that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redis_environ: dict[str, str]) -> None:
+        self._redis_environ = redis_environ
         self._data = folder / "data"
         self._port = "0"
         self.environ: dict[str, str] = {}
@@ -78,7 +79,7 @@ class Up:
         command = [sys.executable, "-m", "jobwire", "up", "--json", "--port", self._port, "--data", str(self._data)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBWIRE_")}
         kept.pop("REDIS_URL", None)
-        kept["XDG_CONFIG_HOME"] = str(self._data.parent / "config")
+        kept |= {**self._redis_environ, "XDG_CONFIG_HOME": str(self._data.parent / "config")}
         self._process = subprocess.Popen(
             command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -103,7 +104,7 @@ class Up:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up"))
+def up(tmp_path_factory: pytest.TempPathFactory, redis_environ: dict[str, str]) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("up"), redis_environ)
     yield up
     up.stop()

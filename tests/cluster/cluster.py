@@ -25,11 +25,13 @@ from typing import Any, Self
 import redis
 from redis.crc import key_slot
 
+from app.local.append_only_files import mend_files
 from app.local.cluster_forming import NodePorts, await_well, form
 from tests.server_binary import BINARY, settings
-from tests.valkey import client_of, until
+from tests.valkey import client_of, cut, until
 
 NODE_TIMEOUT_MS = 2000
+KEYLESS = ("ACL", "CLIENT", "COMMANDLOG", "CONFIG", "SCRIPT")
 FAILOVERS = 4
 FAILOVER_S = 6.0
 """How often a replica is told to take over, and how long that is waited for."""
@@ -187,9 +189,56 @@ class Cluster:
         return int(node.cli("ROLE")[2]) == primary.port
 
     def cli(self, *command: Word) -> Any:
-        """The reply to one command from the owner of its key; a refusal raises redis.ResponseError."""
+        """The reply to one command from the owner of its key; a refusal raises redis.ResponseError.
+
+        A command without a key goes to every node that runs. Lists of theirs are joined; of anything else the first
+        node's is the reply.
+        """
+        if str(command[0]).upper() in KEYLESS:
+            replies = [node.cli(*command) for node in self.nodes if node.is_running]
+            joined = all(isinstance(reply, list) for reply in replies)
+            return [item for reply in replies for item in reply] if joined else replies[0]
         key = command[3 if str(command[0]).upper() in ("EVAL", "EVALSHA") else 1]
         return self.owner(str(key)).cli(*command)
+
+    def publish(self, channel: str, message: bytes) -> int:
+        """Tell those who listen to a channel at its shard; how many heard."""
+        return int(self.cli("SPUBLISH", channel, message))
+
+    # What befalls all nodes at once
+
+    def kill(self) -> None:
+        """SIGKILL; returns when all have gone."""
+        for node in self.nodes:
+            node.kill()
+
+    def restart(self) -> None:
+        """Stop what runs, and start all nodes on their data; returns when the cluster is well."""
+        for node in self.nodes:
+            node.stop()
+        for node in self.nodes:
+            node.start()
+        self.wait_until_well()
+
+    def lose(self, share: float, key: str = "") -> None:
+        """Kill all, cut a share off the end of the append-only files, or of a key's shard alone, and start all."""
+        primary = self.owner(key) if key else None
+        losers = [primary, self.replica_of(primary)] if primary else self.nodes
+        self.kill()
+        for node in losers:
+            cut(node.folder, share)
+            mend_files(node.folder)
+        self.restart()
+
+    def stall(self) -> None:
+        """All keep their connections and accept new ones, and answer nothing, until `resume`."""
+        for node in self.nodes:
+            node.stall()
+
+    def resume(self) -> None:
+        """Undo `stall`."""
+        for node in self.nodes:
+            node.resume()
 
     def client(self) -> Any:
         """The redis package's own client."""

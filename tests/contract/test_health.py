@@ -3,9 +3,10 @@
 import httpx
 import pytest
 
+from tests.any_redis import NewRedis
 from tests.factories import refused
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 
 def test_healthz_says_that_the_process_lives(server: Server) -> None:
@@ -25,8 +26,8 @@ def test_another_method_is_refused_in_json_and_names_the_methods(server: Server,
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
-def test_readyz_says_what_is_wrong_while_healthz_stays_200() -> None:
-    with Valkey() as valkey, Server(valkey.url, JOBWIRE_REDIS_TIMEOUT="0.5") as server:
+def test_readyz_says_what_is_wrong_while_healthz_stays_200(new_redis: NewRedis) -> None:
+    with new_redis() as valkey, Server(valkey.url, JOBWIRE_REDIS_TIMEOUT="0.5") as server:
         valkey.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         refusal = refused(server.beside("/readyz"), 503, "unavailable")
         assert "allkeys-lru" in refusal["error"]

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.any_redis import AnyRedis
 from tests.factories import Space, refused
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 
 @pytest.fixture(scope="module")
-def frail(valkey: Valkey) -> Iterator[Space]:
+def frail(valkey: AnyRedis) -> Iterator[Space]:
     """A space on a Redis of its own."""
     with Server(valkey.url, JOBWIRE_REDIS_TIMEOUT="0.5") as server:
         yield Space(server)
@@ -20,7 +21,8 @@ def works(space: Space) -> bool:
     return space.all.post(space.jobs, json={"name": "x"}).status_code == 201
 
 
-def test_a_read_only_redis_is_unavailable_and_nothing_was_done(valkey: Valkey, frail: Space) -> None:
+@pytest.mark.one_server("a node of a cluster refuses REPLICAOF; failovers are tested in tests/cluster")
+def test_a_read_only_redis_is_unavailable_and_nothing_was_done(valkey: AnyRedis, frail: Space) -> None:
     job = frail.create(claim=True)
     valkey.cli("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -38,7 +40,7 @@ def test_a_read_only_redis_is_unavailable_and_nothing_was_done(valkey: Valkey, f
     assert frail.status(job) == "delivered"
 
 
-def test_a_full_redis_is_unavailable_for_what_is_new(valkey: Valkey, frail: Space) -> None:
+def test_a_full_redis_is_unavailable_for_what_is_new(valkey: AnyRedis, frail: Space) -> None:
     before = frail.all.get(frail.jobs).headers["x-total-count"]
     valkey.cli("CONFIG", "SET", "maxmemory", "1")
     try:
@@ -52,7 +54,7 @@ def test_a_full_redis_is_unavailable_for_what_is_new(valkey: Valkey, frail: Spac
 
 
 def test_a_redis_that_stalls_leaves_the_outcome_unknown_and_the_key_makes_repeating_safe(
-    valkey: Valkey, frail: Space
+    valkey: AnyRedis, frail: Space
 ) -> None:
     total = int(frail.all.get(frail.jobs).headers["x-total-count"])
     headers = {"idempotency-key": "k"}
@@ -68,9 +70,9 @@ def test_a_redis_that_stalls_leaves_the_outcome_unknown_and_the_key_makes_repeat
     assert int(frail.all.get(frail.jobs).headers["x-total-count"]) == total + 1
 
 
-def test_a_redis_that_is_away_is_unavailable_until_it_is_back_with_its_data(valkey: Valkey, frail: Space) -> None:
+def test_a_redis_that_is_away_is_unavailable_until_it_is_back_with_its_data(valkey: AnyRedis, frail: Space) -> None:
     job = frail.create()
-    until(lambda: valkey.cli("INFO", "persistence")["aof_buffer_length"] == 0)
+    until(lambda: valkey.owner(f"{{{frail.id}}}").cli("INFO", "persistence")["aof_buffer_length"] == 0)
     valkey.kill()
     until(lambda: frail.all.get(frail.jobs).status_code == 503)
     answer = frail.all.get(frail.jobs)

@@ -1,10 +1,13 @@
 """The due index: a space by its earliest moment."""
 
+import pytest
+
 from app.jobs.due_index import DueIndex
 from tests.room import Room
 from tests.sweeping import eventually
 
 
+@pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
 async def test_the_earliest_moment_of_a_space_is_kept_and_the_first_come_first(room: Room) -> None:
     index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
     await index.hint([("b", 20), ("a", 30)])
@@ -21,6 +24,7 @@ async def test_nothing_is_hinted_and_nothing_dropped_without_a_space(room: Room)
     assert await index.first("", 9) == []
 
 
+@pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
 async def test_a_hint_for_which_nobody_waits_arrives(room: Room) -> None:
     index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
     index.hint_soon("a", 10)

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from app.jobs import long_polls as waiting_module
 from app.jobs.long_polls import ANY_NAME, CHECK_NAMES, PARKED_MOST, SpaceWaiters, Waiter
+from tests.any_redis import AnyRedis
 from tests.contract.test_poll import parked
 from tests.factories import Space, refused
 from tests.room import new_room
 from tests.server import Server
 from tests.sweeping import make, make_many
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 NOBODY = "nobody"
 
@@ -38,7 +39,7 @@ def polls(space: Space, filters: Sequence[Sequence[str]]) -> Iterator[list[socke
         yield sockets
 
 
-def scripts_run(valkey: Valkey) -> int:
+def scripts_run(valkey: AnyRedis) -> int:
     """How many scripts the server has run."""
     stats = valkey.cli("INFO", "commandstats")
     return sum(stats.get(f"cmdstat_{command}", {}).get("calls", 0) for command in ("evalsha", "eval"))
@@ -52,7 +53,7 @@ def taken(sock: socket.socket) -> list[str]:
         return [job["id"] for job in json.loads(response.read())["jobs"]]
 
 
-def scripts_a_second(valkey: Valkey, space: Space) -> float:
+def scripts_a_second(valkey: AnyRedis, space: Space) -> float:
     """Of some seconds in which jobs come that nobody wants, besides their creates."""
     begun_s, before = time.monotonic(), scripts_run(valkey)
     for _ in range(20):
@@ -62,7 +63,7 @@ def scripts_a_second(valkey: Valkey, space: Space) -> float:
 
 
 @pytest.mark.alone("it measures a rate")
-def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wants_the_job(valkey: Valkey) -> None:
+def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wants_the_job(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         space.create(name=NOBODY)
@@ -77,7 +78,7 @@ def test_eight_hundred_polls_with_fifty_names_each_cost_nothing_while_nobody_wan
 
 
 @pytest.mark.alone("it fills the machine")
-def test_a_key_may_have_two_thousand_polls_waiting(valkey: Valkey) -> None:
+def test_a_key_may_have_two_thousand_polls_waiting(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space, other = Space(server), Space(server)
         with polls(space, [["mine"]] * PARKED_MOST) as sockets:
@@ -155,9 +156,11 @@ def test_a_look_goes_round_all_names_and_is_at_all_of_them_after_hints_were_lost
     assert max(map(len, every)) == CHECK_NAMES
 
 
-async def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(
+    monkeypatch: pytest.MonkeyPatch, room_redis: AnyRedis
+) -> None:
     monkeypatch.setattr(waiting_module, "CHECK_S", 3600)
-    async with new_room() as backend:
+    async with new_room(room_redis) as backend:
         rooms = backend.backend.long_polls
         await make_many(backend, 2, name="wanted")
         await make(backend, name=NOBODY)

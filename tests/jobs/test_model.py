@@ -16,8 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from app.jobs.job_records import hash_fields
 from app.model.errors import Refusal
 from app.model.job import ALIVE, TRANSITION_TABLE, Status
+from tests.any_redis import AnyRedis
 from tests.jobs.model import LEASED, Job, Refused
-from tests.room import Room, valkey
+from tests.room import Room
 from tests.sweeping import PLAIN
 
 T = TypeVar("T")
@@ -300,8 +301,8 @@ def statuses_after(kinds: list[str]) -> set[str]:
 
 
 @pytest.fixture
-def world() -> Iterator[type[World]]:
-    loop, room = asyncio.new_event_loop(), Room(valkey())
+def world(room_redis: AnyRedis) -> Iterator[type[World]]:
+    loop, room = asyncio.new_event_loop(), Room(room_redis)
     loop.run_until_complete(room.backend.start())
     loop.run_until_complete(room.backend.control.ready(10))
     yield type("World", (World,), {"here": (room, loop)})

@@ -15,7 +15,7 @@ LATE_MS = 10**15
 
 async def server_run(room: Room) -> str:
     """The run of the server, as it tells."""
-    return parse_info(await room.call("INFO", "server"))["run_id"]
+    return parse_info(await room.ask("INFO", "server"))["run_id"]
 
 
 async def ended_ago(room: Room, job: str, ago_ms: int) -> int:
@@ -95,9 +95,9 @@ async def test_who_knows_nothing_of_late_or_of_this_run_of_the_server_acts_on_no
 
 async def marked(room: Room, at_ago_ms: int, **known: Any) -> Outages:
     """What sweeper `me` knows after its next mark, the one before having been so long ago."""
-    outages = Outages(room.backend.control, room.keys, "me")
+    outages = Outages(room.backend.control, room.keys, "me", room.tag)
     await outages.mark()
-    (seconds, micros), key = await room.call("TIME"), room.keys.outage
+    (seconds, micros), key = await room.ask("TIME"), room.keys.outage_of(room.tag)
     words: dict[str, Any] = {"at": int(seconds) * 1000 + int(micros) // 1000 - at_ago_ms, "began": 1, "ended": 1}
     for name, word in {**words, **known}.items():
         await room.call("HSET", key, name, word)

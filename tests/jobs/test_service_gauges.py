@@ -5,15 +5,16 @@ import logging
 import pytest
 
 from app.model.job import Status
+from tests.any_redis import AnyRedis
 from tests.room import new_room
 from tests.sweeping import eventually, home, truth
 
 
 async def test_gauges_that_cannot_be_read_are_told_once_and_once_that_they_are_read_again(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, room_redis: AnyRedis
 ) -> None:
     caplog.set_level(logging.INFO, "jobwire.jobs")
-    async with new_room() as room:
+    async with new_room(room_redis) as room:
         caplog.clear()
         gauges, index = room.backend.service_gauges, room.keys.jobs(await home(room), Status.PENDING)
         await room.call("SET", index, "no index at all")

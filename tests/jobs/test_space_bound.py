@@ -5,17 +5,17 @@ import pytest
 from app.model.errors import Unavailable
 from app.model.limits import JOB_BYTES
 from app.redis_links.memory_headroom import MEMORY_SHARE
+from tests.any_redis import AnyRedis
 from tests.factories import Space, refused
 from tests.room import Room, new_room
 from tests.server import Server
 from tests.sweeping import PLAIN, home, make_many, take
-from tests.valkey import Valkey
 
 KIB = 1024
 BOUND = 64 * KIB
 
 
-def test_a_full_space_takes_no_job_and_no_event_until_something_goes_and_is_alone_with_it(valkey: Valkey) -> None:
+def test_a_full_space_takes_no_job_and_no_event_until_something_goes_and_is_alone_with_it(valkey: AnyRedis) -> None:
     with Server(valkey.url, JOBWIRE_SPACE_BYTES=str(BOUND)) as server:
         space, other = Space(server), Space(server)
         running, old = space.job_in("running"), space.job_in("killed")
@@ -48,7 +48,7 @@ def test_a_full_space_takes_no_job_and_no_event_until_something_goes_and_is_alon
         assert space.all.post(space.jobs, json=large).status_code == 201
 
 
-def test_a_create_that_is_repeated_with_its_key_is_answered_though_the_space_is_full(valkey: Valkey) -> None:
+def test_a_create_that_is_repeated_with_its_key_is_answered_though_the_space_is_full(valkey: AnyRedis) -> None:
     with Server(valkey.url, JOBWIRE_SPACE_BYTES=str(BOUND)) as server:
         space = Space(server)
         request = {"json": {"name": "x", "payload": "y" * 60 * KIB}, "headers": {"idempotency-key": "k"}}
@@ -60,13 +60,13 @@ def test_a_create_that_is_repeated_with_its_key_is_answered_though_the_space_is_
 
 async def nearly_full(room: Room, left: int = 0) -> None:
     """Redis holds just over nine tenths of what it may, and this process looks anew."""
-    used = int((await room.call("INFO", "memory")).split(b"used_memory:")[1].split(b"\r")[0])
-    await room.call("CONFIG", "SET", "maxmemory", int((used + left) / MEMORY_SHARE))
+    used = int((await room.ask("INFO", "memory")).split(b"used_memory:")[1].split(b"\r")[0])
+    await room.ask("CONFIG", "SET", "maxmemory", int((used + left) / MEMORY_SHARE))
     room.backend.store._headroom._servers.clear()
 
 
 async def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_what_runs_goes_on(
-    valkey: Valkey,
+    valkey: AnyRedis,
 ) -> None:
     async with new_room(valkey) as room:
         store, space = room.backend.store, await home(room)
@@ -94,4 +94,4 @@ async def test_from_nine_tenths_of_maxmemory_on_jobs_and_events_are_refused_and_
             await nearly_full(room, left=2 * JOB_BYTES)
             await store.create(space, [PLAIN])
         finally:
-            await room.call("CONFIG", "SET", "maxmemory", 0)
+            await room.ask("CONFIG", "SET", "maxmemory", 0)

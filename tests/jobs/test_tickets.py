@@ -15,14 +15,15 @@ import httpx
 import pytest
 
 from app.jobs.tickets import LIVES_MS
+from tests.any_redis import AnyRedis, NewRedis
 from tests.factories import refused
 from tests.test_processes import environment
-from tests.valkey import Valkey
+from tests.valkey import client_of
 
 pytestmark = pytest.mark.valkey_only("`up` has its own Redis")
 
 
-def said_by_up(data: Path, valkey: Valkey, *, on_terminal: bool) -> tuple[subprocess.Popen[bytes], str]:
+def said_by_up(data: Path, valkey: AnyRedis, *, on_terminal: bool) -> tuple[subprocess.Popen[bytes], str]:
     """An `up`, and what it says until its page."""
     ours, theirs = os.openpty() if on_terminal else os.pipe()
     command = [sys.executable, "-m", "jobwire", "up", "--port", "0", "--data", str(data)]
@@ -36,18 +37,21 @@ def said_by_up(data: Path, valkey: Valkey, *, on_terminal: bool) -> tuple[subpro
     return process, text.decode()
 
 
-def test_the_link_of_a_terminal_signs_in_once_and_redis_does_not_know_the_key(tmp_path: Path) -> None:
-    with Valkey() as valkey:
+def test_the_link_of_a_terminal_signs_in_once_and_redis_does_not_know_the_key(
+    tmp_path: Path, new_redis: NewRedis
+) -> None:
+    with new_redis() as valkey:
         process, text = said_by_up(tmp_path / "data", valkey, on_terminal=True)
         try:
             found = re.search(r"page +(\S+)/#/ticket/([\w-]{43})\s", text)
             assert found, text
             url, ticket = found[1], found[2]
             root_key = json.loads((tmp_path / "data" / "credentials.json").read_bytes())["rootKey"]
-            (name,) = valkey.cli("KEYS", "jw:ticket:*")
+            with client_of(valkey.url) as client:
+                (name,) = client.scan_iter("jw:ticket:*")
             assert ticket.encode() not in name
-            assert root_key.encode() not in valkey.cli("GET", name)
-            assert 0 < int(valkey.cli("PTTL", name)) <= LIVES_MS
+            assert root_key.encode() not in valkey.cli("GET", name.decode())
+            assert 0 < int(valkey.cli("PTTL", name.decode())) <= LIVES_MS
             headers = {"x-ticket": ticket}
             assert httpx.get(f"{url}/tickets/exchange", headers=headers).headers["allow"] == "POST"
             refused(httpx.post(f"{url}/tickets/exchange", headers={"x-ticket": "other"}), 401, "unauthorized")
@@ -62,8 +66,8 @@ def test_the_link_of_a_terminal_signs_in_once_and_redis_does_not_know_the_key(tm
             process.wait(30)
 
 
-def test_what_is_no_terminal_gets_a_link_that_opens_nothing(tmp_path: Path) -> None:
-    with Valkey() as valkey:
+def test_what_is_no_terminal_gets_a_link_that_opens_nothing(tmp_path: Path, new_redis: NewRedis) -> None:
+    with new_redis() as valkey:
         process, text = said_by_up(tmp_path / "data", valkey, on_terminal=False)
         process.terminate()
         process.wait(30)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.any_redis import NewRedis
 from tests.factories import Space
 from tests.live.raw import TEXT, RawSocket
 from tests.server import Server
-from tests.valkey import Valkey
 
 
 @pytest.fixture(scope="module")
-def socket_space() -> Iterator[Space]:
-    with Valkey() as valkey, Server(valkey.url) as server:
+def socket_space(new_redis: NewRedis) -> Iterator[Space]:
+    with new_redis() as valkey, Server(valkey.url) as server:
         yield Space(server)
 
 

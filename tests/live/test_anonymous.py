@@ -9,16 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.any_redis import AnyRedis
 from tests.factories import Space, refused
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import EventViewer, SocketViewer
 
 MOST = 3
 
 
 @pytest.fixture(scope="module")
-def space(valkey: Valkey) -> Iterator[Space]:
+def space(valkey: AnyRedis) -> Iterator[Space]:
     with Server(valkey.url, JOBWIRE_ANONYMOUS_VIEWERS=str(MOST)) as server:
         yield Space(server)
 

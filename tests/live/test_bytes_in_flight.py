@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
+from tests.any_redis import AnyRedis
 from tests.factories import Space, refused
 from tests.live.stalling import (
     CREATE_BYTES,
@@ -27,7 +28,7 @@ from tests.live.stalling import (
     upload,
 )
 from tests.server import Caller, Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 KEY_BYTES = Settings().key_inflight_bytes
 ALL_BYTES = Settings().inflight_bytes
@@ -49,14 +50,14 @@ class Hasty(Server):
 
 
 @pytest.fixture(scope="module")
-def patient(valkey: Valkey) -> Iterator[Space]:
+def patient(valkey: AnyRedis) -> Iterator[Space]:
     """A space of a server as it is by default."""
     with Server(valkey.url) as server:
         yield Space(server)
 
 
 @pytest.fixture(scope="module")
-def hasty(valkey: Valkey) -> Iterator[Space]:
+def hasty(valkey: AnyRedis) -> Iterator[Space]:
     with Hasty(valkey.url) as server:
         yield Space(server)
 

@@ -17,10 +17,11 @@ import pytest
 from websockets.sync.client import connect
 
 from app.api.cors import origin_of
+from tests.any_redis import NewRedis
 from tests.factories import NO_JOB, Space, refused
 from tests.live.raw import WAIT_S, RawSocket, RawStream, handshake
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import refusal
 
 WATCHED = """
@@ -256,8 +257,8 @@ def test_a_query_has_at_most_a_hundred_fields(socket_space: Space) -> None:
 # Who asked before
 
 
-def test_no_request_changes_what_others_are_answered() -> None:
-    with Valkey() as valkey, Watched(valkey.url, JOBWIRE_ORIGINS="https://a.example, https://b.example") as server:
+def test_no_request_changes_what_others_are_answered(new_redis: NewRedis) -> None:
+    with new_redis() as valkey, Watched(valkey.url, JOBWIRE_ORIGINS="https://a.example, https://b.example") as server:
         space = Space(server)
         job = space.create()
         heads = set()
@@ -296,9 +297,9 @@ def stream_head(server: Server, path: str, lines: str) -> tuple[list[str], bytes
 
 
 @pytest.fixture(scope="module")
-def public() -> Iterator[Space]:
+def public(new_redis: NewRedis) -> Iterator[Space]:
     with (
-        Valkey() as valkey,
+        new_redis() as valkey,
         Server(
             valkey.url, JOBWIRE_ORIGINS="https://a.example", JOBWIRE_PUBLIC_URL="https://Jobs.Example:443/x/"
         ) as server,
@@ -363,8 +364,8 @@ def test_a_preflight_is_answered_without_a_body(socket_space: Space) -> None:
 
 
 @pytest.fixture(scope="module")
-def logging() -> Iterator[Server]:
-    with Valkey() as valkey, Server(valkey.url, JOBWIRE_LOG="json") as server:
+def logging(new_redis: NewRedis) -> Iterator[Server]:
+    with new_redis() as valkey, Server(valkey.url, JOBWIRE_LOG="json") as server:
         yield server
 
 

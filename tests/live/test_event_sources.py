@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.any_redis import AnyRedis, NewRedis
 from tests.factories import NO_JOB, Json, Space
 from tests.live.event_source import EventSource
 from tests.live.proxy import Proxy
 from tests.live.test_workers import Poster, Web
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import EventViewer
 
 SOURCES = 60
@@ -40,7 +41,7 @@ def check_all_went_on(sources: list[EventSource], last_seq: int) -> None:
     assert {tuple(source.seqs) for source in sources} == {tuple(range(first, last_seq + 1))}
 
 
-def test_a_hangup_of_two_workers_loses_no_event_source(valkey: Valkey) -> None:
+def test_a_hangup_of_two_workers_loses_no_event_source(valkey: AnyRedis) -> None:
     with Web(valkey.url) as web:
         space = Space(web)
         job = space.create(claim=True, timeoutSeconds=3600)
@@ -56,7 +57,7 @@ def test_a_hangup_of_two_workers_loses_no_event_source(valkey: Valkey) -> None:
             assert min(min(source.retries_ms) for source in sources) >= 1000
 
 
-def test_a_restart_under_a_narrow_rate_loses_no_event_source(valkey: Valkey) -> None:
+def test_a_restart_under_a_narrow_rate_loses_no_event_source(valkey: AnyRedis) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(contextlib.ExitStack())
         server = first.enter_context(Server(valkey.url))
@@ -81,7 +82,7 @@ def test_a_restart_under_a_narrow_rate_loses_no_event_source(valkey: Valkey) -> 
 
 
 @pytest.fixture(scope="module")
-def space(valkey: Valkey) -> Iterator[Space]:
+def space(valkey: AnyRedis) -> Iterator[Space]:
     with Server(valkey.url, JOBWIRE_RATE="5") as server:
         yield Space(server)
 
@@ -116,8 +117,8 @@ def test_who_returns_over_the_rate_is_told_when(space: Space, path: Callable[[Js
     check_comes_back(space.server.caller(key).get(place, headers={"last-event-id": "e.1.0"}))
 
 
-def test_who_returns_while_redis_is_away_is_told_when() -> None:
-    with Valkey() as valkey, Server(valkey.url) as server:
+def test_who_returns_while_redis_is_away_is_told_when(new_redis: NewRedis) -> None:
+    with new_redis() as valkey, Server(valkey.url) as server:
         space = Space(server)
         path = f"/realtime/{space.create()['id']}"
         valkey.kill()
@@ -126,9 +127,9 @@ def test_who_returns_while_redis_is_away_is_told_when() -> None:
             check_comes_back(server.caller(key).get(path, headers={"last-event-id": "e.1.0"}))
 
 
-def test_who_returns_and_meets_a_fault_of_ours_is_told_when() -> None:
+def test_who_returns_and_meets_a_fault_of_ours_is_told_when(new_redis: NewRedis) -> None:
     """A job's hash that is no hash stands for every fault that nobody foresaw."""
-    with Valkey() as valkey, Server(valkey.url) as server:
+    with new_redis() as valkey, Server(valkey.url) as server:
         space = Space(server)
         job = space.create()
         key = f"{server.prefix}:{{{space.id}}}:job:{job['id']}"

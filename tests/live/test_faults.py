@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.any_redis import AnyRedis, NewRedis
 from tests.factories import Space
 from tests.live.checker import Truth, Writer, settle
 from tests.live.crowd import Crowd
@@ -27,7 +28,7 @@ from tests.live.followers import Copy, Follower, JobFollower, ProgressFollower, 
 from tests.live.proxy import Proxy
 from tests.live.raw import BINARY, TEXT, RawSocket, frame, handshake
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 thousand = pytest.mark.alone("a thousand viewers and two servers fill the machine")
 few = pytest.mark.parametrize("stage", ["few"], indirect=True)
@@ -48,11 +49,11 @@ PATIENCE_S = 60.0
 
 
 class Stage:
-    """Two servers on one Valkey, jobs whose workers post through either, and viewers of both."""
+    """Two servers on one Redis, jobs whose workers post through either, and viewers of both."""
 
     def __init__(
         self,
-        valkey: Valkey,
+        valkey: AnyRedis,
         stack: contextlib.ExitStack,
         redis_url: str = "",
         *,
@@ -192,9 +193,9 @@ def slow_readers(server: Server) -> float:
 
 
 @pytest.fixture(params=["everysec"])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, new_redis: NewRedis) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
-        valkey = stack.enter_context(Valkey(appendfsync="always" if request.param == "always" else "everysec"))
+        valkey = stack.enter_context(new_redis(appendfsync="always" if request.param == "always" else "everysec"))
         viewers = FEW if request.param == "few" else VIEWERS
         yield Stage(valkey, stack, sharded=request.param == "sharded", viewers=viewers)
 
@@ -312,9 +313,10 @@ def test_a_server_ends_and_its_viewers_come_back_elsewhere(stage: Stage) -> None
     stage.end()
 
 
-def test_the_way_to_redis_stalls_and_swallows() -> None:
+@pytest.mark.one_server("a proxy stands before one server, and a cluster names the ports of all")
+def test_the_way_to_redis_stalls_and_swallows(new_redis: NewRedis) -> None:
     with contextlib.ExitStack() as stack:
-        valkey = stack.enter_context(Valkey())
+        valkey = stack.enter_context(new_redis())
         proxy = stack.enter_context(Proxy(valkey.url.removeprefix("unix://")))
         stage = Stage(valkey, stack, f"redis://127.0.0.1:{proxy.port}", viewers=FEW)
         stage.begin()

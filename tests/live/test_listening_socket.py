@@ -13,11 +13,12 @@ from http.client import HTTPConnection
 
 import pytest
 
+from tests.any_redis import AnyRedis
 from tests.factories import Space
 from tests.live.stalling import number
 from tests.live.test_workers import Web
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import SocketViewer
 
 FILES = 200
@@ -39,7 +40,7 @@ class Cramped(Server):
 
 
 @pytest.fixture
-def server(valkey: Valkey) -> Iterator[Server]:
+def server(valkey: AnyRedis) -> Iterator[Server]:
     with Cramped(valkey.url) as made:
         yield made
 
@@ -108,7 +109,7 @@ def has_ended(connection: HTTPConnection) -> bool:
         return True
 
 
-def test_with_files_enough_an_idle_connection_stays(valkey: Valkey) -> None:
+def test_with_files_enough_an_idle_connection_stays(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         kept = HTTPConnection("127.0.0.1", server.port, timeout=SOON_S)
         with contextlib.closing(kept):
@@ -121,7 +122,7 @@ def test_with_files_enough_an_idle_connection_stays(valkey: Valkey) -> None:
         assert number(server, PAUSES) == 0
 
 
-def test_it_leaves_in_time_while_it_accepts_nobody(valkey: Valkey) -> None:
+def test_it_leaves_in_time_while_it_accepts_nobody(valkey: AnyRedis) -> None:
     with Cramped(valkey.url) as server, idle(server, IDLE, b"G"):
         until(lambda: WARNING in server.log(), SOON_S)
         os.kill(server.pid, signal.SIGTERM)
@@ -133,7 +134,7 @@ def ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-def test_workers_share_what_comes(valkey: Valkey) -> None:
+def test_workers_share_what_comes(valkey: AnyRedis) -> None:
     with Web(valkey.url) as web:
         for worker in web.workers():
             resource.prlimit(worker, resource.RLIMIT_NOFILE, (FILES, FILES))

@@ -12,10 +12,11 @@ from http.client import HTTPConnection
 from typing import Any
 
 from app.serve import WINDOW_S
+from tests.any_redis import AnyRedis
 from tests.factories import Space
 from tests.live.raw import CLOSE, TEXT, RawSocket
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import EventViewer, SocketViewer
 
 
@@ -23,7 +24,7 @@ def is_gone(server: Server) -> bool:
     return server._process.poll() is not None
 
 
-def test_everybody_is_sent_away_after_what_was_sent(valkey: Valkey) -> None:
+def test_everybody_is_sent_away_after_what_was_sent(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -47,7 +48,7 @@ def test_everybody_is_sent_away_after_what_was_sent(valkey: Valkey) -> None:
         until(lambda: is_gone(server))
 
 
-def test_a_reader_that_stands_still_delays_the_end_by_seconds_only(valkey: Valkey) -> None:
+def test_a_reader_that_stands_still_delays_the_end_by_seconds_only(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -61,7 +62,7 @@ def test_a_reader_that_stands_still_delays_the_end_by_seconds_only(valkey: Valke
             assert time.monotonic() - begun < 15
 
 
-def test_readiness_turns_red_while_requests_are_still_answered(valkey: Valkey) -> None:
+def test_readiness_turns_red_while_requests_are_still_answered(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -91,7 +92,7 @@ def test_readiness_turns_red_while_requests_are_still_answered(valkey: Valkey) -
         assert 503 in answers
 
 
-def test_a_second_signal_ends_it_at_once(valkey: Valkey) -> None:
+def test_a_second_signal_ends_it_at_once(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -104,7 +105,7 @@ def test_a_second_signal_ends_it_at_once(valkey: Valkey) -> None:
             assert "Traceback" not in server.log()
 
 
-def test_a_call_that_waits_for_a_job_is_answered_when_the_process_ends(valkey: Valkey) -> None:
+def test_a_call_that_waits_for_a_job_is_answered_when_the_process_ends(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         found: list[Any] = []
@@ -118,7 +119,7 @@ def test_a_call_that_waits_for_a_job_is_answered_when_the_process_ends(valkey: V
         assert found == []
 
 
-def test_a_redis_that_stalls_does_not_delay_the_end(valkey: Valkey) -> None:
+def test_a_redis_that_stalls_does_not_delay_the_end(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)

@@ -13,9 +13,9 @@ import pytest
 
 import app.wire.http_protocol
 import app.wire.stalled_requests
+from tests.any_redis import NewRedis
 from tests.factories import Space
 from tests.server import Server
-from tests.valkey import Valkey
 from tests.viewers import EventViewer, SocketViewer
 
 HEAD_S = 1.0
@@ -35,8 +35,8 @@ class Hasty(Server):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Valkey() as valkey, Hasty(valkey.url) as made:
+def server(new_redis: NewRedis) -> Iterator[Server]:
+    with new_redis() as valkey, Hasty(valkey.url) as made:
         yield made
 
 

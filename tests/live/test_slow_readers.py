@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.any_redis import NewRedis
 from tests.factories import Json, Space
 from tests.live.checker import Check, Truth
 from tests.live.followers import JobFollower
 from tests.live.raw import CLOSE, TEXT, RawEvents, RawSocket
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import SocketViewer
 
 TIMEOUT_S = 2.0
@@ -27,8 +28,8 @@ TRANSPORTS = ("WebSocket", "event stream")
 
 
 @pytest.fixture(scope="module")
-def space() -> Iterator[Space]:
-    with Valkey() as valkey, Server(valkey.url, JOBWIRE_VIEWER_TIMEOUT=str(TIMEOUT_S)) as server:
+def space(new_redis: NewRedis) -> Iterator[Space]:
+    with new_redis() as valkey, Server(valkey.url, JOBWIRE_VIEWER_TIMEOUT=str(TIMEOUT_S)) as server:
         yield Space(server)
 
 

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from app.logs.search import Q_CHARS
+from tests.any_redis import NewRedis
 from tests.factories import Space
 from tests.metered import Metered
 from tests.server import Server
-from tests.valkey import Valkey
 
 MIB = 1024 * 1024
 MOST_MS = 50
@@ -70,10 +70,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory, new_redis: NewRedis) -> Iterator[Desk]:
     turns = tmp_path_factory.mktemp("turns") / "turns"
     settings = {"TURNS_FILE": str(turns), "JOBWIRE_LOG_HOT_LINES": "1000"}
-    with Valkey() as valkey, MeteredServer(valkey.url, **settings) as server:
+    with new_redis() as valkey, MeteredServer(valkey.url, **settings) as server:
         yield Desk(server, turns)
 
 

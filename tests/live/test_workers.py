@@ -23,11 +23,12 @@ import httpx
 import pytest
 
 from app.serve import WINDOW_S
+from tests.any_redis import AnyRedis
 from tests.factories import Json, Space
 from tests.live.raw import CLOSE, RawSocket, frame
 from tests.server import ANSWER_S, READY_S, Server, free_port
 from tests.test_processes import environment
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import STATES, EventViewer, Frame, SocketViewer, Viewer
 
 
@@ -241,7 +242,7 @@ def is_free(port: int) -> bool:
 
 
 @pytest.fixture
-def stage(valkey: Valkey) -> Iterator[Stage]:
+def stage(valkey: AnyRedis) -> Iterator[Stage]:
     with Web(valkey.url) as web, contextlib.ExitStack() as stack:
         yield Stage(web, stack)
 
@@ -302,7 +303,7 @@ def test_a_hangup_replaces_all_workers_one_after_the_other(stage: Stage) -> None
     assert stage.web.root.get("/spaces").status_code == 200
 
 
-def test_a_hangup_changes_nothing_when_what_is_installed_cannot_serve(valkey: Valkey, tmp_path: Path) -> None:
+def test_a_hangup_changes_nothing_when_what_is_installed_cannot_serve(valkey: AnyRedis, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics"
     with Web(valkey.url, JOBWIRE_METRICS_FOLDER=str(metrics)) as web:
         before = web.workers()
@@ -316,7 +317,7 @@ def test_a_hangup_changes_nothing_when_what_is_installed_cannot_serve(valkey: Va
         assert web.beside("/readyz").status_code == 200
 
 
-def test_workers_that_cannot_serve_end_the_command(valkey: Valkey, tmp_path: Path) -> None:
+def test_workers_that_cannot_serve_end_the_command(valkey: AnyRedis, tmp_path: Path) -> None:
     (tmp_path / "1-another.names").write_bytes(b"no JSON\n")
     with Web(valkey.url) as web:
         words = ("--port", str(free_port()), "--workers", "2")
@@ -363,7 +364,7 @@ def test_workers_leave_when_the_process_that_started_them_is_killed(stage: Stage
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_port_that_is_taken_is_refused(valkey: Valkey, workers: str) -> None:
+def test_a_port_that_is_taken_is_refused(valkey: AnyRedis, workers: str) -> None:
     with Web(valkey.url) as web:
         process = command("--port", str(web.port), "--workers", workers, web=web, stderr=subprocess.PIPE)
         _, said = process.communicate(timeout=READY_S)

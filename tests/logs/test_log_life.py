@@ -5,8 +5,8 @@ import pytest
 from app.logs.log_store import batch_key
 from app.model.errors import Unavailable
 from app.model.ids import new_job_ids
+from tests.any_redis import AnyRedis, NewRedis
 from tests.room import Room, batch_of, messages, new_room, refusal_of
-from tests.valkey import Valkey
 
 
 async def test_a_log_is_not_begun_for_a_job_that_does_not_exist(room: Room) -> None:
@@ -62,8 +62,8 @@ async def test_a_job_that_runs_again_keeps_its_log(room: Room) -> None:
     assert await room.call("PTTL", room.keys.log_meta(job)) == -1
 
 
-async def test_beyond_the_kept_lines_the_oldest_go_and_the_cursor_says_so() -> None:
-    async with new_room(log_lines=1000) as room:
+async def test_beyond_the_kept_lines_the_oldest_go_and_the_cursor_says_so(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_lines=1000) as room:
         job = await room.new_job()
         for i in range(30):
             await room.append(job, *[f"{i} {k}" for k in range(100)])
@@ -73,8 +73,8 @@ async def test_beyond_the_kept_lines_the_oldest_go_and_the_cursor_says_so() -> N
         assert len(await room.every_line(job)) == 1000
 
 
-async def test_beyond_the_kept_bytes_the_oldest_go() -> None:
-    async with new_room(log_bytes=1_048_576) as room:
+async def test_beyond_the_kept_bytes_the_oldest_go(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_bytes=1_048_576) as room:
         job = await room.new_job()
         for _ in range(40):
             await room.append(job, *["x" * 1000] * 60)
@@ -84,8 +84,8 @@ async def test_beyond_the_kept_bytes_the_oldest_go() -> None:
         assert int(await room.call("HGET", room.keys.log_meta(job), "bytes")) <= 1_048_576
 
 
-async def test_near_the_memory_limit_logs_are_refused_before_job_state_is() -> None:
-    with Valkey(maxmemory_bytes=64 << 20) as server:
+async def test_near_the_memory_limit_logs_are_refused_before_job_state_is(new_redis: NewRedis) -> None:
+    with new_redis(maxmemory_bytes=64 << 20) as server:
         async with new_room(server) as room:
             job = await room.new_job()
             batch = await batch_of(*["x" * 5000] * 1000)

@@ -16,8 +16,8 @@ from app.logs.search import LineFilter, parse_q
 from app.model.ids import is_ulid
 from app.model.limits import PAGE_BYTES
 from app.model.steps import exhaust
+from tests.any_redis import AnyRedis, NewRedis
 from tests.room import Room, messages, new_room
-from tests.valkey import Valkey
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SLOW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,8 +60,10 @@ async def test_batches_of_sixteen_appenders_stay_contiguous_and_leave_no_hole(ro
     limit=st.integers(1, 20),
     start=st.integers(0, 60),
 )
-async def test_pages_in_both_directions_join_without_a_seam(batches: list[list[str]], limit: int, start: int) -> None:
-    async with new_room() as room:
+async def test_pages_in_both_directions_join_without_a_seam(
+    batches: list[list[str]], limit: int, start: int, room_redis: AnyRedis
+) -> None:
+    async with new_room(room_redis) as room:
         job = await room.new_job()
         for lines in batches:
             await room.append(job, *lines)
@@ -92,8 +94,10 @@ async def test_pages_in_both_directions_join_without_a_seam(batches: list[list[s
     q=st.lists(TEXTS.filter(lambda t: '"' not in t), max_size=2),
     limit=st.integers(1, 9),
 )
-async def test_a_filtered_page_is_what_a_plain_filter_finds(texts: list[str], q: list[str], limit: int) -> None:
-    async with new_room() as room:
+async def test_a_filtered_page_is_what_a_plain_filter_finds(
+    texts: list[str], q: list[str], limit: int, room_redis: AnyRedis
+) -> None:
+    async with new_room(room_redis) as room:
         job = await room.new_job()
         if texts:
             await room.append(job, *texts)
@@ -225,9 +229,9 @@ async def test_a_search_is_bounded_in_work_and_its_cursor_goes_on(monkeypatch: p
 @pytest.mark.parametrize("wanted", [LineFilter(), LineFilter(needles=("hit",)), LineFilter(levels=frozenset({"info"}))])
 @pytest.mark.parametrize("hot_lines", [100, 10_000])
 async def test_a_page_answers_8_mib_at_most_whatever_it_looks_for_and_its_cursor_goes_on(
-    mode: str, wanted: LineFilter, hot_lines: int
+    mode: str, wanted: LineFilter, hot_lines: int, room_redis: AnyRedis
 ) -> None:
-    async with new_room(log_hot_lines=hot_lines) as room:
+    async with new_room(room_redis, log_hot_lines=hot_lines) as room:
         job = await room.new_job()
         for i in range(25):
             await room.append(job, *[f"{'miss' if k == 3 else 'hit'} {i} {k} " + '"\u00fc' * 20_000 for k in range(12)])
@@ -278,8 +282,8 @@ async def test_a_download_is_every_line_from_after_to_the_end(room: Room) -> Non
         assert [line["seq"] for line in lines] == [row.seq for row in chosen]
 
 
-async def test_a_script_that_redis_forgot_is_sent_again() -> None:
-    with Valkey() as server:
+async def test_a_script_that_redis_forgot_is_sent_again(new_redis: NewRedis) -> None:
+    with new_redis() as server:
         async with new_room(server) as room:
             job = await room.new_job()
             await room.append(job, "a")

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from app.model.redis_keys import Keys
+from tests.any_redis import NewRedis
 from tests.factories import Space
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 LINES = 60_000
 
@@ -24,11 +25,13 @@ def jobwire(server: Server, space: Space, *arguments: str) -> subprocess.Complet
     return subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
 
 
-def test_a_long_run_comes_back_byte_for_byte_after_sealing_and_a_kill_of_redis(tmp_path: Path) -> None:
+def test_a_long_run_comes_back_byte_for_byte_after_sealing_and_a_kill_of_redis(
+    tmp_path: Path, new_redis: NewRedis
+) -> None:
     text = b"".join(b"%d \xe2\x9c\x93 %s\r\n\n" % (i, b"x" * (i % 90)) for i in range(LINES // 2)) + b"\xff no end"
     source = tmp_path / "source"
     source.write_bytes(text)
-    with Valkey() as valkey, Server(valkey.url) as server:
+    with new_redis() as valkey, Server(valkey.url) as server:
         space = Space(server)
         assert jobwire(server, space, "run", "--", "cat", str(source)).returncode == 0
         (job,) = (each["id"] for each in space.all.get(space.jobs).json())

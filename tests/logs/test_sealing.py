@@ -18,6 +18,7 @@ from app.logs.sealing import crosses_step, group_batches
 from app.logs.search import LineFilter
 from app.model.steps import exhaust
 from app.redis_links.link import Word
+from tests.any_redis import AnyRedis
 from tests.room import EVERYTHING, Room, messages, new_room
 
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -167,9 +168,9 @@ class World:
 @SLOW
 @given(st.lists(OPERATIONS, max_size=25), st.integers())
 async def test_every_line_is_read_once_and_in_order_whatever_happens(
-    operations: list[tuple[str, int]], seed: int
+    operations: list[tuple[str, int]], seed: int, room_redis: AnyRedis
 ) -> None:
-    async with new_room() as room:
+    async with new_room(room_redis) as room:
         random.seed(seed)
         world = World(room, await room.new_job())
         await world.append(1)
@@ -293,8 +294,8 @@ async def test_sealing_spares_what_a_consumer_group_has_still_to_read(room: Room
     assert len(await room.every_line(job)) == 70
 
 
-async def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only() -> None:
-    async with new_room(log_hot_lines=100) as room:
+async def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_hot_lines=100) as room:
         job = await room.new_job()
         await room.call("XGROUP", "CREATE", room.keys.log(job), "g", "0", "MKSTREAM")
         for _ in range(1200 // 6):
@@ -306,8 +307,8 @@ async def test_a_group_that_reads_nothing_keeps_lines_hot_up_to_a_bound_only() -
         assert await room.call("EXISTS", room.keys.log(job))
 
 
-async def test_the_process_that_appended_seals_and_keeps_the_newest_lines() -> None:
-    async with new_room(log_hot_lines=100) as room:
+async def test_the_process_that_appended_seals_and_keeps_the_newest_lines(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_hot_lines=100) as room:
         job = await room.new_job()
         for _ in range(80):
             await room.append(job, *["line"] * 50)
@@ -366,8 +367,8 @@ async def test_racing_sealers_seal_each_line_once(room: Room) -> None:
     assert len(await room.every_line(job)) == 1400
 
 
-async def test_beyond_the_bounds_whole_blocks_go_first() -> None:
-    async with new_room(log_lines=1000) as room:
+async def test_beyond_the_bounds_whole_blocks_go_first(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, log_lines=1000) as room:
         job = await room.new_job()
         for i in range(140):
             await room.append(job, *[f"{i} {k}" for k in range(7)])

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tests.any_redis import AnyRedis
 from tests.room import Room, messages, new_room
 
 LINE = "x" * 970
@@ -28,8 +29,8 @@ async def filled(room: Room, lines: int) -> str:
     return job
 
 
-async def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_lines(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         first = await filled(room, 150)
         await room.logs.settle(first, 10_000)
         assert await told(room) == await held(room, first)
@@ -47,8 +48,10 @@ async def test_beyond_the_bound_the_logs_that_rested_longest_lose_their_oldest_l
         assert len(await room.every_line(fourth)) == 150
 
 
-async def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_where_it_was() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_where_it_was(
+    room_redis: AnyRedis,
+) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         job = await filled(room, 150)
         await filled(room, 300)
         await told(room)
@@ -62,8 +65,8 @@ async def test_a_log_of_which_everything_went_is_empty_to_readers_and_goes_on_wh
         assert (await room.page(job)).cursor.first_kept == 151
 
 
-async def test_a_log_that_is_larger_than_the_bound_keeps_its_newest_lines() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_a_log_that_is_larger_than_the_bound_keeps_its_newest_lines(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         job = await filled(room, 500)
         assert BOUND - 20_000 < await told(room) <= BOUND
         rows = await room.every_line(job)
@@ -71,8 +74,8 @@ async def test_a_log_that_is_larger_than_the_bound_keeps_its_newest_lines() -> N
         assert rows[0].seq == (await room.page(job)).cursor.first_kept
 
 
-async def test_what_is_removed_is_not_counted_any_more() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_what_is_removed_is_not_counted_any_more(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         one, other = await filled(room, 50), await filled(room, 60)
         await told(room)
         await room.logs.delete(room.space, one)
@@ -81,16 +84,16 @@ async def test_what_is_removed_is_not_counted_any_more() -> None:
         assert not await room.call("EXISTS", room.keys.logs(room.space), room.keys.log_bytes(room.space))
 
 
-async def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_what_a_crash_kept_from_being_told_is_made_good_by_the_next_append(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         job = await filled(room, 50)
         room.logs._budget._noted.clear()
         await room.append(job, LINE)
         assert await told(room) == await held(room, job)
 
 
-async def test_appends_are_told_within_seconds_by_themselves() -> None:
-    async with new_room(space_log_bytes=BOUND) as room:
+async def test_appends_are_told_within_seconds_by_themselves(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, space_log_bytes=BOUND) as room:
         await filled(room, 400)
         task = room.logs._budget._task
         assert task is not None

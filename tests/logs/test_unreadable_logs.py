@@ -9,6 +9,7 @@ import pytest
 
 from app.logs.unreadable_logs import Unreadable, UnreadableLogs
 from app.model.limits import KIB
+from tests.any_redis import AnyRedis
 from tests.room import EVERYTHING, Room, new_room
 
 LINES = [f"line {i}" for i in range(40)]
@@ -89,9 +90,9 @@ async def new_job(http: httpx.AsyncClient, space: str) -> str:
 
 @pytest.mark.parametrize("damage", WAYS, ids=lambda way: str(way.__name__))
 async def test_a_damaged_log_is_a_500_that_names_the_job_told_once_and_others_are_well(
-    damage: Way, caplog: pytest.LogCaptureFixture
+    damage: Way, caplog: pytest.LogCaptureFixture, room_redis: AnyRedis
 ) -> None:
-    async with new_room() as room, room.client() as http:
+    async with new_room(room_redis) as room, room.client() as http:
         space = (await http.post("/spaces", json={"name": "s"})).json()["id"]
         job, other = [await new_job(http, space) for _ in range(2)]
         await damage(room, job)
@@ -113,8 +114,10 @@ async def test_a_damaged_log_is_a_500_that_names_the_job_told_once_and_others_ar
 
 
 @pytest.mark.parametrize("damage", [nuls_in_the_lines, another_type, another_type_of_meta, a_block_of_nuls])
-async def test_a_damaged_log_does_not_stop_the_sweeper(damage: Way, caplog: pytest.LogCaptureFixture) -> None:
-    async with new_room() as room:
+async def test_a_damaged_log_does_not_stop_the_sweeper(
+    damage: Way, caplog: pytest.LogCaptureFixture, room_redis: AnyRedis
+) -> None:
+    async with new_room(room_redis) as room:
         job, other = await room.new_job("completed"), await room.new_job("completed")
         for each in (job, other):
             await room.append(each, *LINES)

@@ -1,4 +1,4 @@
-"""A space on a Valkey, and its scripts called as the store calls them, from as many threads as a test likes."""
+"""A space on a Redis, and its scripts called as the store calls them, from as many threads as a test likes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import redis
 
 from app.model.ids import new_job_ids, new_space_id
 from app.model.redis_keys import Keys
-from app.redis_links.scripts import SCRIPTS, guarded
-from tests.valkey import Valkey
+from app.redis_links.scripts import SCRIPTS, SHARDED, guarded
+from tests.valkey import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.any_redis import AnyRedis
 
 T = TypeVar("T")
 CALLERS = 40
@@ -29,9 +31,10 @@ LATE = 2**52
 class Room:
     """A fresh space under a prefix of its own."""
 
-    def __init__(self, valkey: Valkey) -> None:
-        self.valkey = valkey
-        self.redis = redis.Redis.from_url(valkey.url, max_connections=CALLERS * 2)
+    def __init__(self, server: AnyRedis) -> None:
+        self.server = server
+        self.redis = client_of(server.url, connections=CALLERS * 2)
+        self.scripts = SHARDED if isinstance(self.redis, redis.RedisCluster) else SCRIPTS
         self.keys = Keys(f"t{secrets.token_hex(5)}")
         self.space = new_space_id(1_700_000_000_000)
         self.hash = self.keys.space(self.space)
@@ -42,9 +45,9 @@ class Room:
         """The reply of a script, called by its hash; the text is sent where it is not known yet."""
         keys = guarded(keys)
         try:
-            reply = self.redis.evalsha(SCRIPTS[name].sha, len(keys), *keys, *args)
+            reply = self.redis.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
-            reply = self.redis.eval(SCRIPTS[name].text, len(keys), *keys, *args)
+            reply = self.redis.eval(self.scripts[name].text, len(keys), *keys, *args)
         return list(reply)
 
     def on(self, name: str, job: str, *args: Any, token: str = "") -> list[Any]:
@@ -95,7 +98,8 @@ class Room:
     def append(self, job: str, *parts: str, known: int = 1) -> list[Any]:
         """The reply of an append of JSON arrays of two lines each."""
         words = [word for part in parts for word in (2, part)]
-        return self.run("log_append", self.log_keys(job), [known, "c", 10**6, 10**9, "", "000", len(parts), *words])
+        channel = self.keys.log_live(job)
+        return self.run("log_append", self.log_keys(job), [known, channel, 10**6, 10**9, "", "000", len(parts), *words])
 
     def race(self, call: Callable[[int], T], callers: int = CALLERS) -> list[T]:
         """What each of many callers was answered, all at once."""
@@ -110,11 +114,11 @@ class Room:
     @contextmanager
     def at_maxmemory(self) -> Iterator[None]:
         """Redis is full meanwhile."""
-        self.valkey.cli("CONFIG", "SET", "maxmemory", "1")
+        self.server.cli("CONFIG", "SET", "maxmemory", "1")
         try:
             yield
         finally:
-            self.valkey.cli("CONFIG", "SET", "maxmemory", "0")
+            self.server.cli("CONFIG", "SET", "maxmemory", "0")
 
     def close(self) -> None:
         """Let the connections go."""

@@ -11,10 +11,9 @@ import pytest
 import redis
 
 from app.model.limits import MIB
-from app.redis_links.dialling import connector
-from app.redis_links.link import ServerLink
 from app.redis_links.scripts import SCRIPTS, Scripts
 from tests.lua.room import KEEP_MS, LATE, Room
+from tests.room import new_room
 
 Call = tuple[list[str], list[Any]]
 
@@ -105,7 +104,7 @@ def log(keys: int, *args: Any) -> Callable[[Room], Call]:
         job = room.create()
         for _ in range(5):
             assert room.append(job, '["a","b"]')[0] == b"ok"
-        return room.log_keys(job)[:keys], list(args)
+        return room.log_keys(job)[:keys], [room.keys.log_live(job) if arg == "CHANNEL" else arg for arg in args]
 
     return prepare
 
@@ -183,7 +182,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "leader_share": candidate,
     "token_create": lambda room: ([room.keys.token("x")], ["", "space", "s"]),
     "token_read": token,
-    "log_append": log(4, 1, "c", 10**6, 10**9, "", "000", 1, 1, '["x"]'),
+    "log_append": log(4, 1, "CHANNEL", 10**6, 10**9, "", "000", 1, 1, '["x"]'),
     "log_read": log(3, "after", 0, 10, 10_000, 0),
     "log_delete": log(4),
     "log_persist": log(3),
@@ -243,7 +242,7 @@ def test_a_deadline_that_comes_early_holds_no_sweep_up_when_redis_is_full(room: 
 
 def test_a_lease_has_its_grace_after_an_outage_when_redis_is_full(room: Room) -> None:
     keys, args = lapsed(room)
-    _, now, run, *_ = room.run("outage_mark", [room.keys.outage], ["me", 1500, 3000, ""])
+    _, now, run, *_ = room.run("outage_mark", [room.keys.outage_of(room.space)], ["me", 1500, 3000, ""])
     with room.at_maxmemory():
         assert room.run("job_end_leases", keys, [*args, now + 60_000, run, 0, now, 500])[:2] == [b"ok", 2]
     assert room.redis.zcount(room.keys.deadlines(room.space), f"({now}", now + 10_000) == 2
@@ -254,15 +253,11 @@ def test_a_script_that_the_server_has_forgotten_is_sent_and_runs_once(room: Room
     keys, args = CASES[script](room)
 
     async def call() -> list[list[Any]]:
-        link = ServerLink(connector(room.valkey.url, 3.0), name="test", timeout_s=3.0)
-        link.start()
-        try:
-            await link.call("SCRIPT", "FLUSH")
-            scripts = Scripts(link)
+        async with new_room(room.server) as linked:
+            room.server.cli("SCRIPT", "FLUSH")
+            scripts = Scripts(linked.backend.control)
             first = await scripts.raw(script, keys, args)
             return [first, *await asyncio.gather(*(scripts.raw(script, keys, args) for _ in range(3)))]
-        finally:
-            await link.close()
 
     replies = asyncio.run(call())
     assert replies[0][0] == b"ok"

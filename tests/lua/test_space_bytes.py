@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.model.ids import new_job_ids
 from app.model.limits import JOB_BYTES, MIB
+from tests.any_redis import AnyRedis
 from tests.lua.room import KEEP_MS, LATE, Room
-from tests.valkey import Valkey
 
 HELD = (b"name", b"payload", b"callbackUrl", b"callbackHeaders", b"result", b"checkpoint")
 SIZES = (0, 5, 300, 5000)
@@ -118,9 +118,9 @@ ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
     seed=st.integers(0, 2**16),
 )
 def test_what_is_counted_is_what_a_recount_finds_whatever_happens_to_the_jobs(
-    lua_valkey: Valkey, steps: Sequence[tuple[str, int]], seed: int
+    lua_redis: AnyRedis, steps: Sequence[tuple[str, int]], seed: int
 ) -> None:
-    room, chance = Room(lua_valkey), random.Random(seed)
+    room, chance = Room(lua_redis), random.Random(seed)
     try:
         for name, size in (("create", 300), ("claim", 5), *steps):
             ACTS[name](room, chance, size)

@@ -18,12 +18,13 @@ from app.metrics import catalog
 from app.metrics.catalog import INSTRUMENTS, OVERVIEW_AGE_SECONDS, REDIS_UP, SPACES, Counter, Histogram, Instrument
 from app.metrics.exposition import _PROCESS
 from app.redis_links.scripts import SCRIPTS
+from tests.any_redis import NewRedis
 from tests.faults.service import Service
 from tests.room import Room, new_room
 from tests.server import free_port
 from tests.test_house import DOCS, _NoHandlers
 from tests.test_processes import ROOT_KEY, answers, environment, running
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 ANSWERED_S = 0.02
 
@@ -194,8 +195,8 @@ def test_streams_are_counted_while_they_are_open() -> None:
         until(lambda: shown("hint_lag_seconds_count") > 0)
 
 
-async def test_while_redis_is_away_metrics_answer_at_once_and_say_so() -> None:
-    with Valkey() as server:
+async def test_while_redis_is_away_metrics_answer_at_once_and_say_so(new_redis: NewRedis) -> None:
+    with new_redis() as server:
         async with new_room(server) as room:
             await scrape(room)
             server.kill()
@@ -231,9 +232,9 @@ async def test_openmetrics_are_answered_to_who_asks_for_them(room: Room) -> None
         assert (await client.post("http://test/metrics")).status_code == 405
 
 
-def test_two_workers_show_the_same_sum_whichever_is_asked() -> None:
+def test_two_workers_show_the_same_sum_whichever_is_asked(new_redis: NewRedis) -> None:
     """Each connection goes to either worker; whoever answers knows what both have counted."""
-    with Valkey() as valkey:
+    with new_redis() as valkey:
         port = free_port()
         env = environment(REDIS_URL=valkey.url, JOBWIRE_ROOT_KEY=ROOT_KEY, JOBWIRE_RATE="0")
         url = f"http://127.0.0.1:{port}"
@@ -246,8 +247,8 @@ def test_two_workers_show_the_same_sum_whichever_is_asked() -> None:
                 assert value(parsed(httpx.get(f"{url}/metrics").text), "requests_total", **labels) == 40
 
 
-def test_a_sweeper_answers_metrics_at_its_own_port() -> None:
-    with Valkey() as valkey:
+def test_a_sweeper_answers_metrics_at_its_own_port(new_redis: NewRedis) -> None:
+    with new_redis() as valkey:
         port = free_port()
         with running("sweeper", "--metrics", str(port), env=environment(REDIS_URL=valkey.url)):
             until(lambda: answers(f"http://127.0.0.1:{port}/metrics"), 20)

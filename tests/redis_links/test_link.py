@@ -14,7 +14,8 @@ from app.redis_links import link as link_module
 from app.redis_links.dialling import BySentinel, Plain, connector
 from app.redis_links.link import REDIS_REFUSALS, RedisFault, ScriptUnknown, ServerLink
 from app.redis_links.scripts import Scripts
-from tests.room import Room, refusal_of, valkey
+from tests.any_redis import AnyRedis
+from tests.room import Room, refusal_of
 from tests.sweeping import eventually, truth
 
 PONG = b"+PONG\r\n"
@@ -117,9 +118,9 @@ async def test_an_answer_that_stops_half_way_is_a_stall() -> None:
         assert (await refusal_of(link.call("GET", "k"))).code == "outcome_unknown"
 
 
-def test_time_in_which_this_process_stood_still_is_no_silence_of_the_server() -> None:
+def test_time_in_which_this_process_stood_still_is_no_silence_of_the_server(valkey: AnyRedis) -> None:
     async def work() -> None:
-        link = ServerLink(connector(valkey().url, 0.3), name="test", timeout_s=0.3)
+        link = ServerLink(connector(valkey.url, 0.3), name="test", timeout_s=0.3)
         link.start()
         for _ in range(3):
             await link.ready(5)

@@ -7,24 +7,25 @@ import httpx
 import pytest
 
 from app.model.redis_keys import Keys
+from tests.any_redis import AnyRedis
 from tests.factories import Space
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.viewers import SocketViewer
 
 
 @pytest.fixture(scope="module")
-def space(valkey: Valkey) -> Iterator[Space]:
+def space(valkey: AnyRedis) -> Iterator[Space]:
     with Server(valkey.url, JOBWIRE_SHARDED_PUBSUB="1") as server:
         yield Space(server)
 
 
-def subscribed(valkey: Valkey) -> set[str]:
+def subscribed(valkey: AnyRedis) -> set[str]:
     assert valkey.cli("PUBSUB", "CHANNELS") == [], "nothing goes the plain way"
     return {channel.decode() for channel in valkey.cli("PUBSUB", "SHARDCHANNELS")}
 
 
-def test_events_progress_and_lines_reach_a_viewer(valkey: Valkey, space: Space) -> None:
+def test_events_progress_and_lines_reach_a_viewer(valkey: AnyRedis, space: Space) -> None:
     keys, job = Keys(space.server.prefix), space.create(claim=True)
     with SocketViewer(space.server, f"/realtime/{job['id']}?logs=true", str(space.all.key)) as viewer:
         viewer.until(lambda frame: frame["type"] == "init")
@@ -38,7 +39,7 @@ def test_events_progress_and_lines_reach_a_viewer(valkey: Valkey, space: Space) 
         assert viewer.types() == ["init", "started", "progress", "logs", "completed"]
 
 
-def test_a_job_that_becomes_pending_wakes_who_waits(valkey: Valkey, space: Space) -> None:
+def test_a_job_that_becomes_pending_wakes_who_waits(valkey: AnyRedis, space: Space) -> None:
     wake = Keys(space.server.prefix).wake(space.id)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(space.poll, waitSeconds=20)

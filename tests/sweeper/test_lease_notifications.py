@@ -7,6 +7,7 @@ import pytest
 from app.backend import Backend
 from app.settings import Settings
 from app.sweeper.lease_notifications import LeaseNotifications
+from tests.any_redis import AnyRedis, NewRedis
 from tests.room import ROOT_KEY, Room, new_room
 from tests.sweeping import eventually, home, is_in, make, sweeping, take
 from tests.valkey import Valkey
@@ -19,8 +20,8 @@ async def flags(backend: Backend) -> set[str]:
     return set((await backend.control.call("CONFIG", "GET", NOTIFY))[1].decode())
 
 
-async def test_our_flags_join_the_servers_own() -> None:
-    with Valkey() as valkey:
+async def test_our_flags_join_the_servers_own(new_redis: NewRedis) -> None:
+    with new_redis() as valkey:
         async with new_room(valkey) as room:
 
             async def merged() -> bool:
@@ -31,8 +32,8 @@ async def test_our_flags_join_the_servers_own() -> None:
                 await eventually(merged)
 
 
-async def test_flags_that_include_ours_stay_as_they_are() -> None:
-    with Valkey() as valkey:
+async def test_flags_that_include_ours_stay_as_they_are(new_redis: NewRedis) -> None:
+    with new_redis() as valkey:
         async with new_room(valkey) as room:
             await room.call("CONFIG", "SET", NOTIFY, "KA")
             before = await flags(room.backend)
@@ -44,11 +45,11 @@ async def test_flags_that_include_ours_stay_as_they_are() -> None:
             assert await flags(room.backend) == before
 
 
-async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> None:
+async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not(new_redis: NewRedis) -> None:
     async def listens(backend: Backend) -> bool:
         return await backend.control.call("PUBSUB", "NUMPAT") > 0 and await flags(backend) >= set("Kx")
 
-    with Valkey() as valkey:
+    with new_redis() as valkey:
         async with new_room(valkey) as room:
             backend = room.backend
             notifications = LeaseNotifications(backend.control, backend.keys)
@@ -72,9 +73,9 @@ async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not() -> N
 
 
 async def test_a_server_that_is_being_left_when_listening_ends_is_left_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, room_redis: AnyRedis
 ) -> None:
-    async with new_room() as room:
+    async with new_room(room_redis) as room:
         notifications = LeaseNotifications(room.backend.control, room.keys)
         notifications.start()
         (link,) = notifications._links.values()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from app.logs.log_store import batch_key
 from app.model.ids import encode_ulid
+from tests.any_redis import AnyRedis
 from tests.room import Room, batch_of, new_room
 from tests.sweeping import PLAIN, eventually, home, lapse, make_many, sweep, sweeping
 
@@ -147,12 +148,12 @@ async def owned(room: Room) -> set[str]:
     return {key for key in await keys(room) if "{" in key or ":token:" in key}
 
 
-async def test_of_ten_thousand_jobs_that_ended_in_every_way_no_key_is_left() -> None:
+async def test_of_ten_thousand_jobs_that_ended_in_every_way_no_key_is_left(room_redis: AnyRedis) -> None:
     async def all_gone(room: Room) -> bool:
         listed = (room.keys.jobs(room.space), room.keys.log_work(room.space), room.keys.ended(room.space))
         return not await room.call("EXISTS", *listed)
 
-    async with new_room(retention_s=1) as room:
+    async with new_room(room_redis, retention_s=1) as room:
         await home(room)
         before = await keys(room)
         await end_them(room, await make_all(room))
@@ -197,8 +198,8 @@ async def test_a_removal_of_a_space_that_was_cut_off_is_finished(room: Room) -> 
     assert await keys(room, f"{{{room.space}}}*") - graves == set()
 
 
-async def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves() -> None:
-    async with new_room(retention_s=3600) as room:
+async def test_should_nobody_sweep_the_keys_of_an_ended_job_go_by_themselves(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis, retention_s=3600) as room:
         (job,) = await make_many(room, 1)
         await complete_with_a_log_and_events(room, job)
         await room.call("ZADD", room.keys.log_work(room.space), 1, job)

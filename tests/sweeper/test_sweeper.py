@@ -9,6 +9,7 @@ import pytest
 
 from app.backend import Backend
 from app.model.errors import ApiError, Unavailable, job_not_found, unavailable
+from tests.any_redis import AnyRedis
 from tests.room import Room, new_room, refusal_of
 from tests.sweeping import (
     events,
@@ -355,11 +356,13 @@ async def test_the_log_of_an_ended_job_listed_again_meanwhile_stays_listed(room:
     assert await room.call("ZCARD", index) == 1
 
 
-async def test_a_job_goes_when_its_retention_is_over_though_nothing_else_happens_in_its_space() -> None:
+async def test_a_job_goes_when_its_retention_is_over_though_nothing_else_happens_in_its_space(
+    room_redis: AnyRedis,
+) -> None:
     async def gone(room: Room, job: str) -> bool:
         return not await room.call("EXISTS", room.keys.job(room.space, job))
 
-    async with new_room(retention_s=2) as room:
+    async with new_room(room_redis, retention_s=2) as room:
         await home(room)
         await never_away(room)
         async with sweeping(room) as sweeper:
@@ -371,12 +374,12 @@ async def test_a_job_goes_when_its_retention_is_over_though_nothing_else_happens
             assert 1900 < room.backend.clock.now_ms() - ended < 4000
 
 
-async def test_retention_never_takes_a_job_that_was_let_run_again() -> None:
+async def test_retention_never_takes_a_job_that_was_let_run_again(room_redis: AnyRedis) -> None:
     async def over(room: Room) -> Any:
         heads = await room.call("ZRANGE", room.keys.ended(room.space), 0, 0, "WITHSCORES")
         return room.backend.clock.now_ms() - int(heads[1]) > 1000
 
-    async with new_room(retention_s=1) as room:
+    async with new_room(room_redis, retention_s=1) as room:
         job = await run(room)
         await room.backend.store.kill(room.space, job, "", b"null")
         await eventually(lambda: over(room))

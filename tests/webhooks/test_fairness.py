@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.main import run_callbacks
+from tests.any_redis import AnyRedis
 from tests.room import Room, new_room
 from tests.sweeping import eventually, home, make_many
 from tests.webhooks.receiving import Receiving
@@ -69,7 +70,7 @@ async def delivered_s(room: Room, receiver: Receiving) -> float:
 
 
 async def test_twelve_thousand_callbacks_to_hosts_that_hang_delay_anothers_by_five_seconds_at_most(
-    hanging: int,
+    hanging: int, room_redis: AnyRedis
 ) -> None:
     async def tried(room: Room, space: str) -> bool:
         """Whether many were taken."""
@@ -77,7 +78,7 @@ async def test_twelve_thousand_callbacks_to_hosts_that_hang_delay_anothers_by_fi
         return int(await room.call("ZCOUNT", room.keys.callbacks(space), now + 5000, "inf")) > 1000
 
     with Receiving() as receiver:
-        async with new_room(callback_allow=HERE) as room:
+        async with new_room(room_redis, callback_allow=HERE) as room:
             addresses = itertools.product(range(1, 250), range(1, 250))
             urls = [f"http://127.1.{a}.{b}:{hanging}/" for a, b in itertools.islice(addresses, JOBS)]
             await home(room)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.any_redis import AnyRedis, NewRedis
 from tests.faults.service import Process, Reply, Service
 from tests.server import free_port
-from tests.valkey import Valkey, until
+from tests.valkey import until
 from tests.webhooks.receiving import HERE, Receiving, tries
 
 JOBS = 300
@@ -25,7 +26,7 @@ class Apart(Service):
     A receiver has `answer_s` for its answer; where each try must be answered, so long that a busy machine is in time.
     """
 
-    def __init__(self, valkey: Valkey, answer_s: float = 0.5) -> None:
+    def __init__(self, valkey: AnyRedis, answer_s: float = 0.5) -> None:
         port = free_port()
         self.env = {
             **HERE,
@@ -54,13 +55,13 @@ class Apart(Service):
 
 
 @pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey(appendfsync="always") as server:
+def valkey(new_redis: NewRedis) -> Iterator[AnyRedis]:
+    with new_redis(appendfsync="always") as server:
         yield server
 
 
 @pytest.fixture
-def service(valkey: Valkey) -> Iterator[Apart]:
+def service(valkey: AnyRedis) -> Iterator[Apart]:
     with Apart(valkey) as service:
         yield service
 
@@ -139,7 +140,7 @@ def test_callbacks_processes_that_are_killed_lose_nothing(service: Apart, receiv
     assert cut_off > 0, "no try was cut off: this test has shown nothing"
 
 
-def test_a_redis_that_is_killed_loses_nothing(valkey: Valkey, service: Apart, receiver: Receiving) -> None:
+def test_a_redis_that_is_killed_loses_nothing(valkey: AnyRedis, service: Apart, receiver: Receiving) -> None:
     jobs = delivered(service, receiver)
 
     def die_and_come_back() -> None:
@@ -154,7 +155,7 @@ def test_a_redis_that_is_killed_loses_nothing(valkey: Valkey, service: Apart, re
         check(service, receiver, jobs)
 
 
-def test_a_redis_that_stalls_delays_and_loses_nothing(valkey: Valkey, service: Apart, receiver: Receiving) -> None:
+def test_a_redis_that_stalls_delays_and_loses_nothing(valkey: AnyRedis, service: Apart, receiver: Receiving) -> None:
     jobs = delivered(service, receiver)
 
     def stall() -> None:
@@ -169,8 +170,8 @@ def test_a_redis_that_stalls_delays_and_loses_nothing(valkey: Valkey, service: A
         check(service, receiver, jobs)
 
 
-def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: Receiving) -> None:
-    with Valkey() as valkey, Apart(valkey) as service:
+def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: Receiving, new_redis: NewRedis) -> None:
+    with new_redis() as valkey, Apart(valkey) as service:
         jobs = delivered(service, receiver)
         valkey.cli("CONFIG", "SET", "maxmemory", "1mb")
         ending(service, jobs, lambda: None, 1)
@@ -181,7 +182,7 @@ def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: R
             assert check(service, receiver, jobs) == 0
 
 
-def test_a_process_that_is_told_to_leave_gives_back_what_it_has(valkey: Valkey, receiver: Receiving) -> None:
+def test_a_process_that_is_told_to_leave_gives_back_what_it_has(valkey: AnyRedis, receiver: Receiving) -> None:
     with Apart(valkey, answer_s=5) as service:
         jobs = delivered(service, receiver)
         with service.callbacks() as process:

@@ -10,6 +10,7 @@ import msgspec
 
 from app.jobs.job_records import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
+from tests.any_redis import AnyRedis
 from tests.room import Room, new_room, refusal_of
 
 T = TypeVar("T")
@@ -76,14 +77,14 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def new_desk(**settings: Any) -> AsyncIterator[Desk]:
-    async with new_room(**settings) as room:
+async def new_desk(redis: AnyRedis, **settings: Any) -> AsyncIterator[Desk]:
+    async with new_room(redis, **settings) as room:
         space, _ = await room.backend.spaces.create("s")
         yield Desk(room, space.id)
 
 
-async def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
-    async with new_desk() as desk:
+async def test_every_kind_of_end_puts_one_callback_into_the_outbox(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         jobs = [await desk.claimed() for _ in range(3)]
         await desk.store.complete(desk.space, jobs[0], "", b"1")
         await desk.store.kill(desk.space, jobs[1], "", b"null")
@@ -95,8 +96,8 @@ async def test_every_kind_of_end_puts_one_callback_into_the_outbox() -> None:
         assert await desk.outbox.due_spaces() == [desk.space]
 
 
-async def test_no_end_no_callback_and_no_url_no_callback() -> None:
-    async with new_desk() as desk:
+async def test_no_end_no_callback_and_no_url_no_callback(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.claimed(retries=1)
         await desk.store.fail(desk.space, job, "", b"null", may_retry=True)
         quiet = await desk.claimed(url="")
@@ -105,8 +106,8 @@ async def test_no_end_no_callback_and_no_url_no_callback() -> None:
         assert await desk.outbox.due_spaces() == []
 
 
-async def test_a_repeated_complete_puts_nothing_in_again() -> None:
-    async with new_desk() as desk:
+async def test_a_repeated_complete_puts_nothing_in_again(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         assert await desk.begin(taken)
@@ -115,8 +116,8 @@ async def test_a_repeated_complete_puts_nothing_in_again() -> None:
         assert await desk.due(job) is None
 
 
-async def test_what_is_sent_is_the_end_of_the_job() -> None:
-    async with new_desk() as desk:
+async def test_what_is_sent_is_the_end_of_the_job(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed(headers=b'{"a":"b"}')
         await desk.room.backend.spaces.patch(desk.space, {"webhookSecrets": "whsec_new whsec_old"})
         (taken,) = await desk.take()
@@ -137,8 +138,8 @@ async def test_what_is_sent_is_the_end_of_the_job() -> None:
         assert (message.number, message.headers, message.secrets) == (0, {"a": "b"}, ["whsec_new", "whsec_old"])
 
 
-async def test_what_one_has_taken_no_other_takes_until_its_lease_is_over() -> None:
-    async with new_desk() as desk:
+async def test_what_one_has_taken_no_other_takes_until_its_lease_is_over(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         await desk.completed()
         (taken,) = await desk.take(lease_ms=200)
         assert await desk.take() == []
@@ -148,8 +149,8 @@ async def test_what_one_has_taken_no_other_takes_until_its_lease_is_over() -> No
         assert await desk.begin(again[0]) is not None
 
 
-async def test_a_failed_try_is_due_again_and_numbered() -> None:
-    async with new_desk() as desk:
+async def test_a_failed_try_is_due_again_and_numbered(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         for number in range(3):
             (taken,) = await desk.take()
@@ -163,8 +164,8 @@ async def test_a_failed_try_is_due_again_and_numbered() -> None:
         assert events[0][1].keys() == {"url", "error", "statusCode", "responseBody", "retryAttempt", "willRetry"}
 
 
-async def test_a_note_that_is_repeated_changes_nothing() -> None:
-    async with new_desk() as desk:
+async def test_a_note_that_is_repeated_changes_nothing(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -173,8 +174,8 @@ async def test_a_note_that_is_repeated_changes_nothing() -> None:
         assert await desk.events(job) == [("callback_sent", {"url": URL, "statusCode": 200, "retryAttempt": 0})]
 
 
-async def test_a_try_that_nobody_noted_is_told_of_before_the_next() -> None:
-    async with new_desk() as desk:
+async def test_a_try_that_nobody_noted_is_told_of_before_the_next(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take(lease_ms=50)
         assert await desk.begin(taken, "dead", wait_ms=50)
@@ -191,8 +192,8 @@ async def test_a_try_that_nobody_noted_is_told_of_before_the_next() -> None:
         assert sent == {"url": URL, "statusCode": 200, "retryAttempt": 1}
 
 
-async def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due() -> None:
-    async with new_desk() as desk:
+async def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         await desk.store.retry(desk.space, job, "")
@@ -206,8 +207,8 @@ async def test_a_job_that_runs_again_calls_back_again_and_cancels_what_was_due()
         assert message.number == 0
 
 
-async def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing() -> None:
-    async with new_desk() as desk:
+async def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         (taken,) = await desk.take()
@@ -218,8 +219,8 @@ async def test_a_try_in_the_air_is_noted_after_a_retry_and_decides_nothing() -> 
         assert [(data["retryAttempt"], data["willRetry"]) for _, data in await desk.events(job)] == [(0, False)]
 
 
-async def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once() -> None:
-    async with new_desk() as desk:
+async def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.claimed()
         await desk.store.kill(desk.space, job, "", b"null")
         (old,) = await desk.take()
@@ -235,8 +236,8 @@ async def test_a_new_end_waits_for_the_try_of_the_old_one_and_follows_at_once() 
         assert json.loads(message.body)["result"] == 2
 
 
-async def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url() -> None:
-    async with new_desk() as desk:
+async def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -254,8 +255,8 @@ async def test_another_try_can_be_asked_for_of_an_ended_job_with_a_url() -> None
         assert (await refusal_of(desk.store.retry_callback(desk.space, desk.space))).code == "job_not_found"
 
 
-async def test_what_is_given_back_was_not_tried() -> None:
-    async with new_desk() as desk:
+async def test_what_is_given_back_was_not_tried(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.outbox.postpone_callbacks(desk.space, [(taken, 0)])
@@ -267,8 +268,8 @@ async def test_what_is_given_back_was_not_tried() -> None:
         assert await desk.events(job) == []
 
 
-async def test_a_hint_that_was_lost_is_found_again() -> None:
-    async with new_desk() as desk:
+async def test_a_hint_that_was_lost_is_found_again(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         await desk.completed()
         await desk.outbox.drop_hint(desk.space)
         assert await desk.outbox.due_spaces() == []
@@ -276,8 +277,8 @@ async def test_a_hint_that_was_lost_is_found_again() -> None:
         assert await desk.outbox.due_spaces() == [desk.space]
 
 
-async def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
-    async with new_desk() as desk:
+async def test_a_job_that_is_removed_leaves_nothing_to_send(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         job = await desk.completed()
         (taken,) = await desk.take()
         await desk.begin(taken)
@@ -287,8 +288,8 @@ async def test_a_job_that_is_removed_leaves_nothing_to_send() -> None:
         assert not await desk.room.call("EXISTS", desk.room.keys.job(desk.space, job))
 
 
-async def test_a_space_that_is_removed_leaves_no_key() -> None:
-    async with new_desk() as desk:
+async def test_a_space_that_is_removed_leaves_no_key(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
         await desk.completed()
         await desk.room.backend.spaces.patch(desk.space, {"slack": '{"url":"https://a.example","events":["dead"]}'})
         await desk.room.backend.spaces.delete(desk.space)
@@ -299,8 +300,8 @@ async def test_a_space_that_is_removed_leaves_no_key() -> None:
         assert [key for key in mine if b":callbacks" in key or key.endswith(b":space")] == []
 
 
-async def test_secrets_rotate_two_at_a_time() -> None:
-    async with new_desk() as desk:
+async def test_secrets_rotate_two_at_a_time(room_redis: AnyRedis) -> None:
+    async with new_desk(room_redis) as desk:
 
         async def secrets() -> bytes | None:
             found: bytes | None = await desk.room.call("HGET", desk.room.keys.space(desk.space), "webhookSecrets")

@@ -11,15 +11,16 @@ import pytest
 from jobwire import Jobs
 from jobwire.reading.event_stream import LogsData, events
 from jobwire.reading.log_following import Follow
+from tests.any_redis import AnyRedis, NewRedis
 from tests.factories import Space
 from tests.live.proxy import Proxy
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 
 @pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
+def valkey(new_redis: NewRedis) -> Iterator[AnyRedis]:
+    with new_redis() as server:
         yield server
 
 
@@ -42,7 +43,7 @@ class Reader:
         assert not self._thread.is_alive()
 
 
-def test_lines_come_once_and_in_order_through_restarts(valkey: Valkey) -> None:
+def test_lines_come_once_and_in_order_through_restarts(valkey: AnyRedis) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(contextlib.ExitStack())
         server = first.enter_context(Server(valkey.url))
@@ -72,7 +73,7 @@ def test_lines_come_once_and_in_order_through_restarts(valkey: Valkey) -> None:
         assert reader.follow.job.status == "dead"
 
 
-def test_lines_that_took_the_place_of_lost_ones_come_too(valkey: Valkey) -> None:
+def test_lines_that_took_the_place_of_lost_ones_come_too(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -80,7 +81,7 @@ def test_lines_that_took_the_place_of_lost_ones_come_too(valkey: Valkey) -> None
         for number in range(60):
             space.do(job, "logs", [f"before {number}"])
         until(lambda: len(reader.messages) == 60)
-        valkey.lose(0.2)
+        valkey.lose(0.2, f"{{{job['id']}}}")
         until(lambda: space.call(job, "logs", ["after 0"]).is_success)
         for number in range(1, 60):
             space.do(job, "logs", [f"after {number}"])
@@ -89,7 +90,7 @@ def test_lines_that_took_the_place_of_lost_ones_come_too(valkey: Valkey) -> None
         assert reader.messages == [f"{when} {number}" for when in ("before", "after") for number in range(60)]
 
 
-def test_only_the_wanted_levels_come(valkey: Valkey) -> None:
+def test_only_the_wanted_levels_come(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -101,7 +102,7 @@ def test_only_the_wanted_levels_come(valkey: Valkey) -> None:
         assert reader.messages == ["warn", "error"]
 
 
-def test_an_ended_job_is_read_to_its_end(valkey: Valkey) -> None:
+def test_an_ended_job_is_read_to_its_end(valkey: AnyRedis) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)
@@ -113,7 +114,7 @@ def test_an_ended_job_is_read_to_its_end(valkey: Valkey) -> None:
 
 
 @pytest.mark.parametrize("comes_late", [False, True])
-def test_a_key_that_reads_no_more_than_progress_learns_how_it_ended(valkey: Valkey, comes_late: bool) -> None:
+def test_a_key_that_reads_no_more_than_progress_learns_how_it_ended(valkey: AnyRedis, comes_late: bool) -> None:
     with Server(valkey.url) as server:
         space = Space(server)
         job = space.create(claim=True)

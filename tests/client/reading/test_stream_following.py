@@ -12,14 +12,15 @@ import pytest
 
 import jobwire
 from jobwire import AccessDenied, Jobs, NotConfigured, NotFound, StreamFrame
+from tests.any_redis import AnyRedis
 from tests.factories import NO_JOB, Space
 from tests.live.proxy import Proxy
 from tests.server import Server
-from tests.valkey import Valkey, until
+from tests.valkey import until
 
 
 @pytest.fixture(scope="module")
-def space(valkey: Valkey) -> Iterator[Space]:
+def space(valkey: AnyRedis) -> Iterator[Space]:
     with Server(valkey.url) as server:
         yield Space(server)
 
@@ -68,7 +69,7 @@ def test_a_job_is_followed_from_its_first_event_to_its_end(space: Space) -> None
     assert (reader.frames[-1].data, reader.frames[-1].status) == ({"width": 640}, "completed")
 
 
-def test_frames_come_once_through_restarts(space: Space, valkey: Valkey) -> None:
+def test_frames_come_once_through_restarts(space: Space, valkey: AnyRedis) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(contextlib.ExitStack())
         server = first.enter_context(Server(valkey.url))
