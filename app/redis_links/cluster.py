@@ -236,7 +236,7 @@ class ClusterLink:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _follow(self) -> None:
+    def _follow(self, slot: int | None) -> None:
         """The map has changed: let go of nodes that are no primaries, and ask anew who may have become one again.
 
         A connection outlives its server's way down and up again. Nothing may be written over it in the new role before

@@ -12,12 +12,12 @@ https://valkey.io/topics/pubsub/#sharded-pubsub
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from app.loop.background import Background
 from app.redis_links.dialling import Place
 from app.redis_links.link import Link
-from app.redis_links.pubsub import Channel, OnConnect, Relay, Source
+from app.redis_links.pubsub import Channel, Listener, OnConnect, Relay, Source
 from app.redis_links.topology import Topology, place_led_to, slot_of
 
 log = logging.getLogger("jobwire.relay")
@@ -43,6 +43,7 @@ class ClusterRelay(Relay):
         self._topology = topology
         self._probe_of = probe_of
         self._sources: dict[Place, Source] = {}
+        self._by_slot: dict[int, set[bytes]] = {}
         self._late: set[bytes] = set()
         self._leaving: set[Source] = set()
         self._background = Background()
@@ -70,8 +71,24 @@ class ClusterRelay(Relay):
         place = self._topology.owner(slot)
         return None if place is None else self._sources.get(place), slot
 
-    def _follow(self) -> None:
-        """Slots have other owners than before: hear each primary and no other node, each channel at its owner."""
+    def _listen(self, name: bytes, listener: Listener) -> None:
+        self._by_slot.setdefault(slot_of(name), set()).add(name)
+        super()._listen(name, listener)
+
+    def unsubscribe(self, channel: str, listener: Listener) -> None:
+        super().unsubscribe(channel, listener)
+        name = channel.encode()
+        slot = slot_of(name)
+        if name not in self._channels and slot in self._by_slot:
+            self._by_slot[slot].discard(name)
+            if not self._by_slot[slot]:
+                del self._by_slot[slot]
+
+    def _follow(self, slot: int | None = None) -> None:
+        """A slot has another owner than before, or any may: hear each primary and no other node, channels at theirs.
+
+        A node that gives a thousand slots away at once leads to the owner of each: only its own channels are looked at.
+        """
         primaries = self._topology.primaries
         for place in primaries:
             if place not in self._sources:
@@ -81,12 +98,19 @@ class ClusterRelay(Relay):
                 source.start()
         for place, source in self._sources.items():
             self._probe(source, self._topology.tag_on(place))
-        self._subscribe(
-            [name for name, channel in self._channels.items() if channel.source is not self._source_of(name)[0]]
-        )
+        self._subscribe(self._misplaced((*self._by_slot,) if slot is None else (slot,)))
         for place in self._sources.keys() - set(primaries):
             self._leaving.add(source := self._sources.pop(place))
             self._background.start(self._leave_source(source), "pubsub-retire")
+
+    def _misplaced(self, slots: Iterable[int]) -> list[bytes]:
+        """The channels of these slots that are not heard at their owner."""
+        found: list[bytes] = []
+        for slot in slots:
+            place = self._topology.owner(slot)
+            source = None if place is None else self._sources.get(place)
+            found += (name for name in self._by_slot.get(slot, ()) if self._channels[name].source is not source)
+        return found
 
     async def _leave_source(self, source: Source) -> None:
         await source.close()

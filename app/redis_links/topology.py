@@ -90,6 +90,9 @@ emptied or filled: a tag of the lowest slot would change each time, and with it 
 """
 
 
+Change = Callable[[int | None], None]
+
+
 class Node(Connector):
     """Connections to one node of a cluster."""
 
@@ -114,7 +117,7 @@ class Topology:
         self._doubt = asyncio.Event()
         self._pieces = 0
         self._changed = asyncio.Event()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Change] = []
         self._background = Background()
         self.primaries: tuple[Place, ...] = ()
 
@@ -149,11 +152,11 @@ class Topology:
         """Connections to one node."""
         return Node(self._cluster, place)
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever slots have another owner than before."""
+    def on_change(self, listener: Change) -> None:
+        """Call `listener` whenever slots have another owner than before: with the slot, or with None if any may."""
         self._listeners.append(listener)
 
-    def stop_telling(self, listener: Callable[[], None]) -> None:
+    def stop_telling(self, listener: Change) -> None:
         """Undo `on_change`; nothing happens if that was not called."""
         if listener in self._listeners:
             self._listeners.remove(listener)
@@ -169,19 +172,22 @@ class Topology:
     def moved(self, slot: int, place: Place) -> None:
         """A node has told who owns a slot."""
         self.doubt()
-        if self._owners[slot] != place:
+        before = self._owners[slot]
+        if before != place:
             self._owners[slot] = place
+            self._tags.pop(place, None)
+            if before is not None:
+                self._tags.pop(before, None)
             self._roles[place] += 1
             if place not in self.primaries:
                 self.primaries = (*self.primaries, place)
-            self._tell()
+            self._tell(slot)
 
-    def _tell(self) -> None:
-        self._tags.clear()
+    def _tell(self, slot: int | None) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         for listener in tuple(self._listeners):
-            listener()
+            listener(slot)
 
     # Asking
 
@@ -274,7 +280,8 @@ class Topology:
             self._roles.update(primaries.keys())
         if is_news or owners != self._owners or set(primaries) != set(self.primaries):
             self._owners, self.primaries = owners, tuple(primaries)
-            self._tell()
+            self._tags.clear()
+            self._tell(None)
 
 
 async def ask(connection: Connection, what: str) -> Any:

@@ -71,7 +71,7 @@ class LeaseNotifications:
             async with asyncio.timeout(most_s):
                 await self._heard[tag].wait()
 
-    def _follow(self) -> None:
+    def _follow(self, slot: int | None = None) -> None:
         """Listen to the servers that there are now, and to no others."""
         servers = self._control.servers()
         for server in servers:

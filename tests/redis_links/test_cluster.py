@@ -430,7 +430,7 @@ def test_after_a_bug_the_map_is_followed_on(monkeypatch: pytest.MonkeyPatch, cap
 def test_whoever_listens_is_told_of_another_owner_before_the_call_is_sent_on() -> None:
     async def work(stage: Stage) -> None:
         told: list[int] = []
-        stage.topology.on_change(lambda: told.append(stage.high.ran(b"INCR")))
+        stage.topology.on_change(lambda slot: told.append(stage.high.ran(b"INCR")))
         stage.low.answer = lambda words: stage.high.moved(LOW)
         await stage.link.call("INCR", LOW)
         assert told[0] == 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 
 import pytest
 
@@ -251,6 +252,25 @@ def test_a_node_that_ends_its_own_probe_is_connected_to_anew_for_it_may_be_a_rep
         relayed.low.send(b"sunsubscribe", f"{{{tag}}}:probe".encode(), b"0")
         await eventually(lambda: truth(relayed.low.writer is not first and relayed.low.asked(ALSO_LOW) == 2))
         await eventually(lambda: truth(relayed.heard[ALSO_LOW] == [None, None] and relayed.relay.live))
+
+    run(work)
+
+
+@pytest.mark.alone("it measures time")
+def test_a_thousand_slots_that_move_at_once_hold_up_nothing_though_very_many_channels_are_heard() -> None:
+    async def work(relayed: Relayed) -> None:
+        high = Place("127.0.0.1", relayed.stage.high.port)
+        for at in range(20_000):
+            relayed.relay._listen(f"{{{at}}}:live".encode(), lambda payload: None)
+        await asyncio.sleep(0)
+        begun_s = perf_counter()
+        for slot in range(1000):
+            relayed.stage.topology.moved(slot, high)
+        assert perf_counter() - begun_s < 2.0
+        sources = relayed.relay._sources
+        assert all(
+            channel.source is sources[high] for name, channel in relayed.relay._channels.items() if slot_of(name) < 1000
+        )
 
     run(work)
 
