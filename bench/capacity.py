@@ -6,8 +6,9 @@ command `python -m bench.capacity`. Always: costs add up; what is done to a key 
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 
 class Cost(NamedTuple):
@@ -19,10 +20,10 @@ class Cost(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What is asked of a fleet. A viewer is told of all lines of one job, a job has `progress` calls.
+    """What is asked of a fleet; OPTIONS has what each field means. Lines come 100 in a call.
 
-    Rates are those of the mean, and `peak` is the busiest minute over it: CPU must do for that one. `retention_s` is
-    how long an ended job and its lines are kept. Lines come 100 in a call.
+    Rates are those of the mean, and CPU must do for `peak` times as much. Lines and viewers are spread evenly over the
+    running jobs: each viewer is told of the lines of one.
     """
 
     jobs_per_s: float
@@ -37,12 +38,19 @@ class Demand(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a fleet must have. `busiest` is the part of its thread that the busiest primary uses, at most `LOAD`."""
+    """What a fleet must have.
+
+    `busiest` is the part of its thread that the busiest primary uses, at most LOAD, and `busiest_bytes` what it keeps,
+    at most NODE_BYTES. `even` is how many primaries would do if all had equal shares. `connections` are those of the
+    web processes.
+    """
 
     redis_cores: float
     web_cores: float
     primaries: int
+    even: int
     busiest: float
+    busiest_bytes: float
     memory_bytes: float
     web_processes: int
     connections: int
@@ -56,6 +64,12 @@ LOAD = 0.6
 
 NODE_BYTES = 32 * 2**30
 """Memory of a primary that may be filled; more takes long to load and to copy to a replica."""
+
+MOST = 1 << 40
+"""More primaries than any demand that fits on some number of them needs."""
+
+UNEVEN = 1.5
+"""So many times the primaries that equal shares would need are worth a line of the report."""
 
 LINKS = 4
 """Connections of a process to a primary: calls, bulk, epochs and messages."""
@@ -86,25 +100,39 @@ def busiest_share(keys: int, primaries: int) -> float:
 def size(demand: Demand, costs: Mapping[str, Cost]) -> Need:
     """The smallest fleet that carries a demand with no thread above LOAD and no primary above NODE_BYTES.
 
-    ValueError if no number of primaries does, for one space and one log are more than a primary can do.
+    ValueError if no number of primaries does, for one space and one log are more than a primary can do; it says which.
     """
     spaces, logs = of_spaces(demand, costs), of_logs(demand, costs)
-    if not fits(sum_of(spaces, 1 / demand.spaces, logs, 1 / demand.running_jobs)):
-        raise ValueError("one space is more than one primary can do: divide its jobs among more spaces")
-    primaries = 1
-    while not fits(of_busiest(spaces, logs, demand, primaries)):
-        primaries += 1
-    whole = sum_of(spaces, 1, logs, 1)
+    if too_much := too_much_of_one(spaces, logs, demand):
+        raise ValueError(too_much)
+    primaries = 1 + bisect_left(range(1, MOST), True, key=lambda count: fits(of_busiest(spaces, logs, demand, count)))
+    busiest, whole = of_busiest(spaces, logs, demand, primaries), sum_of(spaces, 1, logs, 1)
     processes = max(1, math.ceil(whole.web_us / 1e6 / LOAD))
     return Need(
         redis_cores=whole.redis_us / 1e6,
         web_cores=whole.web_us / 1e6,
         primaries=primaries,
-        busiest=of_busiest(spaces, logs, demand, primaries).redis_us / 1e6,
+        even=max(1, math.ceil(filled(whole))),
+        busiest=busiest.redis_us / 1e6,
+        busiest_bytes=busiest.memory_bytes,
         memory_bytes=whole.memory_bytes,
         web_processes=processes,
         connections=processes * primaries * LINKS,
     )
+
+
+def too_much_of_one(spaces: Cost, logs: Cost, demand: Demand) -> str | None:
+    """Why one primary cannot carry one space, one log, or a space and a log; None if it can."""
+    space = sum_of(spaces, 1 / demand.spaces, logs, 0)
+    log = sum_of(spaces, 0, logs, 1 / demand.running_jobs)
+    if not fits(space):
+        return f"one space is more than one primary can do ({load_of(space)}): divide its jobs among more spaces"
+    if not fits(log):
+        return f"one job's log is more than one primary can do ({load_of(log)}): divide its lines among more jobs"
+    both = sum_of(space, 1, log, 1)
+    if not fits(both):
+        return f"one space and one job's log are more than one primary can do ({load_of(both)}): take more of both"
+    return None
 
 
 def of_spaces(demand: Demand, costs: Mapping[str, Cost]) -> Cost:
@@ -134,9 +162,21 @@ def of_busiest(spaces: Cost, logs: Cost, demand: Demand, primaries: int) -> Cost
     return sum_of(spaces, space_share, logs, busiest_share(demand.running_jobs, primaries) / primaries)
 
 
+def filled(cost: Cost) -> float:
+    """How many primaries it fills at equal shares, by CPU or by memory, whichever takes more."""
+    return max(cost.redis_us / (LOAD * 1e6), cost.memory_bytes / NODE_BYTES)
+
+
 def fits(cost: Cost) -> bool:
     """Whether one primary can do it."""
-    return cost.redis_us <= LOAD * 1e6 and cost.memory_bytes <= NODE_BYTES
+    return filled(cost) <= 1
+
+
+def load_of(cost: Cost) -> str:
+    """The fuller one of a primary's thread and its memory, in words, with its bound."""
+    if cost.memory_bytes / NODE_BYTES >= cost.redis_us / (LOAD * 1e6):
+        return f"memory: {cost.memory_bytes / 2**30:,.1f} of {NODE_BYTES / 2**30:.0f} GiB"
+    return f"CPU: {cost.redis_us / 1e6:,.2f} of {LOAD} cores"
 
 
 def jobs_of_one_space(costs: Mapping[str, Cost], progress: float) -> float:
@@ -145,22 +185,112 @@ def jobs_of_one_space(costs: Mapping[str, Cost], progress: float) -> float:
     return LOAD * 1e6 / total(costs, work).redis_us
 
 
+def report(demand: Demand, need: Need) -> list[str]:
+    """What a fleet needs, line by line. What decides is the bound that the busiest primary is nearest to."""
+    primaries = counted(need.primaries, "primary", "primaries")
+    lines = [
+        f"Redis        {need.redis_cores:,.2f} cores, {primaries}, the busiest {need.busiest:.0%} busy",
+        f"memory       {need.memory_bytes / 2**30:,.1f} GiB in all primaries",
+        f"decides      the busiest primary's {load_of(Cost(0, need.busiest * 1e6, need.busiest_bytes))}",
+    ]
+    if need.primaries >= UNEVEN * need.even:
+        few = fewest(demand, need.primaries)
+        lines.append(f"spread       {few} are few for so many primaries: at equal shares {need.even:,} would do")
+    return [
+        *lines,
+        f"web          {need.web_cores:,.2f} cores, {counted(need.web_processes, 'process', 'processes')}",
+        f"connections  {need.connections:,} of web, {need.connections // need.primaries:,} of them to each primary",
+        f"one space    {jobs_of_one_space(MEASURED, demand.progress):,.0f} jobs/s at most",
+    ]
+
+
+def fewest(demand: Demand, primaries: int) -> str:
+    """Which of spaces and running jobs burdens the busiest primary more by being few, with its number."""
+    spaces, logs = of_spaces(demand, MEASURED), of_logs(demand, MEASURED)
+    by_spaces = filled(sum_of(spaces, busiest_share(demand.spaces, primaries) - 1, logs, 0))
+    by_jobs = filled(sum_of(spaces, 0, logs, busiest_share(demand.running_jobs, primaries) - 1))
+    if by_spaces >= by_jobs:
+        return counted(demand.spaces, "space", "spaces")
+    return counted(demand.running_jobs, "running job", "running jobs")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number and its noun."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+class Option(NamedTuple):
+    """What a field of Demand means, with its unit, and the least that it may be; `above`: it must be more than that."""
+
+    meaning: str
+    least: float = 0.0
+    above: bool = False
+
+
+OPTIONS = {
+    "jobs_per_s": Option("jobs that are created a second, in the mean", above=True),
+    "lines_per_s": Option("log lines a second, of all jobs together, in the mean"),
+    "peak": Option(
+        "the busiest minute over the mean, for jobs and for lines; CPU follows it, memory the mean", least=1
+    ),
+    "line_bytes": Option("bytes of a line's JSON", above=True),
+    "progress": Option("progress calls a job"),
+    "viewers": Option("people who watch, each the lines of one job; they are spread evenly over the running jobs"),
+    "spaces": Option("spaces, equally busy", least=1),
+    "running_jobs": Option("jobs that run at once; the lines are spread evenly over them", least=1),
+    "retention_s": Option("seconds for which an ended job and its lines are kept"),
+}
+
+
+DESCRIPTION = (
+    f"What a fleet needs. No primary fills more than {LOAD} of its thread or {NODE_BYTES >> 30} GiB of memory: "
+    "the bound that is reached first decides how many there are."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def number_of(option: Option, kind: type[float]) -> Callable[[str], float]:
+    """What reads an option's number, or refuses it with what it must be."""
+    bound = f"above {option.least:g}" if option.above else f"of {option.least:g} or more"
+    wanted = f"{'a whole number' if kind is int else 'a number'} {bound}"
+
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not (option.least < number < math.inf or (number == option.least and not option.above)):
+            raise argparse.ArgumentTypeError(f"it must be {wanted}, not {text!r}")
+        return number
+
+    return read
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what a fleet needs."""
-    parser = argparse.ArgumentParser(prog="python -m bench.capacity", description="What a fleet needs.")
+    parser = Parser(prog="python -m bench.capacity", description=DESCRIPTION, allow_abbrev=False)
     for name, kind in Demand.__annotations__.items():
-        usual = Demand._field_defaults.get(name)
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=kind, default=usual, required=usual is None, metavar="N")
+        usual, option = Demand._field_defaults.get(name), OPTIONS[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=number_of(option, kind),
+            default=usual,
+            required=usual is None,
+            metavar="N",
+            help=f"{option.meaning} ({'required' if usual is None else f'default {usual:g}'})",
+        )
     demand = Demand(**vars(parser.parse_args(arguments)))
-    need = size(demand, MEASURED)
-    print(
-        f"Redis        {need.redis_cores:,.2f} cores, {need.primaries} primaries, the busiest {need.busiest:.0%} busy"
-    )
-    print(f"memory       {need.memory_bytes / 2**30:,.1f} GiB in all primaries")
-    print(f"web          {need.web_cores:,.2f} cores, {need.web_processes} processes")
-    print(f"connections  {need.connections:,}, of which a primary sees {need.connections // need.primaries:,}")
-    print(f"one space    {jobs_of_one_space(MEASURED, demand.progress):,.0f} jobs/s at most")
+    try:
+        need = size(demand, MEASURED)
+    except ValueError as error:
+        parser.error(str(error))
+    print("\n".join(report(demand, need)))
 
 
 MEASURED = {

@@ -1,5 +1,6 @@
 """The capacity model: what it promises of every fleet, and docs/capacity.md, whose commands print what it shows."""
 
+import math
 import random
 import re
 import shlex
@@ -12,6 +13,7 @@ from bench.capacity import (
     LOAD,
     MEASURED,
     NODE_BYTES,
+    OPTIONS,
     Cost,
     Demand,
     busiest_share,
@@ -21,6 +23,7 @@ from bench.capacity import (
     of_busiest,
     of_logs,
     of_spaces,
+    report,
     size,
     total,
 )
@@ -50,6 +53,8 @@ def test_a_fleet_is_the_smallest_that_keeps_its_busiest_primary_below_the_bounds
     assert need.primaries == 1 or not fits(of_busiest(spaces, logs, demand, need.primaries - 1))
     assert need.busiest <= LOAD
     assert need.memory_bytes <= NODE_BYTES * need.primaries
+    assert need.even <= need.primaries
+    assert need.busiest_bytes <= NODE_BYTES
     assert need.web_cores <= LOAD * need.web_processes
 
 
@@ -64,6 +69,82 @@ def test_a_space_that_is_more_than_one_primary_can_do_is_refused() -> None:
     with pytest.raises(ValueError, match="one space"):
         size(shape._replace(jobs_per_s=jobs * 1.1), MEASURED)
     assert size(shape._replace(jobs_per_s=jobs * 1.1, spaces=100), MEASURED).primaries > 1
+
+
+@pytest.mark.parametrize(
+    ("demand", "decides"),
+    [
+        (Demand(jobs_per_s=20, lines_per_s=1000), "the busiest primary's memory"),
+        (Demand(jobs_per_s=1000, lines_per_s=1000, spaces=10_000, retention_s=60), "the busiest primary's CPU"),
+    ],
+)
+def test_the_bound_that_the_busiest_primary_is_nearest_to_decides(demand: Demand, decides: str) -> None:
+    shown = "\n".join(report(demand, size(demand, MEASURED)))
+    assert f"decides      {decides}" in shown
+    assert "spread" not in shown
+
+
+def test_few_spaces_on_many_primaries_are_told_with_what_equal_shares_would_need() -> None:
+    demand = Demand(jobs_per_s=2000, lines_per_s=1000)
+    need = size(demand, MEASURED)
+    assert need.even == math.ceil(need.memory_bytes / NODE_BYTES) < need.primaries / 2
+    told = [line for line in report(demand, need) if line.startswith("spread")]
+    assert told == [f"spread       100 spaces are few for so many primaries: at equal shares {need.even} would do"]
+    more = size(demand._replace(spaces=10_000), MEASURED)
+    assert not any(line.startswith("spread") for line in report(demand, more))
+    assert f"with `--spaces 10000` {more.primaries} primaries do" in PAGE
+
+
+def test_few_jobs_with_many_lines_are_told_too() -> None:
+    demand = Demand(jobs_per_s=1, lines_per_s=300_000, running_jobs=100, retention_s=86_400)
+    assert any("100 running jobs are few" in line for line in report(demand, size(demand, MEASURED)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("--jobs-per-s 0 --lines-per-s 1", "--jobs-per-s: it must be a number above 0, not '0'"),
+        ("--jobs-per-s 1 --lines-per-s -5", "--lines-per-s: it must be a number of 0 or more, not '-5'"),
+        ("--jobs-per-s nan --lines-per-s 1", "--jobs-per-s: it must be a number above 0, not 'nan'"),
+        ("--jobs-per-s 1 --lines-per-s inf", "--lines-per-s: it must be a number of 0 or more, not 'inf'"),
+        ("--jobs-per-s 1 --lines-per-s 1 --spaces 0", "--spaces: it must be a whole number of 1 or more, not '0'"),
+        ("--jobs-per-s 1 --lines-per-s 1 --running-jobs 0", "--running-jobs: it must be a whole number of 1 or more"),
+        ("--jobs-per-s 1 --lines-per-s 1 --viewers 1.5", "--viewers: it must be a whole number of 0 or more"),
+        ("--jobs-per-s 1 --lines-per-s 1 --retention-s 1d", "--retention-s: it must be a number of 0 or more"),
+        ("--jobs-per-s 1 --lines-per-s 1 --peak 0.5", "--peak: it must be a number of 1 or more, not '0.5'"),
+        ("--jobs-per-s 5", "--lines-per-s"),
+        ("--jobs-per-s 2000 --lines-per-s 1 --spaces 1", "one space is more than one primary can do (memory: 1,722.5"),
+        (
+            "--jobs-per-s 20 --lines-per-s 1e6 --running-jobs 1 --retention-s 1",
+            "one job's log is more than one primary",
+        ),
+        (
+            "--jobs-per-s 500 --lines-per-s 150000 --spaces 1 --running-jobs 1 --retention-s 1",
+            "one space and one job's log are more than one primary",
+        ),
+    ],
+)
+def test_a_demand_that_cannot_be_is_refused_in_one_sentence(
+    arguments: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    (sentence,) = told.err.splitlines()
+    assert why in sentence
+
+
+def test_help_says_what_each_option_means_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert OPTIONS.keys() == Demand.__annotations__.keys()
+    for name, option in OPTIONS.items():
+        usual = Demand._field_defaults.get(name)
+        default = "required" if usual is None else f"default {usual:g}"
+        assert f"--{name.replace('_', '-')} N {option.meaning} ({default})" in shown
+        assert usual is None or f"| `--{name.replace('_', '-')}` | {usual:,g} |" in PAGE
 
 
 def test_more_viewers_cost_more_and_none_cost_an_append() -> None:
