@@ -48,4 +48,4 @@ class DueIndex:
         """Give all hints of a tag under which no server is known any more to where the spaces are now."""
         spaces = [space for space, _ in await self.first(tag, 0)]
         await self.hint((space, 0) for space in spaces)
-        await self._link.call("DEL", self.key_of(tag))
+        await self.drop(tag, spaces)

@@ -13,19 +13,30 @@ from app.redis_links.link import Link
 FOLLOW_S = 0.25
 """How often to look whether there are others than before."""
 
+HAND_ON_S = 10.0
+"""How long what is left under a tag of before is looked after: a process may not have heard yet that it is a tag no
+more, for a map is asked for every other second."""
+
+ForShard = Callable[[str], Coroutine[Any, Any, None]]
+
 T = TypeVar("T")
 
 
-async def run_on_each(link: Link, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+async def run_on_each(link: Link, work: ForShard, leave: ForShard | None = None) -> None:
     """Run `work(tag)` for each shard, as long as there is such a shard, until cancelled. Raises what one raises.
 
-    Work that ends by itself is begun anew after FOLLOW_S.
+    Work that ends by itself is begun anew after FOLLOW_S. When a tag is no shard's any more, `leave(tag)` is called
+    again and again for HAND_ON_S; it never raises.
     """
     running: dict[str, asyncio.Task[None]] = {}
+    left: dict[str, asyncio.Task[None]] = {}
     try:
         while True:
             tags = set(link.tags().values())
-            await _end([running.pop(tag) for tag in running.keys() - tags])
+            gone = running.keys() - tags
+            await _end([*(running.pop(tag) for tag in gone), *(left.pop(tag) for tag in left.keys() & tags)])
+            if leave is not None:
+                left |= {tag: asyncio.create_task(_now_and_then(leave, tag), name=f"left-{tag}") for tag in gone}
             for tag in tags - running.keys():
                 running[tag] = asyncio.create_task(work(tag), name=f"shard-{tag}")
             if not running:
@@ -38,7 +49,13 @@ async def run_on_each(link: Link, work: Callable[[str], Coroutine[Any, Any, None
                 running = {tag: task for tag, task in running.items() if task not in ended}
                 await asyncio.sleep(FOLLOW_S)
     finally:
-        await _end([*running.values()])
+        await _end([*running.values(), *left.values()])
+
+
+async def _now_and_then(leave: ForShard, tag: str) -> None:
+    for _ in range(round(HAND_ON_S / FOLLOW_S)):
+        await leave(tag)
+        await asyncio.sleep(FOLLOW_S)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

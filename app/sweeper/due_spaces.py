@@ -5,7 +5,7 @@ again; what a script makes due earlier than before is hinted by its caller. A hi
 should have given it, is made good by a walk through the spaces, a few at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from zlib import crc32
 
@@ -48,8 +48,8 @@ class DueSpaces:
         self.owed: dict[str, None] = {}
         self.tidying: dict[str, None] = {}
 
-    async def next_turns(self, most: int) -> tuple[list[str], float]:
-        """The `most` spaces whose turn it is, of those owed and due; and seconds until the next one is due.
+    async def next_turns(self, most: int, busy: Collection[str] = ()) -> tuple[list[str], float]:
+        """The `most` spaces whose turn it is, of those owed and due, without busy ones; seconds until the next is due.
 
         Those that are due are now out of the hints, and have their turn after all that waited before them.
         """
@@ -59,7 +59,8 @@ class DueSpaces:
         self.owed.update(dict.fromkeys(due))
         await self._index.drop(self._tag, due)
         later_ms = [at_ms - now_ms for _, at_ms in first if at_ms > now_ms]
-        return await self._not_moved(list(islice(self.owed, most))), min(later_ms, default=MOST_MS) / 1000
+        spaces = list(islice((space for space in self.owed if space not in busy), most))
+        return await self._not_moved(spaces), min(later_ms, default=MOST_MS) / 1000
 
     async def _not_moved(self, spaces: Sequence[str]) -> list[str]:
         """Without those whose slot another server has by now; they are hinted there, and owed here no more."""
@@ -68,11 +69,6 @@ class DueSpaces:
         for space in moved:
             del self.owed[space]
         return [space for space in spaces if space in self.owed]
-
-    async def leave(self) -> None:
-        """If this shard is one no more, give its hints to those that have its spaces."""
-        if self._tag and self._tag not in self._link.tags().values():
-            await self._index.disband(self._tag)
 
     async def hint_next(self, spaces: Sequence[str]) -> None:
         """Look up when something is due next in each of these spaces, and hint it; they are owed no more."""

@@ -10,6 +10,7 @@ patient. A space that fails is put off and never stands in the way of another.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from app.jobs.job_store import JobStore
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
 from app.loop.attempts import Attempts
+from app.loop.background import Background
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.election import RENEW_S, Election
@@ -43,6 +45,12 @@ TURN_STEPS = 10
 
 SPACES_AT_ONCE = 16
 TIDY_AT_ONCE = 4
+TURN_S = 0.1
+"""How long others wait for a turn that takes long, for the slot of its space is half moved, say."""
+
+SLOW_S = 1.0
+"""How long such a space rests when its turn has failed."""
+
 IDLE_PAUSE_S = 0.1
 """How long a loop that has nothing to do rests, and one whose work failed."""
 
@@ -78,8 +86,9 @@ class ShardSweeper:
         deletion: Deletion,
         notifications: LeaseNotifications,
         mender: Mender,
+        is_new: bool,
     ) -> None:
-        """The part of the sweeper of that name on the server with that tag."""
+        """The part of the sweeper of that name on the server with that tag; it `is_new` if slots have just moved."""
         self._tag = tag
         self._election = Election(link, keys.sweeper_of(tag), sweeper, tag)
         self._due = due
@@ -88,11 +97,13 @@ class ShardSweeper:
         self._deletion = deletion
         self._notifications = notifications
         self._mender = mender
-        self._outages = Outages(link, keys, sweeper, tag)
+        self._outages = Outages(link, keys, sweeper, tag, is_new=is_new)
         self._attempts = attempts_of("the sweeper")
         self._wide_attempts = attempts_of("the sweeper, for another server,") if tag else self._attempts
         self._begun = asyncio.Event()
         self._tidied: set[str] = set()
+        self._slow: dict[str, asyncio.Task[None]] = {}
+        self._background = Background()
         self.working = False
 
     async def run(self) -> None:
@@ -105,13 +116,10 @@ class ShardSweeper:
                 for loop in (*loops, *(self._tidy_forever,) * TIDY_AT_ONCE):
                     group.create_task(loop(), name=f"sweeper{loop.__name__}")
         finally:
+            await self._background.close()
             if self.working:
                 self.working = False
-                await self._attempts.make(self._resign, None)
-
-    async def _resign(self) -> None:
-        await self._due.leave()
-        await self._election.resign()
+                await self._attempts.make(self._election.resign, None)
 
     async def _lead_forever(self) -> None:
         while True:
@@ -124,6 +132,7 @@ class ShardSweeper:
 
     async def _lead(self) -> bool:
         leads = await self._election.lead()
+        self._outages.look()
         if leads:
             await self._outages.mark()
         return leads
@@ -146,12 +155,17 @@ class ShardSweeper:
                 return
 
     async def _hint_next(self, spaces: Sequence[str]) -> None:
-        """Hint them together; where one fails, each by itself."""
+        """Hint them together; where one fails, each by itself. Raises Outage if all of them do."""
         try:
             await self._due.hint_next(spaces)
-        except RedisFault:
-            for space in spaces:
-                await self._in_space(space, do_nothing)
+        except (RedisFault, Outage):
+            works = [self._in_space(space, do_nothing) for space in spaces]
+            outages = [one for one in await asyncio.gather(*works, return_exceptions=True) if one is not None]
+            if len(outages) == len(spaces):
+                raise outages[0] from None
+            for outage in outages:
+                if not isinstance(outage, Outage):
+                    raise outage from None
 
     async def _begins_within(self, seconds: float) -> bool:
         try:
@@ -186,11 +200,30 @@ class ShardSweeper:
     async def _give_turns(self) -> float:
         """Give some spaces their turn; seconds until more is due."""
         self._due.owed.update(dict.fromkeys(self._notifications.pop_spaces(self._tag)))
-        spaces, pause_s = await self._due.next_turns(SPACES_AT_ONCE)
+        spaces, pause_s = await self._due.next_turns(SPACES_AT_ONCE, self._slow)
+        if not spaces and self._slow:
+            pause_s = min(pause_s, IDLE_PAUSE_S)
+            await asyncio.wait(self._slow.values(), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            return 0.0
         if not spaces:
             return max(pause_s, 0.001)
-        await asyncio.gather(*(self.sweep(space) for space in spaces))
+        turns = {self._background.start(self._turn(space), "sweeper-turn"): space for space in spaces}
+        ended, slow = await asyncio.wait(turns, timeout=TURN_S)
+        self._slow |= {turns[turn]: turn for turn in slow}
+        for turn in ended:
+            turn.result()
         return 0.0
+
+    async def _turn(self, space: str) -> None:
+        try:
+            await self.sweep(space)
+        except Outage:
+            if space not in self._slow:
+                raise
+            with contextlib.suppress(Outage):
+                await self._due.put_off(space, SLOW_S)
+        finally:
+            self._slow.pop(space, None)
 
     async def sweep(self, space: str) -> None:
         """A turn of a space: some of what is urgent there. If that was all, it is hinted when something is due next."""

@@ -4,7 +4,10 @@ Always: the servers have leaders of their own, spread over the sweepers that run
 not one process's work; and a server that is away holds up no work on the others.
 """
 
+from functools import partial
+
 from app.jobs.deletion_and_retention import Deletion
+from app.jobs.due_index import DueIndex
 from app.jobs.job_store import JobStore
 from app.jobs.spaces import Spaces
 from app.model.redis_keys import Keys
@@ -16,7 +19,7 @@ from app.settings import Settings
 from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
 from app.sweeper.mending import Mender
-from app.sweeper.sweeper import ShardSweeper
+from app.sweeper.sweeper import ShardSweeper, attempts_of
 
 
 class Sweeper:
@@ -43,7 +46,10 @@ class Sweeper:
         self._deletion = deletion
         self._notifications = notifications
         self._name = new_candidate()
+        self._index = DueIndex(link, keys, keys.due_of)
+        self._attempts = attempts_of("the sweeper, which hands hints on,")
         self._shards: dict[str, ShardSweeper] = {}
+        self._first_tags: set[str] | None = None
 
     @property
     def working(self) -> bool:
@@ -57,7 +63,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        await run_on_each(self._link, self._run_shard)
+        await run_on_each(self._link, self._run_shard, self._leave)
 
     async def sweep(self, space: str) -> None:
         """A turn of a space, see ShardSweeper."""
@@ -69,8 +75,16 @@ class Sweeper:
         finally:
             del self._shards[tag]
 
+    async def _leave(self, tag: str) -> None:
+        """Give the hints under a tag that is no server's any more to those that have its spaces."""
+        await self._attempts.make(partial(self._index.disband, tag), None)
+
     def _shard(self, tag: str) -> ShardSweeper:
         if tag not in self._shards:
+            if self._first_tags is None:
+                self._first_tags = set(self._link.tags().values())
+            is_new = tag not in self._first_tags
+            self._first_tags.discard(tag)
             self._shards[tag] = ShardSweeper(
                 self._link,
                 self._keys,
@@ -82,5 +96,6 @@ class Sweeper:
                 deletion=self._deletion,
                 notifications=self._notifications,
                 mender=Mender(self._link, self._keys, self._clock, tag=tag, store=self._store, deletion=self._deletion),
+                is_new=is_new,
             )
         return self._shards[tag]

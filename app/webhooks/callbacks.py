@@ -88,7 +88,7 @@ class Callbacks:
         """Send what is due until cancelled."""
         try:
             self._background.start(self._give_back_forever(), "callbacks-give-back")
-            await self._outbox.on_each_server(self._run_shard)
+            await self._outbox.on_each_server(self._run_shard, self._leave)
         finally:
             await self._background.close()
 
@@ -107,10 +107,10 @@ class Callbacks:
     async def _run_shard(self, tag: str) -> None:
         """Find what is due on one server; one that is away holds up no other."""
         attempts = new_attempts()
-        try:
-            await until_first_ends(self._rebuild_forever(tag, attempts), self._work_forever(tag, attempts))
-        finally:
-            await attempts.make(partial(self._outbox.leave, tag), None)
+        await until_first_ends(self._rebuild_forever(tag, attempts), self._work_forever(tag, attempts))
+
+    async def _leave(self, tag: str) -> None:
+        await self._attempts.make(partial(self._outbox.leave, tag), None)
 
     async def _rebuild_forever(self, tag: str, attempts: Attempts) -> None:
         while True:

@@ -4,8 +4,8 @@ Owns: the calls of the scripts, the hint of which space has something due. Never
 that was taken and not brought to its end is due again when its lease is over, whatever happens to those who took it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,7 +17,7 @@ from app.model.times import rfc3339
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
-from app.redis_links.shards import run_on_each
+from app.redis_links.shards import ForShard, run_on_each
 
 DUE_SPACES_MOST = 64
 
@@ -87,9 +87,9 @@ class Outbox:
         self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
 
-    async def on_each_server(self, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-        """Run `work(tag)` for each server of a cluster, as long as there is such a server, until cancelled."""
-        await run_on_each(self._control, work)
+    async def on_each_server(self, work: ForShard, leave: ForShard) -> None:
+        """As run_on_each (app/redis_links/shards.py)."""
+        await run_on_each(self._control, work, leave)
 
     async def due_spaces(self, more: int = 0, tag: str = "") -> list[str]:
         """Spaces of the server with that tag whose hint says that something is due, the longest due first.
@@ -104,9 +104,8 @@ class Outbox:
         await self._due.drop(tag, [space])
 
     async def leave(self, tag: str) -> None:
-        """If there is no server with that tag any more, give its hints to those that have its spaces."""
-        if tag and tag not in self._control.tags().values():
-            await self._due.disband(tag)
+        """Give the hints under a tag that is no server's any more to those that have its spaces."""
+        await self._due.disband(tag)
 
     async def add_hint(self, space: str, due_ms: int | None) -> None:
         """Hint that something is due in the space then, if not earlier; None adds nothing."""

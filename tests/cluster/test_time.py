@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,18 +121,12 @@ async def test_a_dead_shard_keeps_no_callback_and_no_push_of_the_others_waiting(
             for space in spaces.values():
                 await room.backend.spaces.patch(space, {"push": f'{{"url":"{receiver.url("/push")}"}}'})
 
-            async def is_told(job: str, path: str) -> bool:
-                return any(one["path"] == path for one in await asyncio.to_thread(receiver.seen, job))
-
             async def are_told(room: Room, within_s: float) -> None:
-                async def is_pushed() -> bool:
-                    return await is_told(await make(room), "/push")
-
                 for room.space in left:
                     job = await make(room, callback_url=receiver.url("/ended"), claim=True)
                     await room.backend.store.kill(room.space, job, "", b"null")
-                    await eventually(lambda job=job: is_told(job, "/ended"), within_s)  # type: ignore[misc]
-                    await eventually(is_pushed, within_s)
+                    await eventually(partial(has_come, receiver, job, "/ended"), within_s)
+                    await eventually(partial(is_pushed, receiver, room, []), within_s)
 
             left = list(spaces.values())
             await are_told(room, 10)
@@ -139,6 +134,36 @@ async def test_a_dead_shard_keeps_no_callback_and_no_push_of_the_others_waiting(
             bare_cluster.owner(room.keys.due_of(dead)).kill()
             left.remove(spaces[dead])
             await are_told(room, 5)
+
+
+async def test_a_callbacks_process_that_starts_without_the_list_of_hooks_sends_callbacks_and_pushes_once_it_is_back(
+    bare_cluster: Cluster,
+) -> None:
+    settings = {"redis_timeout_s": 1.0, "callback_allow": ("127.0.0.0/8",)}
+    with Receiving() as receiver:
+        async with new_room(bare_cluster, **settings) as room:
+            dead = bare_cluster.owner(room.keys.hooks)
+            spaces = (await space_on_each(room)).values()
+            room.space = next(one for one in spaces if bare_cluster.owner(room.keys.space(one)) is not dead)
+            await room.backend.spaces.patch(room.space, {"push": f'{{"url":"{receiver.url("/push")}"}}'})
+            await asyncio.to_thread(dead.stop)
+            async with calling_back(room):
+                job = await make(room, callback_url=receiver.url("/ended"), claim=True)
+                await room.backend.store.kill(room.space, job, "", b"null")
+                await eventually(partial(has_come, receiver, job, "/ended"), 10)
+                await asyncio.to_thread(dead.start)
+                await eventually(partial(is_pushed, receiver, room, []), 10)
+
+
+async def has_come(receiver: Receiving, job: str, path: str) -> bool:
+    """Whether a webhook of a job has come there."""
+    return any(one["path"] == path for one in await asyncio.to_thread(receiver.seen, job))
+
+
+async def is_pushed(receiver: Receiving, room: Room, made: list[str]) -> bool:
+    """Whether one of the jobs made so far was told of; makes one more."""
+    made.append(await make(room))
+    return any([await has_come(receiver, job, "/push") for job in made])
 
 
 @contextlib.asynccontextmanager

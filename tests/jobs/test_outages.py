@@ -137,6 +137,23 @@ async def test_a_gap_between_marks_is_an_outage_and_a_handover_is_none(
         assert (latest.began_ms, latest.ended_ms) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("ago_ms", "known", "is_known"),
+    [(500, {}, True), (FOLLOW_MS + 200, {}, False), (0, {"run": "another", "host": 1}, False)],
+)
+async def test_a_mark_that_may_be_of_another_server_for_slots_have_moved_tells_of_no_outage(
+    ago_ms: int, known: dict[str, Any], is_known: bool, room: Room
+) -> None:
+    await marked(room, 0)
+    (seconds, micros), key = await room.call("TIME"), room.keys.outage
+    at = int(seconds) * 1000 + int(micros) // 1000 - ago_ms
+    for name, word in {"at": at, "began": 1, "ended": 1, **known}.items():
+        await room.call("HSET", key, name, word)
+    moved = Outages(room.backend.control, room.keys, "me", is_new=True)
+    await moved.mark()
+    assert moved.latest[2:] == ((1, 1, 0) if is_known else (0, 0, 0))
+
+
 async def test_an_outage_in_the_grace_of_the_one_before_is_one_with_it(room: Room) -> None:
     now = room.backend.clock.now_ms()
     latest = (await marked(room, 3000, began=now - 20_000, ended=now - 5000)).latest

@@ -73,6 +73,36 @@ async def test_work_ends_with_its_server_and_what_it_raises_ends_all() -> None:
     assert ended == ["one", "other"]
 
 
+async def test_a_tag_that_is_no_server_s_any_more_is_left_for_a_while_and_not_while_it_is_one_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "FOLLOW_S", 0.01)
+    monkeypatch.setattr(shards, "HAND_ON_S", 0.05)
+    left: list[str] = []
+
+    async def work(tag: str) -> None:
+        await asyncio.Event().wait()
+
+    async def leave(tag: str) -> None:
+        left.append(tag)
+
+    link = FakeLink("one", "other")
+    running = asyncio.create_task(run_on_each(cast(Link, link), work, leave))
+    await asyncio.sleep(0)
+    link.names.remove("one")
+    await eventually(lambda: truth(left == ["one"] * 5))
+    monkeypatch.setattr(shards, "HAND_ON_S", 1000)
+    link.names[:] = ["one"]
+    await eventually(lambda: truth("other" in left))
+    link.names[:] = ["other"]
+    await eventually(lambda: truth(left[-1] == "one"))
+    count = left.count("other")
+    await eventually(lambda: truth(left.count("one") > 10))
+    assert left.count("other") == count
+    running.cancel()
+    await asyncio.wait([running])
+
+
 def test_the_tag_of_a_slot_is_the_first_number_that_lies_there() -> None:
     assert all(slot_of(tag_of(slot)) == slot for slot in range(SLOTS))
     first: dict[int, str] = {}
