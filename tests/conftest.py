@@ -23,7 +23,7 @@ from app.serve import allow_open_files
 from tests.any_redis import AnyRedis, NewRedis, new_cluster, new_valkey
 from tests.factories import Space
 from tests.room import Room, new_room
-from tests.scheduling import AloneLast, group_alone, workers_for
+from tests.scheduling import AloneLast, Turnstile, tell_alone, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.server_binary import is_since
 
@@ -73,15 +73,25 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """In a worker, a test passes the turnstile."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with Turnstile(os.getppid()).passed(item.nodeid):
+        return (yield)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        Turnstile(os.getpid()).remove()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "redis_kind" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--redis")
         kinds = KINDS if chosen == "both" else (chosen,)
         metafunc.parametrize("redis_kind", kinds, scope="session")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    group_alone(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -92,6 +102,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = set(left)
         items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left)
+    if hasattr(config, "workerinput"):
+        for item in items:
+            tell_alone(item)
 
 
 def _on_cluster(item: pytest.Item) -> bool:

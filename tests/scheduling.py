@@ -3,9 +3,17 @@
 Most tests wait, for leases and clocks and processes that start, so there are more workers than cores. A test marked
 `alone(why)` measures time or fills the machine: all of these run one after the other in the worker that is left when
 every other has ended. A bound that they hold is then a bound of what they test, and not of their neighbours.
+
+Before that come those which wait nearly all the time, by their files: two of these run at once, where each has more of
+a core than it uses. A turnstile lets none of them begin while a test of another kind is still running.
 """
 
+import contextlib
+import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadGroupScheduling
@@ -13,6 +21,14 @@ from xdist.workermanage import WorkerController
 
 MOST_WORKERS = 8
 ALONE = "alone"
+PAIR = 2
+WAITING = (
+    "cluster/test_time.py",
+    "cluster/test_viewers.py",
+    "faults/test_takeover.py",
+)
+"""Files whose tests that run alone use less than a third of a core, as was measured."""
+
 LONGEST = (
     "client/log_shipping/test_multiprocessing_exit.py",
     "live/test_workers.py",
@@ -50,23 +66,62 @@ def workers_for(config: pytest.Config) -> int:
     return min(MOST_WORKERS, 1 + len(os.sched_getaffinity(0)))
 
 
-def group_alone(item: pytest.Item) -> None:
-    """Let a worker tell the scheduler that a test is to run alone, by the group at the end of its id."""
+def tell_alone(item: pytest.Item) -> None:
+    """Let a worker tell the scheduler that a test is to run alone, by the end of its id: an id is all that it tells.
+
+    xdist would do so for a mark of its own. It sets a member that pytest reads no more since 9.2, and nobody notices.
+    """
     if item.get_closest_marker("alone"):
-        item.add_marker(pytest.mark.xdist_group(ALONE))
+        told = f"{item.nodeid}@{ALONE}"
+        if hasattr(item, "_id"):
+            item._id = type(item._id).parse(told)
+        else:
+            item._nodeid = told  # type: ignore[attr-defined]  # of pytest before 9.2
+        assert item.nodeid == told
+
+
+def waits(nodeid: str) -> bool:
+    """Whether a test that runs alone may have another one beside it that waits as well."""
+    return nodeid.endswith(f"@{ALONE}") and nodeid.partition("::")[0].removeprefix("tests/") in WAITING
+
+
+class Turnstile:
+    """A file that each test of a run holds while it runs. One that waits first lets all end that hold it."""
+
+    def __init__(self, run: int) -> None:
+        """A run is called by the process that started its workers."""
+        self._file = Path(tempfile.gettempdir()) / f"jobwire-tests-{run}"
+
+    @contextlib.contextmanager
+    def passed(self, nodeid: str) -> Iterator[None]:
+        """The block is the run of a test."""
+        with self._file.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if waits(nodeid) else fcntl.LOCK_SH)
+            if waits(nodeid):
+                fcntl.flock(file, fcntl.LOCK_UN)
+            yield
+
+    def remove(self) -> None:
+        """The run is over."""
+        self._file.unlink(missing_ok=True)
 
 
 class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
-    """A unit of work is what one file has for one kind of Redis; the unit of those that run alone comes last."""
+    """A unit of work is what one file has for one kind of Redis. Those of tests that wait come after all others, a file
+    each; the unit of those that run alone comes last."""
 
     def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        if waits(nodeid):
+            return f"{ALONE}-{file}"
         if nodeid.endswith(f"@{ALONE}"):
             return ALONE
-        file, _, name = nodeid.partition("::")
         parameters = name.partition("[")[2].rstrip("]").split("-")
         return f"{file}-fake" if "fake" in parameters else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
+        for unit in [unit for unit in self.workqueue if unit.startswith(f"{ALONE}-")]:
+            self.workqueue.move_to_end(unit)
         if ALONE in self.workqueue:
             self.workqueue.move_to_end(ALONE)
         if long := next((name for file in LONGEST if (name := f"tests/{file}") in self.workqueue), None):
@@ -78,6 +133,12 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
         if self._may_work(node):
             super()._reschedule(node)
 
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        super().mark_test_complete(node, item_index, duration)
+        if self._most_nodes() == PAIR:
+            for other in self.nodes:
+                self._reschedule(other)
+
     def remove_node(self, node: WorkerController) -> str | None:
         crashed: str | None = super().remove_node(node)
         for left in self.nodes:
@@ -85,12 +146,25 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
         return crashed
 
     def _may_work(self, node: WorkerController) -> bool:
-        """Whether a node may have what is next; where only ALONE is left, all nodes end but one, which waits for them.
+        """Whether a node may have what is next. Where it is too much for so many nodes, some end, and those that are
+        left wait for that; before tests that wait, they also wait for each other.
 
         A worker keeps its newest test until it knows what follows it, or that nothing does: so those that end are told.
         """
-        if list(self.workqueue) != [ALONE] or len(self.nodes) == 1:
-            return True
-        if any(not other.shutting_down for other in self.nodes if other is not node):
-            node.shutdown()
-        return False
+        most = self._most_nodes()
+        if len(self.nodes) > most:
+            if sum(not other.shutting_down for other in self.nodes if other is not node) >= most:
+                node.shutdown()
+            return False
+        return most != PAIR or all(self._others_of(each) <= 1 for each in self.nodes)
+
+    def _most_nodes(self) -> float:
+        """How many nodes there may be for what is left."""
+        if not self.workqueue or not all(unit.startswith(ALONE) for unit in self.workqueue):
+            return float("inf")
+        return 1 if list(self.workqueue) == [ALONE] else PAIR
+
+    def _others_of(self, node: WorkerController) -> int:
+        """How many tests a node has before it that are none of those that wait."""
+        work = self.assigned_work[node].items()
+        return sum(self._pending_of({unit: tests}) for unit, tests in work if not unit.startswith(ALONE))

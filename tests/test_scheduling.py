@@ -1,15 +1,22 @@
-"""That nothing runs beside a test that is to run alone, however many files and workers there are."""
+"""What runs beside a test that is to run alone: nothing, or one that waits beside one that waits."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.scheduling import ALONE, LONGEST, AloneLast
+from tests.scheduling import ALONE, LONGEST, PAIR, WAITING, AloneLast, Turnstile, waits
+
+ROOT = Path(__file__).parent.parent
 
 
 class Worker:
@@ -39,7 +46,8 @@ class Spread:
     def __init__(self, tests: list[str], workers: int, chance: random.Random) -> None:
         self.workers = [Worker() for _ in range(workers)]
         self.ran: list[tuple[Worker, str]] = []
-        self.beside: list[str] = []
+        self.beside: list[tuple[str, list[str]]] = []
+        """What every test that is to run alone found at work, or held by a worker that may begin it."""
         options = SimpleNamespace(loadscopereorder=True)
         config: Any = SimpleNamespace(option=options, getvalue=lambda _: ["popen"] * workers)
         self.scheduler: Any = AloneLast(config)
@@ -61,7 +69,8 @@ class Spread:
             return
         test = worker.queue.pop(0)
         if is_alone(tests[test]):
-            self.beside += [tests[other.queue[0]] for other in self.workers if other is not worker and other.queue]
+            others = [tests[other.queue[0]] for other in self.workers if other is not worker and other.queue]
+            self.beside.append((tests[test], others))
         self.ran.append((worker, tests[test]))
         self.scheduler.mark_test_complete(worker, test)
         if self.scheduler.tests_finished:
@@ -71,6 +80,11 @@ class Spread:
 
 def is_alone(name: str) -> bool:
     return name.endswith(f"@{ALONE}")
+
+
+def of_those_that_wait() -> list[str]:
+    """The ids of tests in files whose tests wait, and of others there."""
+    return [f"tests/{file}::test_{name}" for file in WAITING for name in ("a", f"b@{ALONE}", f"c@{ALONE}")]
 
 
 def suite(files: int) -> list[str]:
@@ -89,8 +103,52 @@ def test_nothing_runs_beside_a_test_that_is_alone_and_each_runs_once(files: int,
     for seed in range(50):
         spread = Spread(tests, workers, random.Random(seed))
         assert sorted(name for _, name in spread.ran) == sorted(tests)
-        assert not spread.beside
+        assert not [others for _, others in spread.beside if others]
         assert all(worker.has_ended for worker in spread.workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("files", [0, 1, 3, 8])
+def test_tests_that_wait_run_two_at_once_when_all_others_have_ended_but_those_that_are_alone(
+    files: int, workers: int
+) -> None:
+    tests = [*of_those_that_wait(), *suite(files)]
+    most = 0
+    for seed in range(50):
+        spread = Spread(tests, workers, random.Random(seed))
+        assert sorted(name for _, name in spread.ran) == sorted(tests)
+        for test, others in spread.beside:
+            # A worker may still have the test that it kept: the turnstile lets that one end first.
+            assert len(others) < (PAIR if waits(test) else 1)
+            most = max(most, sum(map(waits, others)))
+        kinds = [waits(name) + 2 * (is_alone(name) and not waits(name)) for _, name in spread.ran]
+        kept = [kind for kind in kinds[kinds.index(1) :] if kind == 0]
+        assert len(kept) < PAIR
+        assert kinds[len(kinds) - kinds.count(2) :] == [2] * kinds.count(2)
+    assert most == min(PAIR, workers) - 1
+
+
+def test_a_test_that_waits_begins_when_the_others_have_ended_and_lets_others_of_its_kind_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    order: list[str] = []
+    first, second, *_ = (name for name in of_those_that_wait() if waits(name))
+
+    def wait() -> None:
+        with turnstile.passed(first), turnstile.passed(second):
+            order.append("waits")
+
+    turnstile = Turnstile(1)
+    with turnstile.passed("tests/test_a.py::test_a"), turnstile.passed("tests/test_b.py::test_b"):
+        beside = threading.Thread(target=wait)
+        beside.start()
+        beside.join(0.2)
+        order.append("others end")
+    beside.join(10)
+    assert order == ["others end", "waits"]
+    turnstile.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_file_has_for_one_kind_of_redis_stays_together() -> None:
@@ -105,7 +163,7 @@ def test_what_a_file_has_for_one_kind_of_redis_stays_together() -> None:
 
 
 def test_files_that_take_long_begin_first_and_exist() -> None:
-    assert all((Path(__file__).parent / file).exists() for file in LONGEST)
+    assert all((Path(__file__).parent / file).exists() for file in (*LONGEST, *WAITING))
     long = [f"tests/{file}::test_a" for file in LONGEST]
     spread = Spread([*suite(3), *long], 1, random.Random(1))
     assert [name for _, name in spread.ran][: len(long)] == long
@@ -115,3 +173,40 @@ def test_tests_that_are_alone_are_all_that_there_is() -> None:
     tests = [f"tests/test_a.py::test_{i}@{ALONE}" for i in range(3)]
     spread = Spread(tests, 3, random.Random(1))
     assert [name for _, name in spread.ran] == tests
+
+
+TIMED = """
+import time
+from pathlib import Path
+import pytest
+pytestmark = pytest.mark.{mark}
+@pytest.mark.parametrize("number", range(3))
+def test_a(number):
+    begun = time.monotonic()
+    time.sleep(0.05)
+    with (Path(__file__).parents[2] / "times").open("a") as file:
+        file.write(f"{kind} {{begun}} {{time.monotonic()}}\\n")
+"""
+
+
+def test_a_real_run_keeps_to_it(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -n 3 --dist loadgroup -p no:cacheprovider\n")
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *")
+    files = {f"tests/files/test_{n}.py": ("any", "filterwarnings('error')") for n in range(5)}
+    files["tests/files/test_alone.py"] = ("alone", "alone('why')")
+    files |= {f"tests/{file}": ("waits", "alone('why')") for file in WAITING[:2]}
+    for file, (kind, mark) in files.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(TIMED.format(kind=kind, mark=mark))
+    command = [sys.executable, "-m", "pytest", "-q", "tests"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    times: dict[str, list[tuple[float, float]]] = {}
+    for kind, *span in map(str.split, (tmp_path / "times").read_text().splitlines()):
+        begun, ended = map(float, span)
+        times.setdefault(kind, []).append((begun, ended))
+    assert {kind: len(spans) for kind, spans in times.items()} == {"any": 15, "waits": 6, "alone": 3}
+    assert max(ended for _, ended in times["any"]) < min(begun for begun, _ in times["waits"])
+    assert max(ended for _, ended in times["waits"]) < min(begun for begun, _ in times["alone"])
+    assert all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(sorted(times["alone"])))
