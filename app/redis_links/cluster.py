@@ -75,7 +75,9 @@ class ClusterLink:
         self._topology = topology
         self._servers: dict[Place, ServerLink] = {}
         self._roles: dict[Place, int] = {}
+        self._retiring: set[Place] = set()
         self._sent_on = 0
+        self._is_closed = False
         self._background = Background()
 
     @property
@@ -89,6 +91,7 @@ class ClusterLink:
         self._topology.on_change(self._follow)
 
     async def close(self) -> None:
+        self._is_closed = True
         self._topology.stop_telling(self._follow)
         await self._background.close()
         servers, self._servers = list(self._servers.values()), {}
@@ -179,9 +182,11 @@ class ClusterLink:
         return {self.server(place): tag for place in self._topology.primaries if (tag := self._topology.tag_on(place))}
 
     def server(self, place: Place) -> ServerLink:
-        """The link to a node, opened if it is the first time."""
+        """The link to a node, opened if it is the first time. Raises Unavailable once this link is closed."""
         server = self._servers.get(place)
         if server is None:
+            if self._is_closed:
+                raise unavailable("Redis has gone away.")
             server = self._servers[place] = ServerLink(
                 self._topology.node(place),
                 name=f"{self.name} {place}",
@@ -193,6 +198,8 @@ class ClusterLink:
             )
             self._roles[place] = self._topology.role(place)
             server.start()
+            if place not in self._topology.primaries:  # an ASK led to it; perhaps it never becomes one
+                self._retire_soon(place)
         return server
 
     # The owner of a slot
@@ -243,18 +250,25 @@ class ClusterLink:
         that has been met: see app/redis_links/cluster_epoch.py.
         """
         for place in self._servers.keys() - set(self._topology.primaries):
-            self._background.start(self._retire(place), f"{self.name}-retire")
+            self._retire_soon(place)
         for place, server in self._servers.items():
             if self._roles[place] != (role := self._topology.role(place)):
                 self._roles[place] = role
                 server.connect_again()
 
+    def _retire_soon(self, place: Place) -> None:
+        if place not in self._retiring:
+            self._retiring.add(place)
+            self._background.start(self._retire(place), f"{self.name}-retire")
+
     async def _retire(self, place: Place) -> None:
         """Close the link to a node that is no primary once it has answered, unless it has become one."""
         await asyncio.sleep(RETIRE_S)
+        self._retiring.discard(place)
         if place in self._topology.primaries or place not in self._servers:
             return
         server = self._servers.pop(place)
+        self._roles.pop(place, None)
         try:
             await server.drain()
         finally:
@@ -299,8 +313,8 @@ class ClusterLink:
 
     def _place(self, text: str, by: ServerLink) -> Place:
         """Where a node leads to; one that names no host means its own."""
-        own = next((place for place, server in self._servers.items() if server is by), self._topology.primaries[0])
-        return place_led_to(text, own)
+        assert by.place is not None
+        return place_led_to(text, by.place)
 
     def _cast_over(self, by: ServerLink, slot: int, command: Command, sent: asyncio.Future[Any]) -> None:
         """Follow a command whose reply nobody awaits."""

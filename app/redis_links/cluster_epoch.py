@@ -14,8 +14,9 @@ Never: waits long for the hash. If its shard is away, the epoch begins without i
 """
 
 import asyncio
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from app.loop.background import Background
@@ -25,7 +26,7 @@ from app.redis_links.epoch import Beginning, Epoch, Information, flushes_always,
 from app.redis_links.info import parse_info
 from app.redis_links.link import Link, ServerLink, ServerMoved
 from app.redis_links.scripts import SCRIPTS, Scripts
-from app.redis_links.topology import slot_of
+from app.redis_links.topology import SLOTS, slot_of
 
 NOTE_S = 3.0
 """For how long a new connection is tried again while the shard of the hash is away, before the epoch begins without."""
@@ -65,6 +66,9 @@ class ClusterEpoch(Epoch):
         self._key = keys.epoch
         self._marker = marker
         self._known: dict[int, Known] = {}
+        """By number, oldest first."""
+        self._newest: list[Beginning | None] = [None] * SLOTS
+        """By slot."""
         self._is_whole = False
         self._met: set[str] = set()
         self._waits_since_s: dict[str, float] = {}
@@ -78,9 +82,14 @@ class ClusterEpoch(Epoch):
     def _all(self) -> Sequence[Beginning]:
         return [known.beginning for known in self._known.values()]
 
-    def _beginnings_of(self, key: str) -> Sequence[Beginning]:
+    def _newest_of(self, key: str) -> Beginning | None:
+        newest = self._newest[slot_of(key)]
+        return newest if newest is not None and newest.number in self._known else None
+
+    def _later_of(self, key: str, number: int) -> Iterable[Beginning]:
         slot = slot_of(key)
-        return [known.beginning for known in self._known.values() if any(slot in some for some in known.ranges)]
+        later = itertools.takewhile(lambda known: known.beginning.number > number, reversed(self._known.values()))
+        return (known.beginning for known in later if any(slot in some for some in known.ranges))
 
     async def lost_after(self, name: str, key: str) -> int | None:
         """As everywhere. The hash is read if the position is of an epoch that only another process knows so far."""
@@ -88,7 +97,7 @@ class ClusterEpoch(Epoch):
         if number is not None and number > max(self._known, default=0):
             self._learn(await self._marker.call("HGETALL", self._key))
         if number is not None and number < min(self._known, default=0) and not self._is_whole:
-            return min((later.at_ms for later in self._beginnings_of(key)), default=None)
+            return min((later.at_ms for later in self._later_of(key, number)), default=None)
         return await super().lost_after(name, key)
 
     async def identify(self, link: ServerLink) -> None:
@@ -153,7 +162,11 @@ class ClusterEpoch(Epoch):
         if not more:
             return
         is_first = not self._known
+        is_in_order = min(more) > max(self._known, default=0)
         self._known = dict(sorted({**self._known, **more}.items())[-KEPT:])
+        for number, known in self._known.items():
+            for some in known.ranges if number in more or not is_in_order else ():
+                self._newest[some.start : some.stop] = [known.beginning] * len(some)
         if not is_first:
             self._tell()
 

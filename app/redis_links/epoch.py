@@ -14,7 +14,7 @@ a replica, begins no epoch.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from app.model.errors import Outage
@@ -49,12 +49,16 @@ class Epoch(ABC):
         """All beginnings, oldest first."""
 
     @abstractmethod
-    def _beginnings_of(self, key: str) -> Sequence[Beginning]:
-        """Those at which something may have been lost there."""
+    def _newest_of(self, key: str) -> Beginning | None:
+        """The last at which something may have been lost there. Every watch asks for it whenever an epoch begins."""
+
+    @abstractmethod
+    def _later_of(self, key: str, number: int) -> Iterable[Beginning]:
+        """Those at which something may have been lost there, later than that number."""
 
     def name_of(self, *keys: str) -> str:
         """The current epoch there, as clients know it; "" before the first connection."""
-        newest = max((beginnings[-1] for key in keys if (beginnings := self._beginnings_of(key))), default=None)
+        newest = max((newest for key in keys if (newest := self._newest_of(key)) is not None), default=None)
         if newest is None:
             newest = next(iter(self._all()), None)
         return "" if newest is None else spell(newest.number)
@@ -72,7 +76,7 @@ class Epoch(ABC):
         number, known = parse(name), self._all()
         if number is None or not known or not known[0].number <= number <= known[-1].number:
             return 0
-        return min((later.at_ms for later in self._beginnings_of(key) if later.number > number), default=None)
+        return min((later.at_ms for later in self._later_of(key, number)), default=None)
 
     def _tell(self) -> None:
         for listener in self._listeners:
@@ -92,8 +96,11 @@ class ServerEpoch(Epoch):
     def _all(self) -> Sequence[Beginning]:
         return self._beginnings
 
-    def _beginnings_of(self, key: str) -> Sequence[Beginning]:
-        return self._beginnings
+    def _newest_of(self, key: str) -> Beginning | None:
+        return self._beginnings[-1] if self._beginnings else None
+
+    def _later_of(self, key: str, number: int) -> Iterable[Beginning]:
+        return (beginning for beginning in self._beginnings if beginning.number > number)
 
     async def identify(self, link: ServerLink) -> None:
         info = await self._information.ask(link)

@@ -14,6 +14,7 @@ whole answer takes, and time in which this process itself stood still is no sile
 import asyncio
 import contextlib
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -100,7 +101,7 @@ class ClusterDown(Unavailable):
     word, to = "CLUSTERDOWN", ""
 
 
-REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
+REDIRECTION = re.compile(r"(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$|TRYAGAIN\b")
 
 
 def failure(reply: hiredis.ReplyError) -> Exception:
@@ -109,7 +110,7 @@ def failure(reply: hiredis.ReplyError) -> Exception:
     word = text.split(" ", 1)[0]
     if word == "NOSCRIPT":
         return ScriptUnknown(text)
-    if word in REDIRECTIONS:
+    if REDIRECTION.match(text):
         return Redirected(text)
     if word == "CLUSTERDOWN":
         return ClusterDown("unavailable", REDIS_REFUSALS[word], headers={"retry-after": "1"})
@@ -205,6 +206,7 @@ class ServerLink(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._heard = 0
         self._up = asyncio.Event()
+        self._is_role_new = False
         self._lost: asyncio.Future[None] | None = None
         self._background = Background()
         self._notice = OutageNotice(log, f"no {name} link to Redis: %s", f"the {name} link to Redis is back")
@@ -227,6 +229,7 @@ class ServerLink(asyncio.Protocol):
 
     def connect_again(self) -> None:
         """Run `on_connect` as on a new connection, since the server may be in another role. Calls of others wait."""
+        self._is_role_new = True
         if self._on_connect is not None and self._up.is_set():
             self._up.clear()
             self._background.start(self._ask_again(self._on_connect), f"redis-{self.name}-again")
@@ -264,6 +267,8 @@ class ServerLink(asyncio.Protocol):
 
     async def at_once(self, *commands: Command) -> list[Any]:
         """As `pipeline`, for those who set a connection up: others have to wait until that is done."""
+        if self._transport is None:  # it went between two questions; the next connection's answers are not for this one
+            raise unavailable("Redis has gone away.")
         replies = await asyncio.gather(*[self.send(command) for command in commands], return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
@@ -406,16 +411,25 @@ class ServerLink(asyncio.Protocol):
             if self._setup:
                 await self.at_once(*self._setup)
             if self._on_connect is not None:
-                await self._on_connect(self)
+                await self._identify(self._on_connect)
         self._up.set()
         self.opened()
+
+    async def _identify(self, on_connect: Callable[["ServerLink"], Awaitable[None]]) -> None:
+        """Run `on_connect`, once more if the server may have got another role meanwhile."""
+        self._is_role_new = True
+        while self._is_role_new:
+            self._is_role_new = False
+            await on_connect(self)
 
     async def _ask_again(self, on_connect: Callable[["ServerLink"], Awaitable[None]]) -> None:
         connection = self._connection
         try:
             async with asyncio.timeout(self.timeout_s):
-                await on_connect(self)
-        except (RedisFault, Outage, ServerMoved, TimeoutError):
+                await self._identify(on_connect)
+        except Exception as error:
+            if not isinstance(error, (RedisFault, Outage, ServerMoved, TimeoutError)):
+                self._bugs.failed(error)
             if self._connection is connection:
                 self._drop()
         else:

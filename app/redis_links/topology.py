@@ -229,7 +229,7 @@ class Topology:
             try:
                 async with asyncio.timeout(ASK_S):
                     epoch = await self._ask(place, least=self._epoch)
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # whatever one node tells, another one may tell better
                 failure = error
                 if doubted:
                     self._doubt.set()

@@ -438,6 +438,99 @@ def test_whoever_listens_is_told_of_another_owner_before_the_call_is_sent_on() -
     run(work)
 
 
+def test_whose_role_may_change_while_it_is_asked_is_asked_once_more() -> None:
+    asked: list[object] = []
+    answered = asyncio.Event()
+
+    async def identify(link: ServerLink) -> None:
+        asked.append(link.place)
+        await answered.wait()
+
+    async def work(stage: Stage) -> None:
+        high = stage.link.servers()[1]
+        asked.clear()
+        answered.clear()
+        for _ in range(2):
+            high.connect_again()
+            await eventually(lambda: truth(len(asked) > 0))
+        answered.set()
+        await high.ready(1)
+        assert asked == [high.place, high.place]
+
+    answered.set()
+    run(work, on_connect=identify)
+
+
+@pytest.mark.parametrize(
+    "error", ["MOVED", "MOVED 1", "ASK 1 nowhere", "MOVED x 127.0.0.1:1", "MOVED 1 127.0.0.1:port"]
+)
+def test_a_redirection_that_leads_nowhere_is_a_fault_and_holds_up_no_call(error: str) -> None:
+    async def work(stage: Stage) -> None:
+        stage.low.answer = lambda words: f"-{error}\r\n".encode() if words[0] == b"INCR" else OK
+        async with asyncio.timeout(2):
+            for _ in range(2):
+                with pytest.raises(RedisFault):
+                    await stage.link.call("INCR", LOW)
+            assert await stage.link.call("GET", LOW) == b"OK"
+
+    run(work)
+
+
+def test_a_node_that_is_no_primary_after_an_ask_led_to_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "RETIRE_S", 0.05)
+
+    async def work(stage: Stage) -> None:
+        other = FakeNode()
+        await other.open()
+        try:
+            stage.low.answer = lambda words: other.ask(LOW)
+            assert await stage.link.call("INCR", LOW) == b"OK"
+            await eventually(lambda: truth(len(stage.link._servers) == 2 and not stage.link._retiring))
+            assert await stage.link.call("INCR", LOW) == b"OK"
+        finally:
+            await other.close()
+
+    run(work)
+
+
+def test_a_map_that_flaps_leaves_one_task_for_each_node_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(stage: Stage) -> None:
+        stage.topology.primaries = stage.topology.primaries[:1]
+        for _ in range(100):
+            stage.link._follow(None)
+        assert len(stage.link._background._tasks) == 1
+
+    run(work)
+
+
+def test_a_call_that_waits_while_the_link_closes_opens_no_other() -> None:
+    async def work(stage: Stage) -> None:
+        late = ClusterLink(stage.topology, name="late", timeout_s=1.0)
+        late.start()
+        stage.topology._owners[slot_of(LOW)] = None
+        call = asyncio.ensure_future(late.call("INCR", LOW))
+        await asyncio.sleep(0)
+        await late.close()
+        stage.topology.moved(slot_of(LOW), stage.topology.primaries[0])
+        assert isinstance(await refusal_of(call), Unavailable)
+        assert not late._servers
+
+    run(work)
+
+
+def test_a_node_whose_map_cannot_be_read_keeps_nobody_from_that_of_another() -> None:
+    async def work(stage: Stage) -> None:
+        stage.low._slots = lambda: b"*1\r\n*3\r\n:0\r\n:1\r\n*0\r\n"  # type: ignore[method-assign]
+        stage.high.map = [(0, 16383, stage.high)]
+        for epoch in range(2, 6):
+            stage.low.epoch = stage.high.epoch = epoch
+            asked = stage.high.asked.count("SLOTS")
+            await stage.topology._refresh()
+            assert stage.high.asked.count("SLOTS") == asked + 1
+
+    run(work)
+
+
 def test_a_primary_that_is_not_needed_has_no_link() -> None:
     async def work(stage: Stage) -> None:
         lazy = ClusterLink(stage.topology, name="lazy", timeout_s=1.0)
@@ -517,13 +610,14 @@ def test_who_has_become_a_primary_again_is_asked_who_it_is_before_a_call_goes_ov
     run(work, on_connect=identify)
 
 
-def test_who_has_become_a_primary_again_and_cannot_be_asked_is_connected_to_anew() -> None:
+@pytest.mark.parametrize("failure", [ServerMoved(), KeyError("cluster_state")])
+def test_who_has_become_a_primary_again_and_cannot_be_asked_is_connected_to_anew(failure: Exception) -> None:
     asked: list[object] = []
 
     async def identify(link: ServerLink) -> None:
         asked.append(link._transport)
         if len(asked) == 3:
-            raise ServerMoved
+            raise failure
 
     async def work(stage: Stage) -> None:
         assert len(asked) == 2

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any, cast
 
 import pytest
 
 from app.model.errors import Unavailable, unavailable
 from app.redis_links import cluster_epoch
-from app.redis_links.cluster_epoch import ClusterEpoch
+from app.redis_links.cluster_epoch import ClusterEpoch, known_from
+from app.redis_links.epoch import spell
 from app.redis_links.link import Link, ServerLink, ServerMoved
 from app.redis_links.topology import tag_of
 from tests.room import Room
@@ -193,6 +195,22 @@ async def test_while_the_shard_of_the_hash_is_away_an_epoch_begins_soon_and_is_n
     await later.meet(Primary("a", LOW, run="2"))
     assert later.epoch.name_of(FIVE) == process.epoch.name_of(FIVE)
     await process.epoch.close()
+
+
+@pytest.mark.alone("it measures time")
+async def test_with_a_thousand_epochs_of_many_pieces_a_position_is_judged_in_no_time(room: Room) -> None:
+    process = Process(room)
+    slots = ",".join(f"{first}-{first + 9}" for first in range(0, 1000, 20))
+    process.epoch._take({at: known_from(at, f"{at} {slots}") for at in range(1001, 2001)})
+    process.epoch._take({2005: known_from(2005, "2005 100")})
+    process.epoch._take({2003: known_from(2003, "2003 100-101")})
+    assert process.names() == (spell(2000), spell(2005))
+    assert await process.epoch.lost_after(spell(2001), HUNDRED) == 2003
+    assert await process.epoch.lost_after(spell(1990), FIVE) == 1991
+    begun_s = perf_counter()
+    for _ in range(1000):
+        process.names()
+    assert perf_counter() - begun_s < 1.0
 
 
 async def _met(process: Process, primary: Primary) -> bool:
