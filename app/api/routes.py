@@ -53,7 +53,7 @@ class Handlers:
         self.health = Health(backend)
         self.tickets = Tickets(backend.control, backend.keys)
         self.metrics = Metrics(backend.service_gauges)
-        self.streams = Streams(backend.viewers, self.gate, backend.clock, backend.settings)
+        self.streams = Streams(backend.viewers, self.gate, backend.settings)
 
 
 def route_table(handlers: Handlers) -> dict[str, dict[str, Action]]:

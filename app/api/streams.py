@@ -22,7 +22,6 @@ from app.model.base64url import decode_base64url
 from app.model.errors import ApiError, Refusal, invalid, job_not_found
 from app.model.job import ENDED, NO_SPACE
 from app.model.limits import SEQ_MOST
-from app.redis_links.clock import RedisClock
 from app.settings import Settings
 from app.streams.frames import Audience, Frame, Stream, connected_text
 from app.streams.gap_frames import GapFrame, gaps_of_resume
@@ -89,10 +88,9 @@ class StreamCall(Call):
 class Streams:
     """GET /realtime/..., as WebSocket or as server-sent events."""
 
-    def __init__(self, viewers: Viewers, gate: Gate, clock: RedisClock, settings: Settings) -> None:
+    def __init__(self, viewers: Viewers, gate: Gate, settings: Settings) -> None:
         self._viewers = viewers
         self._gate = gate
-        self._clock = clock
         self._settings = settings
         self._public_origin = origin_of(settings.public_url)
 
@@ -163,7 +161,7 @@ class Streams:
         viewer.progress_ms = topic.progress.at_ms if topic.progress else 0
         if not full:
             viewer.seq = topic.events.head
-        first: list[Frame] = [topic.init_frame(viewer.seq, viewer.log_seq, self._clock.now_ms()), *lost]
+        first: list[Frame] = [topic.init_frame(viewer.seq, viewer.log_seq, watch.now_ms(Stream.EVENTS)), *lost]
         *texts, last = (frame.text_for(viewer.audience) or b"" for frame in first)
         for text in texts:
             connection.write(connection.wrap(text, ""))

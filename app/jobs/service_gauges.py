@@ -107,23 +107,24 @@ class ServiceGauges:
 
     async def _spaces(self) -> list[Reading]:
         spaces = await self._list_ids()
-        jobs, oldest_ms, callbacks = [0] * len(Status), self._clock.now_ms(), 0
+        jobs, age_ms, callbacks = [0] * len(Status), 0, 0
         ended: dict[str, Ends] = {}
         for start in range(0, len(spaces), SPACES_PER_CALL):
-            stride = [([self._keys.space(space)], ()) for space in spaces[start : start + SPACES_PER_CALL]]
-            for stats in await self._scripts.read_many_by_server("space_stats", stride):
+            keys = [self._keys.space(space) for space in spaces[start : start + SPACES_PER_CALL]]
+            read = await self._scripts.read_many_by_server("space_stats", [([key], ()) for key in keys])
+            for key, stats in zip(keys, read, strict=True):
                 if isinstance(stats, Outage):
                     continue
                 counts, since_ms, waiting = stats
                 jobs = [so_far + count for so_far, count in zip(jobs, counts, strict=True)]
-                oldest_ms = min(oldest_ms, since_ms or oldest_ms)
+                if since_ms:
+                    age_ms = max(age_ms, self._clock.now_ms(key) - since_ms)
                 callbacks += waiting
             await in_turns(fold_steps(ended, await self._ends.read_all(spaces[start : start + SPACES_PER_CALL])))
-        age_s = max(0, self._clock.now_ms() - oldest_ms) / 1000 if jobs[list(Status).index(Status.PENDING)] else 0.0
         return [
             Reading(catalog.SPACES, (), len(spaces)),
             *(Reading(catalog.JOBS, (status,), count) for status, count in zip(Status, jobs, strict=True)),
-            Reading(catalog.QUEUE_AGE_SECONDS, (), age_s),
+            Reading(catalog.QUEUE_AGE_SECONDS, (), age_ms / 1000),
             Reading(catalog.CALLBACKS_WAITING, (), callbacks),
             *_busiest(ended),
         ]

@@ -71,7 +71,7 @@ class JobWatch(Watch):
     async def _open_logs(self) -> None:
         await self.context.relay.subscribe(self.context.keys.log_live(self.job), self._on_log_hint)
         first_kept, newest = await self.context.history.read_log_edge(self.job)
-        now_ms = self.context.clock.now_ms()
+        now_ms = self.now_ms(Stream.LOGS)
         self.topic.open_logs(newest, first_kept, now_ms)
         self.topic.add_log_hint(newest + 1, self._log_newest, now_ms, None)
         self.release_and_read()
@@ -134,7 +134,7 @@ class JobWatch(Watch):
 
         async def read() -> None:
             _, newest = await self.context.history.read_log_edge(self.job)
-            self.topic.allow_end(end, newest, self.context.clock.now_ms())
+            self.topic.allow_end(end, newest, self.now_ms(Stream.LOGS))
 
         await self._retry_until_done(read)
         self.release_and_read()
@@ -150,6 +150,10 @@ class JobWatch(Watch):
 
     def _keys(self) -> Sequence[str]:
         return self._key_of(Stream.EVENTS), self._key_of(Stream.LOGS)
+
+    def now_ms(self, stream: Stream) -> int:
+        """The clock of the server on which the stream lies, as its entries have their times."""
+        return self.context.clock.now_ms(self._key_of(stream))
 
     async def _read_page(self, need: PageNeed) -> None:
         history = self.context.history
@@ -185,12 +189,11 @@ class JobWatch(Watch):
         topic.roll_back(Stream.EVENTS, seq)
         topic.roll_back(Stream.LOGS, log_seq)
         topic.add_event_page(FramePage([], start.first_kept, start.seq))
-        now_ms = self.context.clock.now_ms()
         topic.add_line_page(FramePage([], first_kept, newest))
-        topic.add_log_hint(topic.log_head + 1, newest, now_ms, None)
+        topic.add_log_hint(topic.log_head + 1, newest, self.now_ms(Stream.LOGS), None)
         if start.progress is not None:
             topic.add_progress(start.progress)
-        topic.begin_epoch(epoch, now_ms)
+        topic.begin_epoch(epoch, self.now_ms(Stream.EVENTS))
 
     def standing(self) -> Standing:
         """Where the topic stands now, for `apply_standing`."""
@@ -206,7 +209,7 @@ class JobWatch(Watch):
             self.resync()
             return
         topic.events.newest = max(topic.events.newest, stored.seq)
-        topic.add_log_hint(topic.log_head + 1, stored.log_seq, self.context.clock.now_ms(), None)
+        topic.add_log_hint(topic.log_head + 1, stored.log_seq, self.now_ms(Stream.LOGS), None)
         if stored.progress_ms > self.standing().progress_ms:
             self._spawn(self._read_progress())
         self.release_and_read()

@@ -14,7 +14,9 @@ import pytest
 
 from app.backend import Backend
 from app.main import run_callbacks
+from app.metrics import catalog
 from app.model.errors import Outage
+from app.streams.frames import Stream
 from app.sweeper.sweeper_per_server import Sweeper
 from tests.cluster.cluster import Cluster, Node
 from tests.room import Room, new_room
@@ -247,6 +249,41 @@ async def test_a_node_whose_clock_is_five_seconds_off_ends_its_leases_in_time_an
         assert max(ran) < 60, "marks, elections and a look now and then"
         for room.space in spaces:
             assert len(await room.backend.store.poll(room.space, 5)) == 2, "no poll is late"
+
+
+def clock_ms(node: Node) -> float:
+    """What a node's clock shows."""
+    seconds, micros = node.cli("TIME")
+    return float(seconds) * 1000 + float(micros) / 1000
+
+
+@needs_faketime
+@pytest.mark.alone("it measures seconds")
+async def test_what_is_shown_of_a_space_or_a_log_has_the_time_of_its_own_primary(bare_cluster: Cluster) -> None:
+    for node, seconds in zip(bare_cluster.nodes, (60, -60), strict=False):
+        restart_ahead(node, seconds)
+    bare_cluster.wait_until_well()
+    async with new_room(bare_cluster, redis_timeout_s=1.0) as room:
+        spaces = (await space_on_each(room)).values()
+        clock, gauges = room.backend.clock, room.backend.service_gauges
+        await eventually(lambda: truth(len(clock._clocks) == 3))
+        for space in spaces:
+            room.space = space
+            for _ in range(3):
+                job = await make(room)
+                watch = await room.backend.viewers.watch_job(space, job)
+                await watch.open_logs()
+                for key, at_ms in (
+                    (room.keys.space(space), watch.now_ms(Stream.EVENTS)),
+                    (room.keys.log(job), watch.topic._logs_ms),
+                ):
+                    assert abs(clock_ms(bare_cluster.owner(key)) - at_ms) < 5000
+
+        async def queue_age_s() -> list[float]:
+            return [one.number for one in await gauges.collect() if one.gauge is catalog.QUEUE_AGE_SECONDS]
+
+        await eventually(queue_age_s)
+        assert 0 <= (await queue_age_s())[0] < 30
 
 
 @needs_faketime
