@@ -259,7 +259,9 @@ def show_metrics(settings: Settings, place: str | None) -> None:
 @metrics_option
 @log_option
 def sweeper_command(metrics_at: str | None) -> None:
-    """Act on what is due: leases, schedules, retention. Several may run; one works.
+    """Act on what is due: leases, schedules, retention.
+
+    Several may run: for one Redis, or for each primary of a cluster, one of them works.
 
     \b
     REDIS_URL=redis://127.0.0.1 jobwire sweeper --metrics 9100
