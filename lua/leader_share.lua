@@ -15,16 +15,20 @@ local now = now_ms()
 
 local flat, field = redis.call('HGETALL', leader_key), {}
 for i = 1, #flat, 2 do field[flat[i]] = flat[i + 1] end
-local leader = tonumber(field['until'] or 0) > now and field.leader
+local until_ms = tonumber(field['until'] or 0)
+local leader = until_ms > now and field.leader
 field.leader, field['until'], field[candidate] = nil, nil, now
 
 redis.call('HDEL', leader_key, candidate)
 if leader == candidate then redis.call('HDEL', leader_key, 'leader', 'until') end
 if hold_ms == 0 then return { 'ok', 0 } end
 
+-- What lies further ahead than anybody grants was written by another clock, which was ahead of this one. It counts for
+-- nothing: else, until this clock is there, who has gone would lead, or have a turn.
+if leader and until_ms > now + hold_ms then leader = false end
 local candidates = {}
 for name, seen in pairs(field) do
-  if now - tonumber(seen) <= hold_ms then
+  if math.abs(now - tonumber(seen)) <= hold_ms then
     candidates[#candidates + 1] = name
   else
     redis.call('HDEL', leader_key, name)

@@ -87,6 +87,15 @@ async def test_who_resigns_is_followed_at_once_and_who_is_gone_when_its_lease_is
     await eventually(alone, HOLD_MS / 1000 + 2)
 
 
+async def test_who_led_by_a_clock_that_was_an_hour_ahead_and_has_gone_is_followed_by_this_clock(room: Room) -> None:
+    of = shares(room, "gone", "here")
+    await led(of["gone"])
+    ahead_ms = room.backend.clock.now_ms() + 3_600_000
+    for tag in TAGS:
+        await room.call("HSET", room.keys.sweeper_of(tag), "gone", ahead_ms, "until", ahead_ms + HOLD_MS)
+    assert await led(of["here"]) == len(TAGS)
+
+
 async def test_a_resigned_candidate_that_led_elsewhere_is_no_candidate_where_it_resigned(room: Room) -> None:
     of = shares(room, "a", "b")
     assert await led(of["a"]) == 4
