@@ -31,3 +31,15 @@ def test_every_public_name_is_found_by_its_name_and_no_other_is() -> None:
     assert set(jobwire.__all__) <= set(dir(jobwire))
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = jobwire.nothing_of_that_name
+
+
+def test_no_garbage_is_looked_for_while_the_server_half_is_loaded_and_it_is_again_afterwards() -> None:
+    code = """
+import gc
+from jobwire.commands.server import find_server_half
+before = gc.get_stats()[2]["collections"]
+half = find_server_half()
+print(half.trouble or gc.get_stats()[2]["collections"] - before, gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True\n"

@@ -5,6 +5,7 @@ includes need is found here: each of them stands in the text once, before whatev
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 INCLUDE = re.compile(r"^-- include: (\w+)(?:\n|\Z)", re.MULTILINE)
@@ -34,4 +35,10 @@ def _expand(path: Path, includes: Path, above: tuple[str, ...], known: set[str])
         known.add(name)
         return text
 
-    return INCLUDE.sub(put, path.read_text())
+    return INCLUDE.sub(put, _text(path))
+
+
+@cache
+def _text(path: Path) -> str:
+    """The text of a file; an include is needed by many."""
+    return path.read_text()
