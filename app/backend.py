@@ -93,6 +93,13 @@ class Backend:
         for part in (self.clock, self.relay, self.long_polls, self.viewers, self.lag):
             part.start()
 
+    def why_away(self) -> list[str]:
+        """Why Redis cannot be reached, as far as that is known: a sentence for each reason; none while it can be."""
+        if self.topology is not None and not self.topology.primaries:
+            return self.topology.problems
+        away = [server for server in self.control.servers() if server.why]
+        return [f"{server.place}: {server.why}" if server.place else server.why for server in away]
+
     async def drain(self) -> None:
         """Send everybody away who waits or watches, and return when they have gone, or were given time enough."""
         self.long_polls.release()

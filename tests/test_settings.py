@@ -95,6 +95,28 @@ def test_a_redis_url_that_cannot_be_used_is_a_sentence_without_the_password(url:
     assert "pass/word" not in said
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "redis+cluster://a:6379/3",
+            "a cluster has no database numbers: no / and nothing behind it may follow the nodes.",
+        ),
+        (
+            "redis+cluster://a:6379/0",
+            "a cluster has no database numbers: no / and nothing behind it may follow the nodes.",
+        ),
+        ("redis+cluster://a?db=3", "a cluster has no database numbers: remove the option db."),
+        ("redis-cluster://a", "it must begin with one of redis://, "),
+        ("redis://a/jobs", "behind the host may stand / and the number of a database, and nothing else."),
+    ],
+)
+def test_the_sentence_says_what_to_write_and_nothing_of_the_url_that_is_false(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r".+") as refused:
+        connector(url, 3.0)
+    assert str(refused.value).startswith(said)
+
+
 def sentence(variable: str, text: str) -> str:
     """Why the value cannot be used; "" when it can."""
     try:

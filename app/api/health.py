@@ -71,11 +71,9 @@ class Health:
         """Ready, or 503 with every problem that there is. With a cluster, ready as long as some shard works."""
         if self._backend.shards is not None:
             return await self._ready_by_shard(self._backend.shards)
-        problems = [
-            problem
-            for problem in (await self._script(), self._relay(), await self._policy(), self._leaving())
-            if problem
-        ]
+        script = await self._script()
+        problems = [*self._backend.why_away(), script, self._relay(), await self._policy(), self._leaving()]
+        problems = [problem for problem in problems if problem]
         if not problems:
             return json_answer({"status": "ready"})
         return error_answer(unavailable(" ".join(problems), problems=problems))
@@ -87,14 +85,15 @@ class Health:
         leaving = self._leaving()
         if len(problems) < len(shards) and not leaving:
             return json_answer({"status": "ready", "shards": told} | ({"problems": problems} if problems else {}))
-        problems += [problem for problem in (leaving, "" if shards else "Redis cannot be reached.") if problem]
+        problems += [leaving] if leaving else []
+        problems += [] if shards else ["Redis cannot be reached.", *self._backend.why_away()]
         return error_answer(unavailable(" ".join(problems), problems=problems, shards=told))
 
     async def _script(self) -> str:
         try:
             await self._scripts.run("ready_probe", [self._backend.keys.ready_probe], [])
         except (Outage, RedisFault) as error:
-            return f"A script could not run: {error}"
+            return f"A script could not run: {_why(error)}"
         return ""
 
     def _leaving(self) -> str:
@@ -108,7 +107,11 @@ class Health:
         try:
             return policy_problem(parse_info(await server.call("INFO", "memory")))
         except (Outage, RedisFault) as error:
-            return f"The eviction policy could not be read: {error}"
+            return f"The eviction policy could not be read: {_why(error)}"
+
+
+def _why(error: Outage | RedisFault) -> str:
+    return error.why if isinstance(error, Outage) else str(error)
 
 
 def _tell_shard(shard: Shard) -> dict[str, Any]:

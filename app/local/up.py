@@ -22,6 +22,7 @@ from app.local.credentials import (
 from app.local.embedded_valkey import EmbeddedServer
 from app.loop.background import Background
 from app.main import build_web, run_callbacks, run_sweeper
+from app.model.errors import Outage, unavailable
 from app.redis_links.server_advice import advise
 from app.serve import address_of, open_listening_socket, serve
 from app.settings import Settings
@@ -49,7 +50,7 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
         backend = Backend(settings)
 
         async def announce_ready() -> None:
-            await backend.control.ready(READY_S)
+            await until_ready(backend)
             await create_missing_keys(credentials, backend.spaces, damaged=damaged)
             if damaged:
                 set_damaged_aside(data, credentials)
@@ -62,6 +63,14 @@ async def up(settings: Settings, data: Path, host: str, port: int, announce: Ann
             background.start(run_callbacks(settings, forever), "callbacks")
             beside = (partial(run_sweeper, backend, forever), partial(advise, backend.control))
             await serve(build_web(backend, *beside), sock, announce_ready)
+
+
+async def until_ready(backend: Backend) -> None:
+    """Return once Redis can be used. Raises Unavailable with the reason if it cannot be in time."""
+    try:
+        await backend.control.ready(READY_S)
+    except Outage as outage:
+        raise unavailable(" ".join([outage.text, *backend.why_away()])) from None
 
 
 async def forever() -> None:

@@ -97,7 +97,7 @@ class Sealer:
         except Unreadable:
             pass  # it has been told
         except Outage as outage:
-            log.info("a log is sealed later: %s", outage.text)
+            log.info("a log is sealed later: %s", outage.why)
         finally:
             del self._tasks[job]
 

@@ -69,7 +69,7 @@ class SpaceBudget:
                 if logs:
                     await self._settle(space, logs)
             except Outage as outage:
-                log.info("the logs of a space are counted later: %s", outage.text)
+                log.info("the logs of a space are counted later: %s", outage.why)
             except RedisFault:
                 log.exception("counting the logs of a space failed")
 

@@ -49,9 +49,9 @@ class OutageNotice:
         self._said = False
 
     def away(self, reason: object) -> None:
-        """It is away now, as it may have been before."""
+        """It is away now, as it may have been before. A reason without a text is told by its kind."""
         if not self._said:
-            self._log.warning(self._texts[0], reason)
+            self._log.warning(self._texts[0], str(reason) or type(reason).__name__)
         self._said = True
 
     def back(self) -> None:
@@ -77,7 +77,7 @@ class Attempts:
         try:
             result = await call()
         except Outage as outage:
-            self.notice.away(outage.text)
+            self.notice.away(outage.why)
         except Exception as error:
             work = _name_of(call)
             if work not in self._bugs:

@@ -76,6 +76,11 @@ class TooLarge(Refusal):
 class Outage(ApiError):
     """It cannot be done now, or nobody knows whether it was: Redis is away, or there is no room for it."""
 
+    @property
+    def why(self) -> str:
+        """The reason, for the operator: without what the caller may do about it."""
+        return self.text
+
 
 class Unavailable(Outage):
     """Nothing was done."""
@@ -83,6 +88,10 @@ class Unavailable(Outage):
 
 class OutcomeUnknown(Outage):
     """It may have been done."""
+
+    @property
+    def why(self) -> str:
+        return self.text.removesuffix(REPEATING)
 
 
 def unavailable(why: str, *, retry_after_s: int = 1, **more: Any) -> Unavailable:
@@ -98,6 +107,7 @@ def space_full(most_bytes: int) -> Refusal:
     return Refusal("space_full", text, headers={"retry-after": "10"}, limit={"spaceBytes": most_bytes})
 
 
+REPEATING = " Repeating it with its Idempotency-Key or lease token is safe."
 UNANSWERED = "Redis did not answer in time: the call may or may not have been done."
 
 
@@ -105,7 +115,7 @@ def outcome_unknown(why: str = UNANSWERED) -> OutcomeUnknown:
     """The link broke after the command was sent, or what it answered cannot be told."""
     return OutcomeUnknown(
         "outcome_unknown",
-        f"{why} Repeating it with its Idempotency-Key or lease token is safe.",
+        why + REPEATING,
         headers={"retry-after": "1"},
     )
 

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
+from app.redis_links.reasons import reason
 from app.redis_links.tls import TlsConnection
 
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
@@ -27,7 +28,9 @@ OURS = ("socket_timeout", "socket_connect_timeout", "protocol", "retry", "decode
 
 
 class Connector:
-    """Makes connections to one server."""
+    """Makes connections to one server, by TLS or not."""
+
+    by_tls = False
 
     async def connect(self) -> Connection:
         """A connection. Raises RedisError, OSError."""
@@ -45,6 +48,7 @@ class Plain(Connector):
         """ValueError for a url that cannot be used; it never quotes the url, which may have a password."""
         options = parsed(url)
         self._kind: Any = options.pop("connection_class", Connection)
+        self.by_tls = self._kind is TlsConnection
         if "path" not in options:
             options.setdefault("socket_keepalive", True)
         self._options = {**options, "protocol": 2, "socket_timeout": timeout_s}
@@ -82,9 +86,10 @@ class BySentinel(Connector):
         service, _, db = path.partition("/")
         if not service or not hosts:
             raise ValueError(
-                "it needs the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
+                "it must name the Sentinels and the service, as in redis+sentinel://host:26379,host:26379/mymaster."
             )
         self._kind, self._options = options_of_each(url, db, timeout_s)
+        self.by_tls = self._kind is TlsConnection
         places = [place(host, SENTINEL_PORT) for host in hosts.split(",")]
         self._sentinels = Sentinels(places, unquote(service), timeout_s)
         self._sentinels.speak_as(self._kind, self._options)
@@ -107,12 +112,15 @@ class ByCluster(Connector):
         ValueError as in `Plain`.
         """
         hosts, path = places_and_path(url)
-        if not hosts or path:
-            raise ValueError("it names nodes and nothing behind them, as in redis+cluster://host:6379,host:6379.")
+        if not hosts:
+            raise ValueError("it must name nodes, as in redis+cluster://host:6379,host:6379.")
+        if path:
+            raise ValueError("a cluster has no database numbers: no / and nothing behind it may follow the nodes.")
         self.seeds = [place(host, NODE_PORT) for host in hosts.split(",")]
         self._kind, self._options = options_of_each(url, "", timeout_s)
         if self._options.get("db"):
-            raise ValueError("a cluster has one database, which has no number.")
+            raise ValueError("a cluster has no database numbers: remove the option db.")
+        self.by_tls = self._kind is TlsConnection
 
     async def connect(self) -> Connection:
         """A connection to a node that the url names."""
@@ -138,12 +146,14 @@ class Sentinels:
             "retry": Retry(NoBackoff(), 0),
         }
         self._logins: list[dict[str, Any]] = [{}]
+        self._by_tls = False
 
     def speak_as(self, kind: type[Connection], options: Mapping[str, Any]) -> None:
         """Speak by TLS, if the servers are spoken to by it, and say the password that they want.
 
         Many Sentinels have no users of their own, or no password at all, and refuse whoever names one.
         """
+        self._by_tls = kind is TlsConnection
         self._options["connection_class"] = kind
         self._options |= {name: value for name, value in options.items() if name.startswith("ssl_")}
         if "password" in options:
@@ -159,7 +169,7 @@ class Sentinels:
             try:
                 found = await self._told_by(asked)
             except (RedisError, OSError) as error:
-                errors.append(f"{asked.host}:{asked.port}: {error}")
+                errors.append(f"{asked}: {reason(error, by_tls=self._by_tls).rstrip('.')}")
                 continue
             first(self._places, asked)
             return found
@@ -244,11 +254,11 @@ def parsed(url: str) -> dict[str, Any]:
     parts = split(url)
     if parts.scheme == "unix":
         if parts.hostname or len(parts.path) < 2:
-            raise ValueError("after unix:// it needs the whole path of a socket, as in unix:///run/redis.sock.")
+            raise ValueError("after unix:// the whole path of a socket must stand, as in unix:///run/redis.sock.")
     else:
         port_of(parts)
         if not (db := unquote(parts.path).strip("/")).isdigit() and db:
-            raise ValueError("after the host it has the number of a database, or nothing.")
+            raise ValueError("behind the host may stand / and the number of a database, and nothing else.")
     options: dict[str, Any] = dict(parse_url(url))
     if options.get("connection_class") is SSLConnection:
         options["connection_class"] = TlsConnection
@@ -279,7 +289,7 @@ def connector(url: str, timeout_s: float) -> Connector:
     """The connector of what `url` names; ValueError, with a sentence without the url, for one that cannot be used."""
     scheme, colon, _ = url.partition("://")
     if not colon or scheme.lower() not in SCHEMES:
-        raise ValueError(f"it begins with {', '.join(f'{known}://' for known in SCHEMES)}.")
+        raise ValueError(f"it must begin with one of {', '.join(f'{known}://' for known in SCHEMES)}.")
     if scheme.lower() in CLUSTER_SCHEMES:
         return ByCluster(url, timeout_s)
     return (BySentinel if scheme.lower() in SENTINEL_SCHEMES else Plain)(url, timeout_s)

@@ -17,10 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.model.errors import Outage
+from app.model.errors import Outage, unavailable
 from app.model.redis_keys import Keys
 from app.redis_links.info import parse_info
 from app.redis_links.link import RedisFault, ServerLink
+from app.redis_links.reasons import NODE_OF_CLUSTER
 from app.redis_links.scripts import SCRIPTS, Scripts
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -104,6 +105,8 @@ class ServerEpoch(Epoch):
 
     async def identify(self, link: ServerLink) -> None:
         info = await self._information.ask(link)
+        if info.get("cluster_enabled") == "1":
+            raise unavailable(NODE_OF_CLUSTER)  # it has some of the slots, and may lose those
         keeps = stands_alone(info) and await flushes_always(link)
         script = SCRIPTS["epoch_mark"]
         (reply,) = await link.at_once(("EVAL", script.text, 1, self._key, info.get("run_id", ""), int(keeps)))

@@ -27,6 +27,7 @@ from app.loop.attempts import BugNotice, OutageNotice
 from app.loop.background import Background
 from app.model.errors import Outage, Unavailable, outcome_unknown, unavailable
 from app.redis_links.dialling import Connector, Place
+from app.redis_links.reasons import NODE_OF_CLUSTER, reason
 
 log = logging.getLogger("jobwire.redis")
 
@@ -209,6 +210,8 @@ class ServerLink(asyncio.Protocol):
         self._is_role_new = False
         self._lost: asyncio.Future[None] | None = None
         self._background = Background()
+        self.why = ""
+        """Why no connection stands, a sentence; "" while one does, and until it has been tried."""
         self._notice = OutageNotice(log, f"no {name} link to Redis: %s", f"the {name} link to Redis is back")
         self._bugs = BugNotice(
             log, f"the {name} link to Redis failed; connecting again", f"the {name} link to Redis works again"
@@ -353,7 +356,12 @@ class ServerLink(asyncio.Protocol):
 
     def _fail(self, future: asyncio.Future[Any], reply: hiredis.ReplyError) -> None:
         if not future.done():
-            future.set_exception(failure(reply))
+            error = failure(reply)
+            if self.place is None and isinstance(error, Redirected):
+                self.why = NODE_OF_CLUSTER
+                self._notice.away(self.why)
+                error = unavailable(self.why)
+            future.set_exception(error)
         if str(reply).startswith("READONLY"):
             asyncio.get_running_loop().call_soon(self._drop)
 
@@ -384,13 +392,16 @@ class ServerLink(asyncio.Protocol):
         while True:
             try:
                 await self._open()
+                self.why = ""
                 self._notice.back()
                 self._bugs.over()
                 pause_s = RECONNECT_S
                 await self._watch()
             except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
-                self._notice.away(error)
+                self.why = reason(error, by_tls=self.connector.by_tls)
+                self._notice.away(self.why)
             except Exception as error:
+                self.why = "The link failed by a bug in jobwire. It has been logged."
                 self._bugs.failed(error)
             self._drop()
             await asyncio.sleep(pause_s)

@@ -68,7 +68,8 @@ class ShardHealth:
         except TimeoutError:
             why = f"Redis did not answer within {LOOK_AT_SHARD_S:g} s."
         except (Outage, RedisFault) as error:
-            why = f"A script could not run: {error}" if info else str(error)
+            told = error.why if isinstance(error, Outage) else str(error)
+            why = f"A script could not run: {told}" if info else " ".join(filter(None, (told, server.why)))
         numbers = (int(info[name]) if name in info else None for name in TOLD)
         slots = self._topology.slot_count(server.place)
         return Shard(str(server.place), why, server.up, is_deaf, slots, *numbers)

@@ -27,6 +27,7 @@ from app.loop.attempts import BugNotice
 from app.loop.background import Background
 from app.redis_links.dialling import ByCluster, Connector, Place
 from app.redis_links.info import parse_info
+from app.redis_links.reasons import by_reason, reason
 
 log = logging.getLogger("jobwire.redis")
 
@@ -104,6 +105,19 @@ class Node(Connector):
         return await self._cluster.connect_to(self._place)
 
 
+UNREAD = "No node has been asked yet."
+UNREADABLE_MAP = "What a node told could not be read: this is a bug in jobwire. It has been logged."
+UNFORMED = "The nodes serve no slot: they have not been made a cluster."
+
+
+class MapUnknown(Exception):
+    """No node tells the map; `problems` has a sentence for each reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
 class Topology:
     """The map as this process knows it."""
 
@@ -120,6 +134,8 @@ class Topology:
         self._listeners: list[Change] = []
         self._background = Background()
         self.primaries: tuple[Place, ...] = ()
+        self.problems = [UNREAD]
+        """Why the map is not known, or was not told the last time that it was asked for; none if all is well."""
 
     def start(self) -> None:
         """Ask for the map, and keep it up to date from now on."""
@@ -203,14 +219,15 @@ class Topology:
             begun_s = loop.time()
             try:
                 await self._refresh()
-                told = False
+                told, self.problems = False, [] if self.primaries else [UNFORMED]
                 bugs.over()
-            except (RedisError, OSError, TimeoutError) as error:
+            except MapUnknown as unknown:
                 if not told:
-                    log.warning("no node of the Redis cluster tells which slots it has: %s", error)
-                told = True
+                    log.warning("no node of the Redis cluster tells which slots it has: %s", unknown)
+                told, self.problems = True, unknown.problems
                 self._doubt.set()
             except Exception as error:
+                self.problems = [UNREADABLE_MAP]
                 bugs.failed(error)
                 self._doubt.set()
             least_s = max(REFRESH_S, PIECE_S * self._pieces) if self.primaries else REFRESH_S / 4
@@ -221,16 +238,20 @@ class Topology:
                     await asyncio.sleep(random.uniform(0, JITTER / 4))
 
     async def _refresh(self) -> None:
-        """Ask one node after the other until one tells that is not behind. Raises what the last one raised."""
+        """Ask one node after the other until one tells that is not behind. Raises MapUnknown, or a bug."""
         behind: list[tuple[int, Place]] = []
-        failure: Exception = RedisError("no node is known")
+        failures: dict[str, list[Place]] = {}
+        bug: Exception | None = None
         doubted = self._doubt.is_set()
         for place in self._in_any_order():
             try:
                 async with asyncio.timeout(ASK_S):
                     epoch = await self._ask(place, least=self._epoch)
             except Exception as error:  # whatever one node tells, another one may tell better
-                failure = error
+                if isinstance(error, (RedisError, OSError)):
+                    failures.setdefault(reason(error, by_tls=self._cluster.by_tls), []).append(place)
+                else:
+                    bug = error
                 if doubted:
                     self._doubt.set()
                 continue
@@ -239,7 +260,7 @@ class Topology:
                 return
             behind.append((epoch, place))
         if not behind:
-            raise failure
+            raise bug or MapUnknown(by_reason(failures))
         # All are behind: this is another cluster than it was.
         self._epoch, place = max(behind)
         self._doubt.set()
@@ -255,7 +276,7 @@ class Topology:
             info = parse_info(await ask(connection, "INFO"))
             epoch = int(info["cluster_current_epoch"])
             if info["cluster_state"] != "ok" and self.primaries:
-                raise RedisError(f"the cluster does not work, says {place.host}:{place.port}")
+                raise RedisError("it says that the cluster does not work")
             if epoch > least or (epoch == least and self._doubt.is_set()):
                 self._doubt.clear()
                 slots = await ask(connection, "SLOTS")

@@ -151,7 +151,7 @@ class Callbacks:
                     dropped = True
                 leased, next_due = await self._outbox.lease_callbacks(space, LEASE_AT_ONCE, self._lease_ms)
             except Outage as outage:
-                attempts.notice.away(outage.text)
+                attempts.notice.away(outage.why)
                 await asyncio.sleep(OUTAGE_PAUSE_S)
                 continue
             if len(leased) < LEASE_AT_ONCE:
