@@ -15,6 +15,7 @@ Never: waits long for the hash. If its shard is away, the epoch begins without i
 
 import asyncio
 import itertools
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +33,10 @@ NOTE_S = 3.0
 """For how long a new connection is tried again while the shard of the hash is away, before the epoch begins without."""
 
 NOTE_AGAIN_S = 1.0
+
+UNNOTED_NUMBERS = 1_000_000
+"""Behind the newest epoch, an epoch that is not noted yet takes any of so many numbers: another process, which meets
+another primary meanwhile, takes another. One number has one field, and what a second epoch lost would not be told."""
 
 KEPT = 1000
 """Beginnings that are remembered; lua/epoch_meet.lua has the same number."""
@@ -139,7 +144,7 @@ class ClusterEpoch(Epoch):
 
     def _begin_unnoted(self, role: Role) -> None:
         if role.slots and not role.keeps:
-            number = max(role.at_ms, max(self._known, default=0) + 1)
+            number = max(role.at_ms, max(self._known, default=0) + random.randint(1, UNNOTED_NUMBERS))
             self._take({number: known_from(number, f"{role.at_ms} {role.slots}")})
         self._background.start(self._note_later(role._replace(slots="")), "epoch-note")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -195,6 +196,32 @@ async def test_while_the_shard_of_the_hash_is_away_an_epoch_begins_soon_and_is_n
     await later.meet(Primary("a", LOW, run="2"))
     assert later.epoch.name_of(FIVE) == process.epoch.name_of(FIVE)
     await process.epoch.close()
+
+
+async def test_two_processes_that_note_nothing_begin_two_epochs_though_clocks_are_behind_the_newest(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_epoch, "NOTE_AGAIN_S", 0.01)
+    marker = Away(room.backend.control)
+    processes = Process(room, marker), Process(room, marker)
+    marker.is_away = False
+    for process in processes:
+        await process.meet(Primary("a", LOW), Primary("b", HIGH))
+    before = processes[0].names()
+    monkeypatch.setattr(cluster_epoch, "NOTE_S", 0.0)
+    marker.is_away = True
+    await processes[0].meet(Primary("a", LOW, run="2", at_ms=1000))
+    await processes[1].meet(Primary("b", HIGH, run="2", at_ms=1000))
+    marker.is_away = False
+    for process, key in zip(processes, (FIVE, HUNDRED), strict=True):
+        number = int(process.epoch.name_of(key), 36)
+        await eventually(partial(room.call, "HEXISTS", room.keys.epoch, f"began:{number}"))
+    later = Process(room)
+    await later.meet(Primary("c", "200"))
+    for name, key in zip(before, (FIVE, HUNDRED), strict=True):
+        assert await later.epoch.lost_after(name, key) == 1000
+    for process in processes:
+        await process.epoch.close()
 
 
 @pytest.mark.alone("it measures time")
