@@ -101,8 +101,9 @@ class JobStore:
         invalid_request for a scheduledFor that passed more than a minute ago.
         """
         size_bytes = sum(JOB_BYTES + len(job.payload) + len(job.callback_headers) for job in jobs)
-        await self._headroom.require(size_bytes, self._keys.space(space))
-        ids = new_job_ids(space, self._now_ms(space), len(jobs))
+        space_key = self._keys.space(space)
+        await self._headroom.require(size_bytes, space_key)
+        ids = new_job_ids(space, self._clock.now_ms(space_key), len(jobs))
         tokens = [new_lease_token() if job.claim else "" for job in jobs]
         args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._space_bytes]
         for id_, job, token in zip(ids, jobs, tokens, strict=True):
@@ -111,7 +112,6 @@ class JobStore:
             args += (job.callback_url, job.callback_headers, job.retry_delay, token)
         if trace:
             args.append(trace)
-        space_key = self._keys.space(space)
         idem = self._keys.idem(space, idem_key) if digest else space_key
         reply = await self._scripts.raw("job_create", [space_key, idem], args)
         if reply[0] == b"past":

@@ -5,6 +5,7 @@ it stands, and with no other.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 
@@ -46,18 +47,18 @@ class RedisClock:
 
     def now_ms(self, key: str = "") -> int:
         """Milliseconds since 1970 on the clock of the server that has the key, right to half a round trip."""
-        return int(time.monotonic() * 1000 + self._ahead_ms(key))
-
-    def _ahead_ms(self, key: str) -> float:
         try:
-            server = self._link.server_of(key)
-        except Unavailable:
-            server = None
-        if (known := self._clocks.get(server)) is not None:  # type: ignore[arg-type]  # None is no key of it
-            return known.ahead_ms
-        if server is not None and server not in self._met:
-            self._met.add(server)
-            self._background.start(self._measure(server), "redis-clock-met")
+            ahead_ms = self._clocks[self._link.server_of(key)].ahead_ms
+        except (Unavailable, KeyError):
+            ahead_ms = self._guess(key)
+        return int(time.monotonic() * 1000 + ahead_ms)
+
+    def _guess(self, key: str) -> float:
+        """How far the clock of a server is ahead that has not been asked; it is asked now."""
+        with contextlib.suppress(Unavailable):
+            if (server := self._link.server_of(key)) not in self._met:
+                self._met.add(server)
+                self._background.start(self._measure(server), "redis-clock-met")
         return next((clock.ahead_ms for clock in self._clocks.values()), self._host_ahead_ms)
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ Never: asks a server more than once a second, unless what was sent since then ma
 """
 
 import asyncio
+import time
 
 from app.model.errors import Outage, unavailable
 from app.redis_links.info import parse_info
@@ -41,7 +42,8 @@ class Headroom:
             there = set(self._link.servers())
             self._servers = {one: known for one, known in self._servers.items() if one in there}
             headroom = self._servers[server] = ServerHeadroom(server)
-        await headroom.require(size_bytes)
+        if not headroom.take(size_bytes):
+            await headroom.require(size_bytes)
 
 
 class ServerHeadroom:
@@ -53,26 +55,30 @@ class ServerHeadroom:
         self._left_bytes = float("inf")
         self._asking = asyncio.Lock()
 
+    def take(self, size_bytes: int) -> bool:
+        """Whether it is known that so much may be stored; it is counted then."""
+        left_bytes = self._left_bytes - size_bytes * COST
+        if left_bytes < 0 or time.monotonic() - self._asked_s >= FRESH_S:
+            return False
+        self._left_bytes = left_bytes
+        return True
+
     async def require(self, size_bytes: int) -> None:
         """Return if that much may be stored. Raises Unavailable when the memory is almost full."""
-        if not self._knows(size_bytes):
-            async with self._asking:
-                if not self._knows(size_bytes):
-                    await self._ask()
-        self._left_bytes -= size_bytes * COST
+        async with self._asking:
+            if self.take(size_bytes):
+                return
+            await self._ask()
+            self._left_bytes -= size_bytes * COST
         if self._left_bytes < 0:
             raise unavailable("Redis is almost out of memory: only jobs that exist can go on and end.")
-
-    def _knows(self, size_bytes: int) -> bool:
-        fresh = asyncio.get_running_loop().time() - self._asked_s < FRESH_S
-        return fresh and self._left_bytes >= size_bytes * COST
 
     async def _ask(self) -> None:
         try:
             self._left_bytes = await left_bytes(self._server)
         except (Outage, RedisFault):
             self._left_bytes = float("inf")
-        self._asked_s = asyncio.get_running_loop().time()
+        self._asked_s = time.monotonic()
 
 
 async def left_bytes(server: ServerLink) -> float:
