@@ -57,6 +57,21 @@ class Room:
         """The reply of the server that has the space, to a command without a key."""
         return await self.backend.control.server_of(self.keys.space(self.space)).call(*command)
 
+    async def ask_all(self, *command: Word) -> list[Any]:
+        """The replies of all servers that have keys, to a command without one."""
+        return [await server.call(*command) for server in self.backend.control.servers()]
+
+    async def names(self, pattern: str = "*") -> set[str]:
+        """Every key of the prefix that matches, of all servers."""
+        found: set[str] = set()
+        for server in self.backend.control.servers():
+            cursor = None
+            while cursor != b"0":
+                words = ("MATCH", f"{self.keys.prefix}:{pattern}", "COUNT", 10_000)
+                cursor, some = await server.call("SCAN", cursor or 0, *words)
+                found |= {key.decode() for key in some}
+        return found
+
     async def new_job(self, status: str = "running") -> str:
         """A job as far as logs see one: its id and its status."""
         if not self.space:

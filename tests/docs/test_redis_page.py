@@ -15,6 +15,8 @@ from app.model.ids import space_tag_of
 from tests.room import new_room
 from tests.valkey import Valkey, until
 
+pytestmark = pytest.mark.one_server("the programs of the page connect to one server")
+
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
 EXAMPLES: dict[str, str] = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 SHELL = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

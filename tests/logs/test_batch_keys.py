@@ -10,7 +10,7 @@ import pytest
 from app.logs.intake import decode_batch_steps
 from app.logs.log_store import Appended, batch_key
 from app.model.steps import exhaust
-from app.redis_links.scripts import SCRIPTS
+from app.redis_links.scripts import SCRIPTS, SHARDED
 from tests.room import Room, batch_of, messages, refusal_of
 
 
@@ -81,6 +81,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, int]], 
         changed.name, changed.text = script.name, text
         changed.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         monkeypatch.setitem(SCRIPTS, "log_append", changed)
+        monkeypatch.setitem(SHARDED, "log_append", changed.sharded())
 
     return shrink
 

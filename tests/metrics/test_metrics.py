@@ -257,7 +257,7 @@ def test_a_sweeper_answers_metrics_at_its_own_port(new_redis: NewRedis) -> None:
                     value(
                         parsed(httpx.get(f"http://127.0.0.1:{port}/metrics").text),
                         "script_seconds_count",
-                        script="leader_hold",
+                        script="outage_mark",
                     )
                     > 0
                 )

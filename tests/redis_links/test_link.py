@@ -178,6 +178,7 @@ async def test_error_replies_after_which_nothing_was_done_are_unavailable(word: 
         assert refusal.headers["retry-after"]
 
 
+@pytest.mark.one_server("it is about one link; those of a cluster are in tests/redis_links/test_cluster.py")
 async def test_other_error_replies_are_faults_and_noscript_is_told_apart(room: Room) -> None:
     with pytest.raises(RedisFault):
         await room.call("NO-SUCH-COMMAND")
@@ -190,6 +191,7 @@ async def test_other_error_replies_are_faults_and_noscript_is_told_apart(room: R
     assert await Scripts(room.backend.control).read_many("space_due", calls) == [[None, None]] * 2
 
 
+@pytest.mark.one_server("it is about one link; those of a cluster are in tests/redis_links/test_cluster.py")
 async def test_a_server_that_moved_is_left(room: Room) -> None:
     class Moving(Plain):
         """Its server has moved once."""

@@ -13,6 +13,8 @@ from tests.server import Server
 from tests.valkey import until
 from tests.viewers import SocketViewer
 
+pytestmark = pytest.mark.one_server("messages of a cluster are sharded in every test")
+
 
 @pytest.fixture(scope="module")
 def space(valkey: AnyRedis) -> Iterator[Space]:

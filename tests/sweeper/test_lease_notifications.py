@@ -15,9 +15,10 @@ from tests.valkey import Valkey
 NOTIFY = "notify-keyspace-events"
 
 
-async def flags(backend: Backend) -> set[str]:
-    """The server's notification flags."""
-    return set((await backend.control.call("CONFIG", "GET", NOTIFY))[1].decode())
+async def flags(room: Room) -> set[str]:
+    """The notification flags that all servers have."""
+    told = await room.ask_all("CONFIG", "GET", NOTIFY)
+    return set.intersection(*(set(reply[1].decode()) for reply in told))
 
 
 async def test_our_flags_join_the_servers_own(new_redis: NewRedis) -> None:
@@ -25,9 +26,9 @@ async def test_our_flags_join_the_servers_own(new_redis: NewRedis) -> None:
         async with new_room(valkey) as room:
 
             async def merged() -> bool:
-                return await flags(room.backend) >= set("Eg$Kx")
+                return await flags(room) >= set("Eg$Kx")
 
-            await room.call("CONFIG", "SET", NOTIFY, "Eg$")
+            await room.ask_all("CONFIG", "SET", NOTIFY, "Eg$")
             async with sweeping(room):
                 await eventually(merged)
 
@@ -35,39 +36,41 @@ async def test_our_flags_join_the_servers_own(new_redis: NewRedis) -> None:
 async def test_flags_that_include_ours_stay_as_they_are(new_redis: NewRedis) -> None:
     with new_redis() as valkey:
         async with new_room(valkey) as room:
-            await room.call("CONFIG", "SET", NOTIFY, "KA")
-            before = await flags(room.backend)
+            await room.ask_all("CONFIG", "SET", NOTIFY, "KA")
+            before = await flags(room)
             async with sweeping(room):
                 await home(room)
                 job = await make(room, timeout_s=1)
                 await take(room)
                 await eventually(lambda: is_in(room, job, "pending"), 2)
-            assert await flags(room.backend) == before
+            assert await flags(room) == before
 
 
 async def test_an_expired_lease_key_names_its_space_and_other_keys_do_not(new_redis: NewRedis) -> None:
-    async def listens(backend: Backend) -> bool:
-        return await backend.control.call("PUBSUB", "NUMPAT") > 0 and await flags(backend) >= set("Kx")
+    async def listens(room: Room) -> bool:
+        return all(await room.ask_all("PUBSUB", "NUMPAT")) and await flags(room) >= set("Kx")
 
     with new_redis() as valkey:
         async with new_room(valkey) as room:
-            backend = room.backend
-            notifications = LeaseNotifications(backend.control, backend.keys)
+            notifications = LeaseNotifications(room.backend.control, room.keys)
+            room.space = "A" * 26
             notifications.start()
             try:
-                await eventually(lambda: listens(backend))
-                for key in ("unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26)):
+                await eventually(lambda: listens(room))
+                names = ("unrelated", room.keys.probe, room.keys.lease(room.space, "B" * 26))
+                for key in names:
                     await room.call("SET", key, "x", "PX", 1)
                 found: list[str] = []
 
                 async def heard() -> bool:
-                    await room.call("EXISTS", "unrelated", room.keys.probe, room.keys.lease("A" * 26, "B" * 26))
-                    found.extend(notifications.pop_spaces())
+                    for key in names:
+                        await room.call("EXISTS", key)
+                    found.extend(notifications.pop_spaces(room.tag))
                     return bool(found)
 
                 await eventually(heard)
-                assert found == ["A" * 26]
-                assert notifications.pop_spaces() == []
+                assert found == [room.space]
+                assert notifications.pop_spaces(room.tag) == []
             finally:
                 await notifications.close()
 
@@ -78,12 +81,13 @@ async def test_a_server_that_is_being_left_when_listening_ends_is_left_all_the_s
     async with new_room(room_redis) as room:
         notifications = LeaseNotifications(room.backend.control, room.keys)
         notifications.start()
-        (link,) = notifications._links.values()
-        await link.ready(10)
+        links = [*notifications._links.values()]
+        for link in links:
+            await link.ready(10)
         monkeypatch.setattr(room.backend.control, "servers", tuple)
         notifications._follow()
         await notifications.close()
-        assert not link.up
+        assert not any(link.up for link in links)
 
 
 def test_where_config_is_forbidden_it_says_so_once_and_leases_end_all_the_same(

@@ -166,7 +166,7 @@ async def test_one_script_call_acts_on_no_more_jobs_than_it_is_told(room: Room) 
 async def test_a_space_with_nothing_due_is_not_on_the_agenda(room: Room) -> None:
     async def nothing_due_within(room: Room, seconds: float) -> bool:
         soon = room.backend.clock.now_ms() + int(seconds * 1000)
-        return not await room.call("ZCOUNT", room.keys.due, "-inf", soon)
+        return not await room.call("ZCOUNT", room.keys.due_of(room.tag), "-inf", soon)
 
     job = await run(room, timeout_s=1)
     await room.backend.store.kill(room.space, job, "", b"null")
@@ -177,7 +177,7 @@ async def test_a_space_with_nothing_due_is_not_on_the_agenda(room: Room) -> None
 async def test_a_hint_that_was_lost_is_made_good_when_another_sweeper_begins(room: Room) -> None:
     job = await make(room, timeout_s=1)
     await take(room)
-    await room.call("DEL", room.keys.due)
+    await room.call("DEL", room.keys.due_of(room.tag))
     async with sweeping(room):
         await eventually(lambda: is_in(room, job, "pending"), 2)
 
@@ -189,7 +189,7 @@ async def test_a_hint_used_up_by_an_early_look_does_not_hide_the_next_lease(room
     async with sweeping(room) as sweeper:
         await eventually(lambda: truth(sweeper.working))
         await sweeper.sweep(room.space)
-        await room.call("CONFIG", "SET", "notify-keyspace-events", "")
+        await room.ask("CONFIG", "SET", "notify-keyspace-events", "")
         second = await make(room, timeout_s=1)
         await take(room)
         assert await eventually(lambda: is_in(room, second, "pending"), 2) > 0.9
@@ -202,7 +202,7 @@ async def test_a_space_that_fails_does_not_stand_in_the_way_of_others(
     await take(room)
     broken = room.space
     await room.call("SET", room.keys.scheduled(broken), "no zset")
-    await room.call("ZADD", room.keys.due, 1, broken)
+    await room.call("ZADD", room.keys.due_of(room.tag), 1, broken)
     room.space = ""
     job = await make(room, timeout_s=1)
     await take(room)
@@ -222,6 +222,7 @@ async def test_a_refusal_puts_its_space_off_and_an_outage_does_not(
 
         monkeypatch.setattr(room.backend.store, "promote_jobs", promote)
 
+    await home(room)
     sweeper, _ = room.backend.sweeper()
     meet(unavailable("Redis has gone away."))
     with pytest.raises(Unavailable):
@@ -275,6 +276,7 @@ async def test_very_many_spaces_that_are_due_have_their_turns_one_after_the_othe
         assert room.backend.clock.now_ms() - ends < 1000
 
 
+@pytest.mark.one_server("sweepers share the servers of a cluster: tests/redis_links/test_election.py")
 async def test_a_sweeper_that_waits_stays_awake_and_takes_over_when_the_other_leaves(room: Room) -> None:
     async def stay_awake(room: Room) -> None:
         lost = await make(room, timeout_s=1)
@@ -298,11 +300,18 @@ async def test_a_sweeper_that_waits_stays_awake_and_takes_over_when_the_other_le
             await eventually(lambda: truth(second.working), 1)
 
 
+async def leads(room: Room) -> bool:
+    """Whether the server of the space has a leader."""
+    if not room.tag:
+        return bool(await room.call("EXISTS", room.keys.sweeper))
+    return bool(await room.call("HGET", room.keys.sweeper_of(room.tag), "leader"))
+
+
 async def test_a_sweeper_that_stops_lets_another_begin_at_once(room: Room) -> None:
     async with sweeping(room) as sweeper:
         await eventually(lambda: truth(sweeper.working))
-        assert await room.call("EXISTS", room.keys.sweeper)
-    assert not await room.call("EXISTS", room.keys.sweeper)
+        assert await leads(room)
+    assert not await leads(room)
 
 
 async def test_a_job_that_runs_again_keeps_its_log_and_its_keys(room: Room) -> None:

@@ -176,7 +176,8 @@ def test_a_redis_without_memory_ends_jobs_and_sends_when_it_has_some(receiver: R
         valkey.cli("CONFIG", "SET", "maxmemory", "1mb")
         ending(service, jobs, lambda: None, 1)
         with service.callbacks():
-            until(lambda: valkey.cli("INFO", "errorstats").get("errorstat_OOM"))
+            server = valkey.owner(f"{{{service.space}}}")
+            until(lambda: server.cli("INFO", "errorstats").get("errorstat_OOM"))
             assert receiver.count()["times"] == {}
             valkey.cli("CONFIG", "SET", "maxmemory", "0")
             assert check(service, receiver, jobs) == 0

@@ -12,6 +12,7 @@ from app.jobs.job_records import NewJob
 from app.webhooks.outbox import CallbackRequest, LeasedCallback, Outbox
 from tests.any_redis import AnyRedis
 from tests.room import Room, new_room, refusal_of
+from tests.sweeping import home
 
 T = TypeVar("T")
 URL = "http://receiver.example/path?key=1"
@@ -79,8 +80,7 @@ class Desk:
 @contextlib.asynccontextmanager
 async def new_desk(redis: AnyRedis, **settings: Any) -> AsyncIterator[Desk]:
     async with new_room(redis, **settings) as room:
-        space, _ = await room.backend.spaces.create("s")
-        yield Desk(room, space.id)
+        yield Desk(room, await home(room))
 
 
 async def test_every_kind_of_end_puts_one_callback_into_the_outbox(room_redis: AnyRedis) -> None:
@@ -93,7 +93,7 @@ async def test_every_kind_of_end_puts_one_callback_into_the_outbox(room_redis: A
         await desk.store.ack(desk.space, expired, "")
         assert await eventually(lambda: desk.store.end_leases(desk.space, 10))
         assert {taken.job for taken in await desk.take()} == {*jobs, expired}
-        assert await desk.outbox.due_spaces() == [desk.space]
+        assert await desk.outbox.due_spaces(tag=desk.room.tag) == [desk.space]
 
 
 async def test_no_end_no_callback_and_no_url_no_callback(room_redis: AnyRedis) -> None:
@@ -103,7 +103,7 @@ async def test_no_end_no_callback_and_no_url_no_callback(room_redis: AnyRedis) -
         quiet = await desk.claimed(url="")
         await desk.store.complete(desk.space, quiet, "", b"1")
         assert await desk.take() == []
-        assert await desk.outbox.due_spaces() == []
+        assert await desk.outbox.due_spaces(tag=desk.room.tag) == []
 
 
 async def test_a_repeated_complete_puts_nothing_in_again(room_redis: AnyRedis) -> None:
@@ -271,10 +271,10 @@ async def test_what_is_given_back_was_not_tried(room_redis: AnyRedis) -> None:
 async def test_a_hint_that_was_lost_is_found_again(room_redis: AnyRedis) -> None:
     async with new_desk(room_redis) as desk:
         await desk.completed()
-        await desk.outbox.drop_hint(desk.space)
-        assert await desk.outbox.due_spaces() == []
-        await desk.outbox.rebuild_hints()
-        assert await desk.outbox.due_spaces() == [desk.space]
+        await desk.outbox.drop_hint(desk.space, desk.room.tag)
+        assert await desk.outbox.due_spaces(tag=desk.room.tag) == []
+        await desk.outbox.rebuild_hints(desk.room.tag)
+        assert await desk.outbox.due_spaces(tag=desk.room.tag) == [desk.space]
 
 
 async def test_a_job_that_is_removed_leaves_nothing_to_send(room_redis: AnyRedis) -> None:
