@@ -4,6 +4,7 @@ Owns: when a gap is told (app/streams/gap_frames.py has what it says), and that 
 See app/streams/topic.py for what holds of every topic.
 """
 
+import math
 from typing import Any
 
 from app.streams.frames import (
@@ -39,6 +40,7 @@ class JobTopic(Topic):
         self.end_waits = 0
         self._end_allowed = 0
         self._progress_waits: ProgressFrame | None = None
+        self._clock_ms = math.inf
         self._last_end: JobEventFrame | None = None
         self._logs_ms = 0
         self._line_viewers = 0
@@ -71,12 +73,16 @@ class JobTopic(Topic):
     def add_progress(self, progress: ProgressFrame) -> None:
         """Progress was reported. It leaves after the event that it follows; if older than the latest, it is dropped."""
         latest = self._progress_waits or self.progress
-        if (
-            latest is None
-            or progress.at_ms > latest.at_ms
-            or (progress.at_ms == latest.at_ms and progress.data != latest.data)
-        ):
-            self._progress_waits = progress
+        if latest is not None:
+            is_twin = progress.at_ms == latest.at_ms and progress.data == latest.data
+            if is_twin or progress.at_ms < min(latest.at_ms, self._clock_ms):
+                return
+        self._progress_waits = progress
+        self._clock_ms = math.inf
+
+    def set_clock(self, now_ms: int) -> None:
+        """The job may have another primary now, with this time: the latest progress is older than what comes next."""
+        self._clock_ms = now_ms
 
     def add_log_hint(self, first: int, last: int, at_ms: int, entries: bytes | None) -> None:
         """Lines were appended, at this time or before. Without entries, those who want to see them need a page."""
@@ -185,7 +191,7 @@ class JobTopic(Topic):
                 return self._last_end
         elif (step := self._next_for_behind(viewer)) is not None:
             return step
-        if self.progress is not None and self.progress.at_ms > viewer.progress_ms:
+        if self.progress is not None and self.progress.at_ms != viewer.progress_ms:
             return self.progress
         return None
 

@@ -193,6 +193,7 @@ class JobWatch(Watch):
         topic.add_log_hint(topic.log_head + 1, newest, self.now_ms(Stream.LOGS), None)
         if start.progress is not None:
             topic.add_progress(start.progress)
+        topic.set_clock(self.now_ms(Stream.EVENTS))
         topic.begin_epoch(epoch, self.now_ms(Stream.EVENTS))
 
     def standing(self) -> Standing:

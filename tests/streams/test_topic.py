@@ -311,6 +311,23 @@ def test_progress_that_is_older_or_a_twin_is_dropped() -> None:
     assert [frame["data"] for frame in connection.frames] == [1, 2, 3]
 
 
+def test_progress_by_a_clock_that_is_behind_the_one_before_is_no_older() -> None:
+    topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
+    live, full = Viewer(Audience.NARROW), Viewer(Audience.NARROW)
+    sinks = live.connection, full.connection = FakeSink(), FakeSink()
+    for viewer in (live, full):
+        topic.add_viewer(viewer)
+    report = [(9000, b"1"), (9000, b"1"), (4000, b"0"), (5001, b"2"), (5000, b"1"), (5002, b"3")]
+    for at_ms, data in report:
+        topic.add_progress(ProgressFrame(JOB, 1, "running", at_ms, data))
+        topic.release_frames()
+        if at_ms == 9000:
+            topic.set_clock(4500)
+            topic.note_full(full)
+    topic.feed_viewer(full)
+    assert [[frame["data"] for frame in sink.frames] for sink in sinks] == [[1, 2, 3], [1, 3]]
+
+
 def test_a_full_viewer_gets_the_newest_progress_when_it_is_live_again() -> None:
     topic = JobTopic(JOB, EPOCH, "running", seq=1, first_kept=1)
     viewer = Viewer(Audience.NARROW)
