@@ -4,8 +4,8 @@ Most tests wait, for leases and clocks and processes that start, so there are mo
 `alone(why)` measures time or fills the machine: all of these run one after the other in the worker that is left when
 every other has ended. A bound that they hold is then a bound of what they test, and not of their neighbours.
 
-Before that come those which wait nearly all the time, by their files: two of these run at once, where each has more of
-a core than it uses. A turnstile lets none of them begin while a test of another kind is still running.
+Before that come those which wait nearly all the time, by their files: three of these run at once, and together use half
+of what two cores have. A turnstile lets none of them begin while a test of another kind is still running.
 """
 
 import contextlib
@@ -21,40 +21,56 @@ from xdist.workermanage import WorkerController
 
 MOST_WORKERS = 8
 ALONE = "alone"
-PAIR = 2
+AT_ONCE = 3
 WAITING = (
     "cluster/test_time.py",
     "cluster/test_viewers.py",
+    "cluster/test_moving_time.py",
+    "jobs/test_long_polls.py",
     "faults/test_takeover.py",
 )
-"""Files whose tests that run alone use less than a third of a core, as was measured."""
+"""Files whose tests that run alone use less than a third of a core, as was measured; the longest first."""
 
 LONGEST = (
-    "client/log_shipping/test_multiprocessing_exit.py",
-    "live/test_workers.py",
-    "cluster/test_time.py",
+    "local/test_cluster.py",
     "live/test_faults.py",
-    "live/test_turns.py",
-    "webhooks/test_faults.py",
-    "browser/test_node.py",
-    "faults/test_outages.py",
-    "client/reading/test_log_following.py",
-    "browser/test_behind_proxy.py",
     "client/commands/test_commands.py",
-    "client/api/test_admin.py",
-    "client/run/test_run_fate.py",
-    "browser/test_jobwire_js.py",
-    "live/test_bytes_in_flight.py",
-    "live/test_event_sources.py",
-    "live/test_shutdown.py",
-    "live/test_listening_socket.py",
-    "faults/test_bad_days.py",
-    "client/test_real_server.py",
     "browser/test_accessible.py",
+    "browser/test_behind_proxy.py",
+    "faults/test_outages.py",
+    "browser/test_job_page.py",
+    "browser/test_dashboard.py",
+    "browser/test_lines.py",
     "test_processes.py",
-    "faults/test_crash.py",
+    "local/test_start.py",
+    "live/test_bytes_in_flight.py",
+    "browser/test_log_view.py",
+    "browser/test_space_page.py",
+    "logs/test_log_store.py",
+    "client/run/test_run_fate.py",
+    "client/log_shipping/test_multiprocessing_exit.py",
+    "webhooks/test_faults.py",
+    "faults/test_bad_days.py",
+    "live/test_workers.py",
+    "client/run/test_run.py",
+    "live/test_slow_readers.py",
     "faults/test_sentinel_login.py",
+    "cluster/test_links.py",
+    "faults/test_crash.py",
+    "client/api/test_admin.py",
+    "local/test_demo.py",
+    "jobs/test_model.py",
+    "docs/test_cluster_page.py",
     "browser/test_event_source.py",
+    "cluster/test_dead_shard.py",
+    "live/test_slow_heads.py",
+    "client/test_real_server.py",
+    "sweeper/test_retention.py",
+    "live/test_listening_socket.py",
+    "client/reading/test_log_following.py",
+    "live/test_event_sources.py",
+    "browser/test_node.py",
+    "live/test_failover.py",
 )
 """Files that take long, as they were measured: they begin first, so that none of them is left for the end."""
 
@@ -120,10 +136,9 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
         return f"{file}-fake" if "fake" in parameters else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        for unit in [unit for unit in self.workqueue if unit.startswith(f"{ALONE}-")]:
-            self.workqueue.move_to_end(unit)
-        if ALONE in self.workqueue:
-            self.workqueue.move_to_end(ALONE)
+        for unit in (*(f"{ALONE}-tests/{file}" for file in WAITING), ALONE):
+            if unit in self.workqueue:
+                self.workqueue.move_to_end(unit)
         if long := next((name for file in LONGEST if (name := f"tests/{file}") in self.workqueue), None):
             self.workqueue.move_to_end(long, last=False)
         if self._may_work(node):
@@ -135,7 +150,7 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         super().mark_test_complete(node, item_index, duration)
-        if self._most_nodes() == PAIR:
+        if self._most_nodes() == AT_ONCE:
             for other in self.nodes:
                 self._reschedule(other)
 
@@ -156,13 +171,13 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
             if sum(not other.shutting_down for other in self.nodes if other is not node) >= most:
                 node.shutdown()
             return False
-        return most != PAIR or all(self._others_of(each) <= 1 for each in self.nodes)
+        return most != AT_ONCE or all(self._others_of(each) <= 1 for each in self.nodes)
 
     def _most_nodes(self) -> float:
         """How many nodes there may be for what is left."""
         if not self.workqueue or not all(unit.startswith(ALONE) for unit in self.workqueue):
             return float("inf")
-        return 1 if list(self.workqueue) == [ALONE] else PAIR
+        return 1 if list(self.workqueue) == [ALONE] else AT_ONCE
 
     def _others_of(self, node: WorkerController) -> int:
         """How many tests a node has before it that are none of those that wait."""
