@@ -142,8 +142,8 @@ async def test_hints_under_a_tag_that_is_none_any_more_are_found_also_those_of_a
             assert old.topology is not None
             await old.topology.close()
             await move(cluster, room, "move_slot", TAG_ORDER[before], ranks[max(ranks)])
+            await eventually(lambda: truth(spaces.keys() - room.backend.control.tags().values()), 10)
             await asyncio.sleep(2 * LOOK_S)  # until all others have heard of it
-            assert spaces.keys() - room.backend.control.tags().values()
             for room.space in spaces.values():
                 soon = old.clock.now_ms(room.keys.space(room.space)) + 500
                 scheduled = await make_in(old, room.space, scheduled_ms=soon)
