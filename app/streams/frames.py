@@ -8,7 +8,7 @@ line breaks; what would not fit is left out, and the frame says so.
 """
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -183,6 +183,10 @@ class LogLinesFrame:
     @property
     def size_bytes(self) -> int:
         return len(self.entries or b"") + 400
+
+    def entry(self, seq: int) -> Any:
+        """The line with this seq; None if it is not shown."""
+        return None if self.entries is None else msgspec.json.decode(self.entries)[seq - self.first]
 
     def text_for(self, audience: Audience) -> bytes | None:
         if audience is Audience.NARROW:

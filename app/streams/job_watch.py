@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from app.streams.frames import JobEventFrame, ProgressFrame, Stream, decode_published
+from app.streams.heard_hints import HeardHints
 from app.streams.history import hinted_entries
 from app.streams.job_topic import JobTopic
 from app.streams.sequence import FramePage
 from app.streams.topic import PageNeed
-from app.streams.watch import SHELF_BYTES, Watch, WatchContext
+from app.streams.watch import SHELF_BYTES, Watch, WatchContext, is_same
 
 log = logging.getLogger("jobwire.live")
 
@@ -48,6 +49,8 @@ class JobWatch(Watch):
         self._gather_timer: asyncio.TimerHandle | None = None
         self._gathered_at_s = 0.0
         self._end_looked_at = 0
+        self._heard_events = HeardHints()
+        self._heard_lines = HeardHints()
 
     # Opening
 
@@ -82,6 +85,8 @@ class JobWatch(Watch):
         hint = decode_published(payload)
         if hint.type == "progress":
             self.topic.add_progress(ProgressFrame(self.job, hint.seq, hint.status, hint.at, bytes(hint.data)))
+        elif self._heard_events.contradict(hint.seq, payload):
+            self.resync()
         else:
             self.topic.events.add_hint(
                 JobEventFrame(self.job, hint.seq, hint.type, at_ms=hint.at, data=bytes(hint.data), status=hint.status)
@@ -99,6 +104,9 @@ class JobWatch(Watch):
             return
         self._log_newest = max(self._log_newest, last)
         if not self.opened or self.topic.logs is None:
+            return
+        if self._heard_lines.contradict(first, payload):
+            self.resync()
             return
         self._gathered.append((first, last, at_ms, text))
         if self._gather_timer is None:
@@ -165,10 +173,21 @@ class JobWatch(Watch):
 
     # Resynchronization
 
+    async def _is_in_store(self, stream: Stream, seq: int) -> bool:
+        topic, history = self.topic, self.context.history
+        if stream is Stream.EVENTS:
+            events = (await history.read_events(self.space, self.job, seq - 1)).frames
+            return is_same(topic.events.find_frame(seq), next(iter(events), None))
+        lines = next(iter((await history.read_lines(self.job, topic.status, seq - 1, seq)).frames), None)
+        left = None if topic.logs is None else topic.logs.find_frame_of(seq)
+        return left is not None and lines is not None and left.entry(seq) == lines.entry(seq) is not None
+
     def _drop_hints(self) -> None:
         self.topic.events.drop_hints()
+        self._heard_events.drop(self.topic.events.head)
         if self.topic.logs is not None:
             self.topic.logs.drop_hints()
+        self._heard_lines.drop(self.topic.log_head)
         self._gathered.clear()
         self._end_looked_at = 0
 
@@ -177,12 +196,16 @@ class JobWatch(Watch):
         start = await history.read_job(self.space, self.job, 0)
         # Seqs that were lost are given out again, to other events and lines: only what is older than the loss is kept.
         seq = min(start.seq, await self._find_survived(Stream.EVENTS, topic.events.head, topic.epoch))
+        seq = await self._beyond_doubt(self._heard_events, Stream.EVENTS, seq)
         first_kept, newest = await history.read_log_edge(self.job) if topic.logs else (1, 0)
         log_seq = min(newest, await self._find_survived(Stream.LOGS, topic.log_head, topic.epoch))
+        log_seq = await self._beyond_doubt(self._heard_lines, Stream.LOGS, log_seq)
         if epoch != self.epoch:
             # Another epoch began between these reads: part of them may be of the history that it ended.
             await self._compare_with_store()
             return
+        self._heard_events.agree(seq)
+        self._heard_lines.agree(log_seq)
         if seq < topic.events.head:
             topic.status = start.status
             topic.progress = None

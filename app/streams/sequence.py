@@ -106,3 +106,7 @@ class FrameSequence(Generic[F]):
     def find_frame(self, first: int) -> F | None:
         """The frame that begins with this seq, if it is at hand."""
         return self._shelf.get(first)
+
+    def find_frame_of(self, seq: int) -> F | None:
+        """The frame that has this seq in it, if it is at hand."""
+        return next((frame for frame in self._shelf.values() if frame.first <= seq <= frame.last), None)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from app.streams.frames import SpaceEventFrame, Stream, decode_published
+from app.streams.heard_hints import HeardHints
 from app.streams.sequence import FramePage
 from app.streams.space_topic import SpaceTopic
 from app.streams.topic import PageNeed
-from app.streams.watch import SHELF_BYTES, Watch, WatchContext
+from app.streams.watch import SHELF_BYTES, Watch, WatchContext, is_same
 
 
 class SpaceWatch(Watch):
@@ -18,6 +19,7 @@ class SpaceWatch(Watch):
     def __init__(self, context: WatchContext, on_gone: Callable[[Watch], None], space: str) -> None:
         super().__init__(context, on_gone)
         self.space = space
+        self._heard = HeardHints()
 
     async def open(self) -> None:
         """Subscribe, then read where the space stands. Raises NotFound, Unavailable."""
@@ -51,6 +53,8 @@ class SpaceWatch(Watch):
         hint = decode_published(payload)
         if hint.type == "progress":
             self.topic.add_progress(SpaceEventFrame(hint))
+        elif self._heard.contradict(hint.feed, payload):
+            self.resync()
         else:
             self.topic.events.add_hint(SpaceEventFrame(hint))
 
@@ -70,10 +74,12 @@ class SpaceWatch(Watch):
         topic, epoch = self.topic, self.epoch
         start = await self.context.history.read_space(self.space, topic.events.head)
         seq = min(start.page.newest, await self._find_survived(Stream.FEED, topic.events.head, topic.epoch))
+        seq = await self._beyond_doubt(self._heard, Stream.FEED, seq)
         if epoch != self.epoch:
             # Another epoch began between these reads: part of them may be of the history that it ended.
             await self._compare_with_store()
             return
+        self._heard.agree(seq)
         topic.begin_epoch(epoch, seq, start.counts)
         topic.add_event_page(FramePage([], start.page.first_kept, start.page.newest))
 
@@ -87,8 +93,13 @@ class SpaceWatch(Watch):
         self.topic.events.newest = max(self.topic.events.newest, seq)
         self.release_and_read()
 
+    async def _is_in_store(self, stream: Stream, seq: int) -> bool:
+        page = (await self.context.history.read_space(self.space, seq - 1)).page
+        return is_same(self.topic.events.find_frame(seq), next(iter(page.frames), None))
+
     def _drop_hints(self) -> None:
         self.topic.events.drop_hints()
+        self._heard.drop(self.topic.events.head)
 
     def _unsubscribe(self) -> None:
         self.context.relay.unsubscribe(self.context.keys.live(self.space), self._on_hint)

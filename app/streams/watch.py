@@ -22,7 +22,8 @@ from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.epoch import Epoch
 from app.redis_links.pubsub import Relay
-from app.streams.frames import Stream
+from app.streams.frames import Audience, Frame, Stream
+from app.streams.heard_hints import HeardHints
 from app.streams.history import History
 from app.streams.topic import PageNeed, Topic, Viewer
 
@@ -227,7 +228,18 @@ class Watch(ABC):
             return position
         return await self.context.history.find_survived(stream, *self._subject(), position, moment)
 
+    async def _beyond_doubt(self, heard: HeardHints, stream: Stream, position: int) -> int:
+        """How much of a position is what the store has, where hints contradict each other. Raises as the link does."""
+        for seq in sorted(heard.doubted):
+            if seq <= position and not await self._is_in_store(stream, seq):
+                return seq - 1
+        return position
+
     # What a job and a space do differently
+
+    @abstractmethod
+    async def _is_in_store(self, stream: Stream, seq: int) -> bool:
+        """Whether what has left with this seq is at hand, and is what the store has. Raises what the link raises."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -268,3 +280,10 @@ class Watch(ABC):
     @abstractmethod
     def _after_release(self) -> None:
         """Frames may have left."""
+
+
+def is_same(left: Frame | None, stored: Frame | None) -> bool:
+    """Whether what has left is at hand, and is what is stored."""
+    if left is None or stored is None:
+        return False
+    return left.first == stored.first and left.text_for(Audience.LINES) == stored.text_for(Audience.LINES)
