@@ -32,6 +32,9 @@ from tests.valkey import client_of, cut, until
 
 NODE_TIMEOUT_MS = 2000
 KEYLESS = ("ACL", "CLIENT", "COMMANDLOG", "CONFIG", "SCRIPT")
+KEYS_AT_ONCE = 10
+"""How many keys go together where a slot is moved key by key: as many as redis-cli moves."""
+
 FAILOVERS = 4
 FAILOVER_S = 6.0
 """How often a replica is told to take over, and how long that is waited for."""
@@ -144,6 +147,7 @@ class Cluster:
         tls: bool = False,
     ) -> None:
         """With `tls` each node has a port for that, too."""
+        self._config, self._binary = config or {}, binary
         self.folder = Path(tempfile.mkdtemp(prefix="jobwire-cluster-"))
         ports = iter(free_ports(3 * primaries * (1 + replicas)))
         self.nodes = []
@@ -256,8 +260,9 @@ class Cluster:
     def move_keys(self, slot: int, source: Node, to: Node, most: int = 2**31) -> int:
         """Move up to so many keys of an open slot; how many there were."""
         names = source.cli("CLUSTER", "GETKEYSINSLOT", slot, most)
-        for name in names:
-            source.cli("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, "KEYS", name)
+        for at in range(0, len(names), KEYS_AT_ONCE):
+            some = names[at : at + KEYS_AT_ONCE]
+            source.cli("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, "KEYS", *some)
         return len(names)
 
     def close_slot(self, slot: int, source: Node, to: Node) -> None:
@@ -265,7 +270,11 @@ class Cluster:
         while self.move_keys(slot, source, to, 100):
             pass
         for node in (to, source, *self.others(to)):
-            node.cli("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+            try:
+                node.cli("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+            except redis.ResponseError:
+                # Whoever has given its last slot away is a replica of the one that has it now.
+                assert not node.is_primary
 
     def move_slot(self, slot: int, to: Node) -> None:
         """All of the above."""
@@ -276,6 +285,25 @@ class Cluster:
         source = self.owner(slot)
         source.cli("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.id)
         until(lambda: slot in slots_of(to), 20)
+
+    def add_node(self) -> Node:
+        """One more primary, without slots; returns when all know it."""
+        port, bus_port = free_ports(2)
+        node = Node(self.folder / str(port), port, bus_port, self._config, self._binary)
+        node.start()
+        self.nodes[0].cli("CLUSTER", "MEET", "127.0.0.1", port, bus_port)
+        self.nodes.append(node)
+        until(lambda: all(known(each) == len(self.nodes) for each in self.nodes), 20)
+        self.wait_until_well()
+        return node
+
+    def remove_node(self, node: Node) -> None:
+        """Stop a node that has no slots, and let the others forget it."""
+        name = node.id
+        node.stop()
+        self.nodes.remove(node)
+        for other in self.nodes:
+            other.cli("CLUSTER", "FORGET", name)
 
     def fail_over(self, primary: Node, *how: str) -> Node:
         """Let a replica take over by hand; returns it when it has.
@@ -314,6 +342,12 @@ def slots_of(node: Node) -> set[int]:
             edges = [int(edge) for edge in fields[b"slots"]]
             return {slot for at in range(0, len(edges), 2) for slot in range(edges[at], edges[at + 1] + 1)}
     return set()
+
+
+def known(node: Node) -> int:
+    """How many nodes this one knows, itself among them; those that it has not shaken hands with do not count."""
+    told: bytes = node.cli("CLUSTER", "NODES")
+    return sum(b"handshake" not in line for line in told.splitlines())
 
 
 def paired(flat: list[Any]) -> dict[bytes, Any]:

@@ -52,6 +52,8 @@ PATIENCE_S = 60.0
 class Stage:
     """Two servers on one Redis, jobs whose workers post through either, and viewers of both."""
 
+    frames_a_second = FRAMES_A_SECOND
+
     def __init__(
         self,
         valkey: AnyRedis,
@@ -108,9 +110,13 @@ class Stage:
             follower.urls = (detour if number % 5 == 0 else None) or urls or self.url
         self.crowd = Crowd(followers, *others)
         self.stack.callback(self.crowd.close)
-        pause_s = max(LEAST_PAUSE_S, 3 * self.viewers / FRAMES_A_SECOND / len(self.jobs) * WRITERS)
-        self.writers = [Writer(self.url, self.jobs, self.key, pause_s) for _ in range(WRITERS)]
+        self.write()
         self.go_on()
+
+    def write(self) -> None:
+        """Let writers write."""
+        pause_s = max(LEAST_PAUSE_S, 3 * self.viewers / self.frames_a_second / len(self.jobs) * WRITERS)
+        self.writers = [Writer(self.url, self.jobs, self.key, pause_s) for _ in range(WRITERS)]
 
     def truth(self) -> Truth:
         """What Redis holds."""
