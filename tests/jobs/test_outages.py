@@ -145,11 +145,11 @@ async def test_a_mark_that_may_be_of_another_server_for_slots_have_moved_tells_o
     ago_ms: int, known: dict[str, Any], is_known: bool, room: Room
 ) -> None:
     await marked(room, 0)
-    (seconds, micros), key = await room.call("TIME"), room.keys.outage
+    (seconds, micros), key = await room.ask("TIME"), room.keys.outage_of(room.tag)
     at = int(seconds) * 1000 + int(micros) // 1000 - ago_ms
     for name, word in {"at": at, "began": 1, "ended": 1, **known}.items():
         await room.call("HSET", key, name, word)
-    moved = Outages(room.backend.control, room.keys, "me", is_new=True)
+    moved = Outages(room.backend.control, room.keys, "me", room.tag, is_new=True)
     await moved.mark()
     assert moved.latest[2:] == ((1, 1, 0) if is_known else (0, 0, 0))
 
