@@ -298,8 +298,8 @@ class ClusterLink:
                 if told.word == "ASK":
                     by = self.server(self._place(told.to, by))
                     return (await by.pipeline(("ASKING",), command))[1]
-                if told.word == "MOVED":
-                    self._topology.moved(slot, self._place(told.to, by))
+                if told.word == "MOVED" and by.place is not None:
+                    self._topology.moved(slot, self._place(told.to, by), by.place)
                 elif told.word == "CLUSTERDOWN":
                     self._topology.doubt()
                 if told.word != "MOVED" or pause_s:

@@ -139,7 +139,7 @@ class ClusterRelay(Relay):
         if word == "MOVED":
             for place, known in self._sources.items():
                 if known is source:
-                    self._topology.moved(int(rest[0]), place_led_to(rest[1], place))
+                    self._topology.moved(int(rest[0]), place_led_to(rest[1], place), place)
                     break
         elif word == "CLUSTERDOWN":
             self._topology.doubt()

@@ -125,7 +125,9 @@ class Topology:
         self._cluster = cluster
         self._owners: list[Place | None] = [None] * SLOTS
         self._tags: dict[Place, str] = {}
-        self._roles: Counter[Place] = Counter()
+        self._news = 0
+        self._led_away: set[Place] = set()
+        self._led_back: Counter[Place] = Counter()
         self._nodes: list[Place] = []
         self._epoch = -1
         self._doubt = asyncio.Event()
@@ -158,7 +160,7 @@ class Topology:
 
     def role(self, place: Place) -> int:
         """A number, another one whenever a node may have been made a replica and a primary again since before."""
-        return self._roles[place]
+        return self._news + self._led_back[place]
 
     def slot_count(self, place: Place) -> int:
         """How many slots a primary has."""
@@ -185,16 +187,23 @@ class Topology:
         """Something contradicts the map: ask for it soon."""
         self._doubt.set()
 
-    def moved(self, slot: int, place: Place) -> None:
-        """A node has told who owns a slot."""
+    def moved(self, slot: int, place: Place, by: Place) -> None:
+        """A node, `by`, has told who owns a slot.
+
+        A primary that was a replica in between has led away before others lead to it again. One that is only given
+        slots has not: while thousands of them move, its role is in no doubt.
+        """
         self.doubt()
+        self._led_away.add(by)
         before = self._owners[slot]
         if before != place:
             self._owners[slot] = place
             self._tags.pop(place, None)
             if before is not None:
                 self._tags.pop(before, None)
-            self._roles[place] += 1
+            if place in self._led_away or place not in self.primaries:
+                self._led_away.discard(place)
+                self._led_back[place] += 1
             if place not in self.primaries:
                 self.primaries = (*self.primaries, place)
             self._tell(slot)
@@ -262,7 +271,7 @@ class Topology:
         if not behind:
             raise bug or MapUnknown(by_reason(failures))
         # All are behind: this is another cluster than it was.
-        self._epoch, place = max(behind)
+        self._epoch = max(epoch for epoch, _ in behind) - 1
         self._doubt.set()
 
     def _in_any_order(self) -> list[Place]:
@@ -287,7 +296,7 @@ class Topology:
             await connection.disconnect(nowait=True)
 
     def _take(self, told_by: Place, slots: list[Any], *, is_news: bool) -> None:
-        """Primaries that have what they had may have lost it in between, when the cluster's epoch is another one."""
+        """When the cluster's epoch is another one, any node may have been in another role in between."""
         owners: list[Place | None] = [None] * SLOTS
         nodes: dict[Place, None] = {}
         primaries: dict[Place, None] = {}
@@ -298,7 +307,7 @@ class Topology:
             owners[first : last + 1] = [primary] * (last + 1 - first)
         self._nodes = list(nodes)
         if is_news:
-            self._roles.update(primaries.keys())
+            self._news += 1
         if is_news or owners != self._owners or set(primaries) != set(self.primaries):
             self._owners, self.primaries = owners, tuple(primaries)
             self._tags.clear()

@@ -259,13 +259,13 @@ def test_a_node_that_ends_its_own_probe_is_connected_to_anew_for_it_may_be_a_rep
 @pytest.mark.alone("it measures time")
 def test_a_thousand_slots_that_move_at_once_hold_up_nothing_though_very_many_channels_are_heard() -> None:
     async def work(relayed: Relayed) -> None:
-        high = Place("127.0.0.1", relayed.stage.high.port)
+        low, high = relayed.stage.topology.primaries
         for at in range(20_000):
             relayed.relay._listen(f"{{{at}}}:live".encode(), lambda payload: None)
         await asyncio.sleep(0)
         begun_s = perf_counter()
         for slot in range(1000):
-            relayed.stage.topology.moved(slot, high)
+            relayed.stage.topology.moved(slot, high, low)
         assert perf_counter() - begun_s < 2.0
         sources = relayed.relay._sources
         assert all(
@@ -292,7 +292,7 @@ def test_a_node_that_is_being_left_when_the_relay_closes_is_left_all_the_same() 
     async def work(relayed: Relayed) -> None:
         link = relayed.relay._sources[Place("127.0.0.1", relayed.stage.low.port)].link
         relayed.move(0, HALF - 1)
-        relayed.stage.topology.moved(0, Place("127.0.0.1", relayed.stage.high.port))
+        relayed.stage.topology.moved(0, *reversed(relayed.stage.topology.primaries))
         relayed.stage.topology.primaries = (Place("127.0.0.1", relayed.stage.high.port),)
         relayed.relay._follow()
         await relayed.relay.close()
