@@ -199,9 +199,12 @@ needs_faketime = pytest.mark.usefixtures("faketime")
 
 @contextlib.contextmanager
 def clock_ahead(seconds: float) -> Iterator[None]:
-    """Nodes that are started in the block have a clock that is so far ahead; their monotonic clock is as it was."""
+    """Nodes that are started in the block have a clock that is so far ahead; their monotonic clock is as it was.
+
+    Their memory is the C library's: jemalloc, which Debian's server has, would wait for the clock, and that for memory.
+    """
     words = {
-        "LD_PRELOAD": str(FAKETIME),
+        "LD_PRELOAD": f"{FAKETIME}:libc.so.6",
         "FAKETIME": f"{seconds:+g}s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
