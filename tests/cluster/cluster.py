@@ -27,6 +27,7 @@ from redis.crc import key_slot
 
 from app.local.append_only_files import mend_files
 from app.local.cluster_forming import NodePorts, await_well, form
+from app.redis_links.cluster_epoch import myself
 from tests.server_binary import BINARY, settings
 from tests.valkey import client_of, cut, until
 
@@ -333,26 +334,15 @@ class Cluster:
 
 def slots_of(node: Node) -> set[int]:
     """The slots that a node says are its own."""
-    told = node.cli("CLUSTER", "SHARDS")
-    me = node.id
-    for shard in told:
-        fields = shard if isinstance(shard, dict) else paired(shard)
-        members = [member if isinstance(member, dict) else paired(member) for member in fields[b"nodes"]]
-        if any(member[b"id"] == me.encode() and member[b"role"] == b"master" for member in members):
-            edges = [int(edge) for edge in fields[b"slots"]]
-            return {slot for at in range(0, len(edges), 2) for slot in range(edges[at], edges[at + 1] + 1)}
-    return set()
+    _, told = myself(node.cli("CLUSTER", "NODES").decode())
+    edges = [some.split("-") for some in told.split(",") if some]
+    return {slot for bounds in edges for slot in range(int(bounds[0]), int(bounds[-1]) + 1)}
 
 
 def known(node: Node) -> int:
     """How many nodes this one knows, itself among them; those that it has not shaken hands with do not count."""
     told: bytes = node.cli("CLUSTER", "NODES")
     return sum(b"handshake" not in line for line in told.splitlines())
-
-
-def paired(flat: list[Any]) -> dict[bytes, Any]:
-    """Names and values that come one after the other."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def free_ports(count: int) -> list[int]:
