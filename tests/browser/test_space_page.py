@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import redis
 
 from tests.browser.chromium import Page
 from tests.browser.conftest import SignedIn
 from tests.factories import Json, Space
+from tests.valkey import client_of
 
 pytestmark = pytest.mark.valkey_only("the browser is what is tested")
 
@@ -69,7 +69,7 @@ def test_a_space_without_jobs_shows_no_names(signed_in: SignedIn, space: Space) 
 def test_the_busiest_names_are_shown_and_all_of_them_on_demand(signed_in: SignedIn, space: Space) -> None:
     for number in range(7):
         space.job_in("killed", name=f"n{number}")
-    with redis.Redis.from_url(space.server.redis_url) as server:
+    with client_of(space.server.redis_url) as server:
         for key in server.scan_iter(f"{space.server.prefix}*{space.id}*:ends:*"):
             server.hincrby(key, "k-:", 3)
     page = signed_in(f"#/spaces/{space.id}")
