@@ -71,7 +71,7 @@ def test_signing_in(chromium: Chromium, space: Space, dark: bool, size: dict[str
 
 def test_spaces_jobs_and_keys(signed_in: SignedIn, space: Space, dark: bool, size: dict[str, int]) -> None:
     job = failed(space)
-    for status in ("running", "completed", "killed", "scheduled"):
+    for status in ("pending", "delivered", "running", "completed", "killed", "scheduled"):
         space.job_in(status)
     page = signed_in("#/", **size, dark=dark)
     pages = {
