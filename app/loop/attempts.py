@@ -13,6 +13,8 @@ from app.model.errors import Outage
 
 T = TypeVar("T")
 
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
 
 class BugNotice:
     """Says a bug that work meets again and again once, with its traceback, and once that the work goes on without it.
@@ -20,7 +22,7 @@ class BugNotice:
     One of another kind, or with another text, is said too.
     """
 
-    def __init__(self, log: logging.Logger, failed: str, over: str) -> None:
+    def __init__(self, log: Log, failed: str, over: str) -> None:
         self._log = log
         self._texts = failed, over
         self._met: tuple[type[BaseException], str] | None = None
@@ -42,7 +44,7 @@ class BugNotice:
 class OutageNotice:
     """Says once that something is away, and once that it is back."""
 
-    def __init__(self, log: logging.Logger, away: str, back: str) -> None:
+    def __init__(self, log: Log, away: str, back: str) -> None:
         """`away` has a place, %s, for the reason."""
         self._log = log
         self._texts = away, back
@@ -51,7 +53,8 @@ class OutageNotice:
     def away(self, reason: object) -> None:
         """It is away now, as it may have been before. A reason without a text is told by its kind."""
         if not self._said:
-            self._log.warning(self._texts[0], str(reason) or type(reason).__name__)
+            text = reason.why if isinstance(reason, Outage) else str(reason)
+            self._log.warning(self._texts[0], text or type(reason).__name__)
         self._said = True
 
     def back(self) -> None:
@@ -64,7 +67,7 @@ class OutageNotice:
 class Attempts:
     """Calls of one owner, after each of which it goes on."""
 
-    def __init__(self, log: logging.Logger, *, waits: str, goes_on: str, failed: str, pause_s: float) -> None:
+    def __init__(self, log: Log, *, waits: str, goes_on: str, failed: str, pause_s: float) -> None:
         """What the log says of an outage (%s: the reason), of its end, and of a bug; and the pause after either."""
         self.notice = OutageNotice(log, waits, goes_on)
         self._log = log
@@ -77,7 +80,7 @@ class Attempts:
         try:
             result = await call()
         except Outage as outage:
-            self.notice.away(outage.why)
+            self.notice.away(outage)
         except Exception as error:
             work = _name_of(call)
             if work not in self._bugs:

@@ -108,7 +108,7 @@ class ClusterEpoch(Epoch):
     async def identify(self, link: ServerLink) -> None:
         info = await self._information.ask(link)
         if info.get("role", "master") != "master":
-            raise ServerMoved
+            raise ServerMoved("it is a replica now, and has no slots of its own")
         run = f"{info.get('run_id', '')}.{info.get('master_replid', '')}"
         if info and run in self._met:
             return

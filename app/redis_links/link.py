@@ -80,7 +80,7 @@ class ServerMoved(Exception):
     """Another server is the primary now."""
 
     def __str__(self) -> str:
-        return "another server is the primary now"
+        return super().__str__() or "another server is the primary now"
 
 
 class RedisFault(Exception):

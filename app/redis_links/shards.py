@@ -4,8 +4,9 @@ Always: a shard is known by a tag whose keys lie on its server (Link.tags); one 
 """
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from typing import Any, TypeVar
 
 from app.redis_links.link import Link
@@ -70,3 +71,16 @@ def split_by_shard(link: Link, items: Iterable[T], key: Callable[[T], str]) -> d
     for item in items:
         shards[link.tag_of(key(item))].append(item)
     return shards
+
+
+class ShardLog(logging.LoggerAdapter[logging.Logger]):
+    """Says of which server of a cluster a message is: before it, the address of the one that has a tag then."""
+
+    def __init__(self, log: logging.Logger, link: Link, tag: str) -> None:
+        super().__init__(log)
+        self._link = link
+        self._tag = tag
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        places = [server.place for server, tag in self._link.tags().items() if tag and tag == self._tag]
+        return (f"{places[0]}: {msg}" if places else msg), kwargs

@@ -40,11 +40,6 @@ class LeaseNotifications:
         self._spaces: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._heard: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._background = Background()
-        self._notice = OutageNotice(
-            log,
-            "Redis sends no notifications of expired leases (%s); the sweeper uses the deadlines instead",
-            "Redis sends notifications of expired leases again",
-        )
 
     def start(self) -> None:
         """Listen from now on."""
@@ -86,11 +81,19 @@ class LeaseNotifications:
         self._leaving.discard(link)
 
     def _listen(self, server: ServerLink) -> None:
+        name = f"lease notifications {server.place}" if server.place else "lease notifications"
+        sends = f"{server.place}: Redis sends" if server.place else "Redis sends"
+        notice = OutageNotice(
+            log,
+            f"{sends} no notifications of expired leases (%s); the sweeper uses the deadlines instead",
+            f"{sends} notifications of expired leases again",
+        )
+
         def up() -> None:
             link.post("PSUBSCRIBE", self._pattern)
-            self._background.start(self._switch_on(server), "lease-notifications-switch")
+            self._background.start(self._switch_on(server, notice), "lease-notifications-switch")
 
-        link = PubSub(server.connector, timeout_s=server.timeout_s, on_up=up, on_message=self._message)
+        link = PubSub(server.connector, name=name, timeout_s=server.timeout_s, on_up=up, on_message=self._message)
         self._links[server] = link
         link.start()
 
@@ -104,7 +107,7 @@ class LeaseNotifications:
             self._spaces[tag][space] = None
             self._heard[tag].set()
 
-    async def _switch_on(self, server: ServerLink) -> None:
+    async def _switch_on(self, server: ServerLink, notice: OutageNotice) -> None:
         """Add our flags to the server's own; where CONFIG is forbidden, say so once and go on without."""
         try:
             reply = await server.call("CONFIG", "GET", "notify-keyspace-events")
@@ -113,6 +116,6 @@ class LeaseNotifications:
             if missing:
                 await server.call("CONFIG", "SET", "notify-keyspace-events", flags + "".join(missing))
         except (Outage, RedisFault) as error:
-            self._notice.away(error)
+            notice.away(error)
         else:
-            self._notice.back()
+            notice.back()

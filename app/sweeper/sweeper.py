@@ -19,12 +19,13 @@ from app.jobs.deletion_and_retention import Deletion
 from app.jobs.job_store import JobStore
 from app.jobs.outages import Outages
 from app.jobs.spaces import Spaces
-from app.loop.attempts import Attempts
+from app.loop.attempts import Attempts, Log
 from app.loop.background import Background
 from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.election import RENEW_S, Election
 from app.redis_links.link import Link, RedisFault
+from app.redis_links.shards import ShardLog
 from app.sweeper.due_spaces import DueSpaces
 from app.sweeper.lease_notifications import LeaseNotifications
 from app.sweeper.mending import LOOK_PAUSE_S, Mender
@@ -59,10 +60,10 @@ PUT_OFF_S = 5.0
 """How long a space rests in which something failed that is not Redis's absence."""
 
 
-def attempts_of(who: str) -> Attempts:
+def attempts_of(who: str, of: Log = log) -> Attempts:
     """What the log says of an outage."""
     return Attempts(
-        log,
+        of,
         waits=f"{who} waits: %s",
         goes_on=f"{who} goes on",
         failed="the sweeper failed, and goes on",
@@ -98,8 +99,9 @@ class ShardSweeper:
         self._notifications = notifications
         self._mender = mender
         self._outages = Outages(link, keys, sweeper, tag, is_new=is_new)
-        self._attempts = attempts_of("the sweeper")
-        self._wide_attempts = attempts_of("the sweeper, for another server,") if tag else self._attempts
+        self._log = ShardLog(log, link, tag)
+        self._attempts = attempts_of("the sweeper", self._log)
+        self._wide_attempts = attempts_of("the sweeper, for another server,", self._log) if tag else self._attempts
         self._begun = asyncio.Event()
         self._tidied: set[str] = set()
         self._slow: dict[str, asyncio.Task[None]] = {}
@@ -125,7 +127,7 @@ class ShardSweeper:
         while True:
             leads = await self._attempts.make(self._lead, False)
             if leads and not self.working:
-                log.info("this sweeper works now")
+                self._log.info("this sweeper works now")
                 self._begun.set()
             self.working = leads
             await asyncio.sleep(RENEW_S)
@@ -285,7 +287,7 @@ class ShardSweeper:
         except Outage:
             raise
         except Exception:
-            log.exception("space %s waits %g s: the sweeper failed there", space, PUT_OFF_S)
+            self._log.exception("space %s waits %g s: the sweeper failed there", space, PUT_OFF_S)
             await self._due.put_off(space, PUT_OFF_S)
 
 

@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from app.loop.attempts import Attempts
+from app.loop.attempts import Attempts, Log
 from app.loop.background import Background, until_first_ends
 from app.metrics import catalog
 from app.model.errors import Outage, OutcomeUnknown
@@ -38,10 +38,10 @@ OUTAGE_PAUSE_S = 0.1
 UNSENT_DELAY_MS = 1000
 
 
-def new_attempts() -> Attempts:
+def new_attempts(of: Log = log) -> Attempts:
     """What the log says of an outage."""
     return Attempts(
-        log,
+        of,
         waits="callbacks wait: %s",
         goes_on="callbacks go on",
         failed="callbacks met an error",
@@ -106,7 +106,7 @@ class Callbacks:
 
     async def _run_shard(self, tag: str) -> None:
         """Find what is due on one server; one that is away holds up no other."""
-        attempts = new_attempts()
+        attempts = new_attempts(self._outbox.shard_log(log, tag))
         await until_first_ends(self._rebuild_forever(tag, attempts), self._work_forever(tag, attempts))
 
     async def _leave(self, tag: str) -> None:
@@ -151,7 +151,7 @@ class Callbacks:
                     dropped = True
                 leased, next_due = await self._outbox.lease_callbacks(space, LEASE_AT_ONCE, self._lease_ms)
             except Outage as outage:
-                attempts.notice.away(outage.why)
+                attempts.notice.away(outage)
                 await asyncio.sleep(OUTAGE_PAUSE_S)
                 continue
             if len(leased) < LEASE_AT_ONCE:

@@ -4,6 +4,7 @@ Owns: the calls of the scripts, the hint of which space has something due. Never
 that was taken and not brought to its end is due again when its lease is over, whatever happens to those who took it.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from app.model.times import rfc3339
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word
 from app.redis_links.scripts import Scripts
-from app.redis_links.shards import ForShard, run_on_each
+from app.redis_links.shards import ForShard, ShardLog, run_on_each
 
 DUE_SPACES_MOST = 64
 
@@ -90,6 +91,10 @@ class Outbox:
     async def on_each_server(self, work: ForShard, leave: ForShard) -> None:
         """As run_on_each (app/redis_links/shards.py)."""
         await run_on_each(self._control, work, leave)
+
+    def shard_log(self, log: logging.Logger, tag: str) -> ShardLog:
+        """The log of what is done for the server with that tag."""
+        return ShardLog(log, self._control, tag)
 
     async def due_spaces(self, more: int = 0, tag: str = "") -> list[str]:
         """Spaces of the server with that tag whose hint says that something is due, the longest due first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -53,6 +54,11 @@ async def another(room: Room) -> AsyncIterator[Backend]:
         await backend.close()
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    """What the log says of servers: the address of each, and the message."""
+    return [message.partition(": ") for message in caplog.messages]
+
+
 async def leads(sweeper: Sweeper, count: int) -> None:
     """Return when it works on so many servers."""
     await eventually(lambda: truth(len(sweeper.works_on) == count), 6)
@@ -89,13 +95,19 @@ async def test_a_dead_shard_keeps_no_lease_and_no_schedule_of_the_others_waiting
 
 
 @pytest.mark.alone("it measures seconds")
-async def test_sweepers_share_the_servers_and_one_that_stops_is_followed_everywhere(cluster: Cluster) -> None:
+async def test_sweepers_share_the_servers_and_one_that_stops_is_followed_everywhere(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with new_room(cluster, redis_timeout_s=1.0) as room, another(room) as other, sweeping(other) as second:
         async with sweeping(room) as first:
             await eventually(lambda: truth({len(first.works_on), len(second.works_on)} == {1, 2}), 10)
             await eventually(lambda: truth(len(first.works_on | second.works_on) == 3), 10)
             await time_goes_on(room, list((await space_on_each(room)).values()))
         await leads(second, 3)
+        assert room.backend.topology is not None
+        works_on = {place for place, _, text in said(caplog) if text == "this sweeper works now"}
+        assert works_on == {str(place) for place in room.backend.topology.primaries}
         await time_goes_on(room, list((await space_on_each(room)).values()))
 
 

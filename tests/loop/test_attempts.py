@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from app.loop.attempts import Attempts
-from app.model.errors import unavailable
+from app.model.errors import UNANSWERED, outcome_unknown, unavailable
 
 OUTAGE = unavailable("Redis has gone away.")
 
@@ -31,6 +31,11 @@ async def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCapture
     assert await attempted(1, OUTAGE, OUTAGE, 2, 3, OUTAGE, 4) == [1, -1, -1, 2, 3, -1, 4]
     said = ["it waits: Redis has gone away.", "it goes on"]
     assert caplog.messages == [*said, *said]
+
+
+async def test_what_a_caller_may_repeat_is_not_said_to_the_operator(caplog: pytest.LogCaptureFixture) -> None:
+    assert await attempted(outcome_unknown()) == [-1]
+    assert caplog.messages == [f"it waits: {UNANSWERED}"]
 
 
 async def test_a_bug_is_told_once_and_its_end_once_and_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:

@@ -147,7 +147,7 @@ async def test_a_primary_without_slots_begins_none_and_is_known_when_it_gets_som
 async def test_a_replica_and_a_node_that_does_not_know_its_cluster_yet_are_not_met(room: Room) -> None:
     process, replica, starting = Process(room), Primary("a", LOW), Primary("b", HIGH)
     replica.role, starting.state = "slave", "fail"
-    with pytest.raises(ServerMoved):
+    with pytest.raises(ServerMoved, match="replica now"):
         await process.meet(replica)
     with pytest.raises(Unavailable):
         await process.meet(starting)

@@ -2,15 +2,24 @@
 
 import asyncio
 import itertools
-from typing import Any, cast
+import logging
+from typing import Any, NamedTuple, cast
 
 import pytest
 
 from app.redis_links import shards
+from app.redis_links.dialling import Place
 from app.redis_links.link import Link
-from app.redis_links.shards import run_on_each
+from app.redis_links.shards import ShardLog, run_on_each
 from app.redis_links.topology import SLOTS, slot_of, tag_of
 from tests.sweeping import eventually, truth
+
+
+class Server(NamedTuple):
+    """A link to one of them."""
+
+    tag: str
+    place: Place | None
 
 
 class FakeLink:
@@ -18,9 +27,10 @@ class FakeLink:
 
     def __init__(self, *tags: str) -> None:
         self.names = list(tags)
+        self.places: dict[str, Place] = {}
 
     def tags(self) -> dict[Any, str]:
-        return {tag: tag for tag in self.names}
+        return {Server(tag, self.places.get(tag)): tag for tag in self.names}
 
 
 async def test_work_that_ends_at_once_is_begun_anew_now_and_then_and_that_of_others_goes_on(
@@ -101,6 +111,24 @@ async def test_a_tag_that_is_no_server_s_any_more_is_left_for_a_while_and_not_wh
     assert left.count("other") == count
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(("tag", "said"), [("5", "127.0.0.1:7002: it works"), ("9", "it works"), ("", "it works")])
+def test_a_message_of_a_shard_begins_with_the_server_that_has_it_now(
+    caplog: pytest.LogCaptureFixture, tag: str, said: str
+) -> None:
+    link = FakeLink("5", "7")
+    link.places = {"5": Place("127.0.0.1", 7001), "7": Place("127.0.0.1", 7002)}
+    log = ShardLog(logging.getLogger("test"), cast(Link, link), tag)
+    link.places["5"] = Place("127.0.0.1", 7002)
+    log.warning("it %s", "works")
+    assert caplog.messages == [said]
+
+
+def test_the_only_server_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    link = FakeLink("")
+    ShardLog(logging.getLogger("test"), cast(Link, link), "").warning("it works")
+    assert caplog.messages == ["it works"]
 
 
 def test_the_tag_of_a_slot_is_the_first_number_that_lies_there() -> None:
