@@ -21,7 +21,7 @@ from app.local.cluster_forming import HOST
 from app.local.cluster_up import cluster_up
 from app.local.credentials import Credentials, CredentialsError
 from app.local.embedded_cluster import LAST_PORT_BASE, MOST_NODES, EmbeddedCluster
-from app.local.embedded_valkey import EmbeddedError
+from app.local.embedded_valkey import AskedOtherwise, EmbeddedError, WrongLayout
 from app.local.up import until_signal, up
 from app.main import count_together, run_callbacks, run_sweeper, web_from_environment
 from app.metrics.service_log import LOG_FORMS, configure_logging
@@ -119,6 +119,8 @@ def up_command(host: str, port: int, data: Path | None, as_json: bool) -> None:
 
     try:
         run_process(up(settings, data or data_folder(os.environ), host, port, announce))
+    except WrongLayout as error:
+        exit_with(error, EX_CONFIG)
     except (EmbeddedError, CredentialsError) as error:
         exit_with(error, EX_UNAVAILABLE)
     except Outage as outage:
@@ -170,6 +172,8 @@ def cluster_up_command(data: Path | None, primaries: int | None, replicas: int |
     )
     try:
         run_process(cluster_up(cluster, lambda cluster: click.echo(describe_cluster(cluster))))
+    except (WrongLayout, AskedOtherwise) as error:
+        exit_with(error, EX_CONFIG)
     except EmbeddedError as error:
         exit_with(error, EX_UNAVAILABLE)
 

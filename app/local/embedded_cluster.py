@@ -27,7 +27,7 @@ import msgspec
 
 from app.local.cluster_forming import HOST, ClusterError, NodePorts, await_well, form
 from app.local.data_folder import CLUSTER, open_private
-from app.local.embedded_valkey import EmbeddedError, EmbeddedServer, folder_held
+from app.local.embedded_valkey import AskedOtherwise, EmbeddedError, EmbeddedServer, folder_held
 
 CLUSTER_FILE = "cluster.json"
 
@@ -186,7 +186,7 @@ class EmbeddedCluster:
         except (msgspec.DecodeError, UnicodeDecodeError, ZeroDivisionError, IndexError):
             raise EmbeddedError(f"{path} is damaged: put back a copy of {self.data}, or give another folder.") from None
         if any(wanted not in (None, had) for wanted, had in zip(self._wanted, has, strict=True)):
-            raise EmbeddedError(
+            raise AskedOtherwise(
                 f"The cluster in {self.data} has {described(found)}, and stays so: ask for nothing else, "
                 f"or give another folder."
             )

@@ -120,6 +120,10 @@ class WrongLayout(EmbeddedError):
         super().__init__(f"The data folder {data} holds {holds}. Give another folder.")
 
 
+class AskedOtherwise(EmbeddedError):
+    """The command asks for another layout than that which the folder has, and keeps."""
+
+
 class GaveUp(EmbeddedError):
     """Valkey ended while it started."""
 

@@ -242,3 +242,9 @@ class Readiness(_Record):
     """What `/readyz` answers; no shards without a cluster."""
 
     shards: list[Shard] | None = None
+    problems: list[str] = []
+
+    @property
+    def lost_shards(self) -> list[Shard]:
+        """Those that have a problem."""
+        return [shard for shard in self.shards or () if not shard.ok]

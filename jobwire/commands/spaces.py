@@ -6,8 +6,12 @@ import click
 import msgspec
 
 from ..api.admin import Admin
+from ..api.http_client import Http
+from ..api.readiness import read_readiness
 from ..api.response_structs import STATUSES, Ends, NameStats, Space
+from ..errors import JobwireError
 from .completion import a_space
+from .standard_descriptors import notice
 from .terminal_text import Paint, age, duration, echo_facts, harmless, print_json, table
 
 _FARES = ("OVER", "COMPLETED", "DEAD", "KILLED", "P50", "P95", "PENDING", "OLDEST", "NAME")
@@ -47,7 +51,7 @@ def create(name: str, quiet: bool, as_json: bool) -> None:
 @spaces.command("list")
 @click.option("--json", "as_json", is_flag=True, help="The JSON array as the server answers it.")
 def list_(as_json: bool) -> None:
-    """All spaces, oldest first, with their jobs by status.
+    """All spaces, oldest first, with their jobs by status. A shard whose spaces may be missing is told on stderr.
 
     \b
     jobwire spaces list
@@ -55,11 +59,23 @@ def list_(as_json: bool) -> None:
     admin = Admin.from_env()
     if as_json:
         print_json(admin.http.call("GET", "/spaces").body)
+        _tell_of_lost_shards(admin.http)
         return
     head, *lines = table(("ID", *map(str.upper, STATUSES), "AGE", "NAME"), [_row(space) for space in admin.spaces()])
     click.echo(Paint.for_stdout().dim(head))
     for line in lines:
         click.echo(line)
+    _tell_of_lost_shards(admin.http)
+
+
+def _tell_of_lost_shards(http: Http) -> None:
+    """A server leaves out the spaces of a shard that is away. One that does not say how it is lists what it has."""
+    try:
+        lost = read_readiness(http)[0].lost_shards
+    except JobwireError:
+        return
+    for shard in lost:
+        notice(f"spaces on {harmless(shard.server)} may be missing: {harmless(shard.why or 'it is not ok')}")
 
 
 @spaces.command()

@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 import msgspec
 
 from .. import exit_codes
 from ..api.jobs import Jobs
-from ..api.response_decoding import decoded
-from ..api.response_structs import STATUSES, Readiness, Shard
+from ..api.readiness import read_readiness
+from ..api.response_structs import STATUSES, Shard
+from ..configuration.settings import load
 from ..errors import Outage
 from .terminal_text import echo_facts, harmless, size, table
 
 
 @click.command()
 @click.option("--shards", "of_shards", is_flag=True, help="The shards of the Redis cluster in place of the jobs.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: url, ready, problem, and counts or shards.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: url, ready, problem(s), and counts or shards.")
 @click.pass_context
 def status(ctx: click.Context, of_shards: bool, as_json: bool) -> None:
     """Is the server ready, and how many jobs of the space are in which status? Exits 69 if it is not ready.
+
+    Whether it is ready is told without a key, too; jobs are counted with a key and a space.
 
     \b
     jobwire status
     jobwire status --json | jq .counts.dead
     jobwire status --shards
     """
-    api = Jobs.from_env("reader")
-    problem, counts, shards = "", {}, None
-    try:
-        shards = decoded(api.http.probe("/readyz"), Readiness).shards
-        if not of_shards:
+    config = load(os.environ, "reader", needs_key=False)
+    api = Jobs(config.url, config.key, config.space)
+    unset = [f"JOBWIRE_{name}" for name in ("KEY", "SPACE") if not getattr(config, name.lower())]
+    readiness, problem = read_readiness(api.http)
+    counts = {}
+    if not (of_shards or problem or unset):
+        try:
             counts = {name: api.count(name) for name in STATUSES}
-    except Outage as outage:
-        problem, shards = str(outage), _shards_beside(outage)
+        except Outage as outage:
+            problem = str(outage)
+    lost, shards = readiness.lost_shards, readiness.shards
     if as_json:
         told = {"shards": shards} if of_shards else {"counts": counts or None}
-        report = {"url": api.http.url, "ready": not problem, "problem": problem or None, **told}
+        report = {"url": api.http.url, "ready": not problem, "problem": problem or None}
+        report |= {"problems": readiness.problems} | told
         click.echo(msgspec.json.encode(report).decode())
     else:
-        echo_facts([("server", api.http.url), ("ready", problem or "yes"), *((n, str(c)) for n, c in counts.items())])
+        facts = [("server", api.http.url), ("ready", problem or "yes"), *((n, str(c)) for n, c in counts.items())]
+        if lost and not of_shards:
+            facts.append(("shards", f"{len(lost)} of {len(shards or ())} with a problem: see --shards"))
+        if unset and not of_shards and not problem:
+            facts.append(("jobs", f"not counted: {' and '.join(unset)} not set"))
+        echo_facts(facts)
         if of_shards:
             _echo_shards(shards, answered=not problem or bool(shards))
-    if problem or (of_shards and not all(shard.ok for shard in shards or ())):
+    if problem or (of_shards and lost):
         ctx.exit(exit_codes.UNAVAILABLE)
-
-
-def _shards_beside(outage: Outage) -> list[Shard] | None:
-    """What a server that is not ready says of its shards."""
-    try:
-        return msgspec.convert(outage.details, Readiness).shards
-    except msgspec.ValidationError:
-        return None
 
 
 def _echo_shards(shards: list[Shard] | None, *, answered: bool) -> None:

@@ -40,20 +40,25 @@ class Credentials(msgspec.Struct, rename="camel"):
         return self.keys.get(role, self.root_key)
 
 
-def load(environ: Mapping[str, str], role: str) -> Settings:
-    """The settings for a role (root, producer, worker, reader). Raises `NotConfigured` with what to do about it."""
+def load(environ: Mapping[str, str], role: str, *, needs_key: bool = True) -> Settings:
+    """The settings for a role (root, producer, worker, reader). Raises `NotConfigured` with what to do about it.
+
+    Who `needs_key` not gets an address without a key, too.
+    """
     url, key, space = (environ.get(f"JOBWIRE_{name}", "").strip() or None for name in ("URL", "KEY", "SPACE"))
     _checked(key)
     if url is not None and key is not None:
         return Settings(url, key, space)
     config = read_config(environ)
     if config.url is not None and url in (None, config.url):
-        if key or config.key:
+        if key or config.key or not needs_key:
             return Settings(config.url, _checked(key or config.key), space or config.space)
         raise NotConfigured(f"{config_path(environ)} names a server but no key: add one, or set JOBWIRE_KEY.")
     local = local_credentials(environ)
     if local is not None and url in (None, local.url):
         return Settings(local.url, key or local.key(role), space or local.space_id)
+    if url is not None and not needs_key:
+        return Settings(url, None, space)
     if url is not None:
         raise NotConfigured("JOBWIRE_URL is set, but JOBWIRE_KEY is not: set the key for that server.")
     raise NotConfigured(

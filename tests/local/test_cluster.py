@@ -67,7 +67,7 @@ def log_of(data: Path) -> Path:
     return data.with_suffix(".log")
 
 
-def refused_up(data: Path, *options: str, files: int = 0) -> str:
+def refused_up(data: Path, *options: str, files: int = 0, code: int = 69) -> str:
     """What a `jobwire cluster up` says that does not start."""
 
     def limit_files() -> None:
@@ -83,7 +83,7 @@ def refused_up(data: Path, *options: str, files: int = 0) -> str:
         timeout=60,
         preexec_fn=limit_files,
     )
-    assert done.returncode == 69, done.stderr
+    assert done.returncode == code, done.stderr
     assert done.stdout == ""
     return done.stderr
 
@@ -277,7 +277,8 @@ def test_a_folder_keeps_its_nodes_and_says_so_to_whoever_asks_for_others(data: P
     )
     for options in ({"primaries": 3}, {"replicas": 1}, {"port_base": ports[0] + 1}):
         assert refusal(data, **options) == has
-    assert refused_up(data, "--primaries", "3", "--replicas", "1", "--port-base", "7001") == f"jobwire: {has}\n"
+    others = ("--primaries", "3", "--replicas", "1", "--port-base", "7001")
+    assert refused_up(data, *others, code=78) == f"jobwire: {has}\n"
     with EmbeddedCluster(data, primaries=2, replicas=0, port_base=ports[0]) as cluster:
         assert cluster.ports == ports
 

@@ -380,6 +380,51 @@ def test_without_a_cluster_there_are_no_shards(service: FakeService, cli: Cli) -
     ]
 
 
+def test_a_shard_with_a_problem_is_told_without_the_shards_too(
+    service: FakeService, cli: Cli, environ: dict[str, str]
+) -> None:
+    del environ["JOBWIRE_SPACE"]
+    problems = ["127.0.0.1:7002: no answer"]
+    readiness = {"status": "ready", "shards": [WELL, LOST], "problems": problems}
+    service.faults["readyz"].extend([(200, readiness)] * 2)
+    code, out, _ = finished(cli("status"))
+    assert code == 0
+    assert "shards  1 of 2 with a problem: see --shards" in out.decode().splitlines()
+    told = json.loads(printed(cli("status", "--json")))
+    assert (told["ready"], told["problem"], told["problems"]) == (True, None, problems)
+
+
+@pytest.mark.parametrize("unset", [["JOBWIRE_SPACE"], ["JOBWIRE_KEY"], ["JOBWIRE_KEY", "JOBWIRE_SPACE"]])
+def test_readiness_is_told_without_a_key_and_a_space(
+    service: FakeService, cli: Cli, environ: dict[str, str], unset: list[str]
+) -> None:
+    for name in unset:
+        del environ[name]
+    service.faults["readyz"].extend([(200, {"status": "ready", "shards": [WELL]})] * 3)
+    assert printed(cli("status")).decode().splitlines()[1:] == [
+        "ready   yes",
+        f"jobs    not counted: {' and '.join(unset)} not set",
+    ]
+    told = json.loads(printed(cli("status", "--json")))
+    assert (told["ready"], told["counts"]) == (True, None)
+    assert printed(cli("status", "--shards")).decode().splitlines()[2:] == ROWS
+    assert not service.seen("list")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_list_of_spaces_says_whose_may_be_missing(service: FakeService, cli: Cli, options: list[str]) -> None:
+    service.faults["list"].append((200, []))
+    service.faults["readyz"].append((200, {"status": "ready", "shards": [WELL, LOST]}))
+    code, _, err = finished(cli("spaces", "list", *options))
+    assert (code, err.decode()) == (0, "jobwire: spaces on 127.0.0.1:7002 may be missing: no answer\\x1b[2J\n")
+
+
+def test_a_list_of_spaces_is_printed_though_the_server_does_not_say_how_it_is(service: FakeService, cli: Cli) -> None:
+    service.faults["list"].append((200, []))
+    service.faults["readyz"].append((404, {"error": "No such path.", "code": "not_found"}))
+    assert printed(cli("spaces", "list")).startswith(b"ID ")
+
+
 def test_a_server_that_does_not_answer_tells_nothing_of_shards(service: FakeService, cli: Cli) -> None:
     service.down()
     code, out, _ = finished(cli("status", "--shards"))

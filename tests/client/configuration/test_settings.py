@@ -121,3 +121,10 @@ def test_the_file_may_lie_elsewhere(local: dict[str, str], tmp_path: Path) -> No
     (tmp_path / "mine.toml").write_text(CONFIG)
     (tmp_path / "mine.toml").chmod(0o600)
     assert load({**local, "JOBWIRE_CONFIG": str(tmp_path / "mine.toml")}, "root").space == "c"
+
+
+def test_who_needs_no_key_gets_the_address_without_one(local: dict[str, str]) -> None:
+    assert load({"JOBWIRE_URL": "http://host"}, "reader", needs_key=False) == ("http://host", None, None)
+    only_url = configured(local, 'url = "http://host"\nspace = "c"\n')
+    assert load(only_url, "reader", needs_key=False) == ("http://host", None, "c")
+    assert load({**local, "JOBWIRE_URL": "http://elsewhere"}, "root", needs_key=False).key is None
