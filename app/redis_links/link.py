@@ -66,7 +66,7 @@ REDIS_REFUSALS = {
     "NOREPLICAS": "Redis has too few replicas.",
     "BUSY": "Redis is busy with a script.",
     "CLUSTERDOWN": "The Redis cluster is down.",
-    "NOAUTH": "Redis wants a password.",
+    "NOAUTH": "Redis wants a password, and REDIS_URL has none.",
     "NOPERM": "Redis does not permit this user to do that.",
 }
 """First words of Redis's error replies after which nothing was done."""

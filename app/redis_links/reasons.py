@@ -23,7 +23,7 @@ NODE_OF_CLUSTER = (
 )
 
 REPLIES = {
-    "Authentication required": "It wants a password, and REDIS_URL has none.",
+    "Authentication required": "Redis wants a password, and REDIS_URL has none.",
     "invalid username-password pair": "It does not accept the user and the password in REDIS_URL.",
     "without any password configured": "It has no password, and REDIS_URL has one.",
     "cluster support disabled": NO_NODE,

@@ -142,7 +142,7 @@ async def test_a_password_that_is_missing_is_told(lone: Node, scheme: str) -> No
     lone.cli("CONFIG", "SET", "requirepass", SECRET)
     try:
         async with room_at(f"{scheme}://127.0.0.1:{lone.port}") as room, room.client() as client:
-            await problems_with(client, "It wants a password, and REDIS_URL has none.")
+            await problems_with(client, "Redis wants a password, and REDIS_URL has none.")
     finally:
         with redis.Redis(port=lone.port, password=SECRET) as known:
             known.config_set("requirepass", "")

@@ -43,7 +43,10 @@ from tests.sweeping import eventually, truth
             "Unknown command 'AUTH'.",
         ),
         (outcome_unknown(), CLOSED),
-        (unavailable("Redis wants a password."), "Redis wants a password."),
+        (
+            unavailable("Redis wants a password, and REDIS_URL has none."),
+            "Redis wants a password, and REDIS_URL has none.",
+        ),
     ],
 )
 def test_each_failure_has_a_sentence_without_a_user_or_a_password(error: Exception, sentence: str) -> None:
