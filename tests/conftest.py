@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "since(what, redis=..., valkey=...): the versions of servers that have it, or None"
     )
     config.addinivalue_line("markers", "one_server(why): a cluster cannot run it, or it would prove nothing there")
-    config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: nothing runs beside it")
+    config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: see tests/scheduling.py")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

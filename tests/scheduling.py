@@ -1,11 +1,11 @@
 """How the tests are spread over processes: a file at a time, and the tests that measure time after all others.
 
 Most tests wait, for leases and clocks and processes that start, so there are more workers than cores. A test marked
-`alone(why)` measures time or fills the machine: all of these run one after the other in the worker that is left when
+`alone(why)` measures time or fills the machine. These come last, one after the other, in the worker that is left when
 every other has ended. A bound that they hold is then a bound of what they test, and not of their neighbours.
 
-Before that come those which wait nearly all the time, by their files: three of these run at once, and together use half
-of what two cores have. A turnstile lets none of them begin while a test of another kind is still running.
+Those of them which wait nearly all the time, by their files, come just before: up to three of these run at once. A
+turnstile lets none of them begin while a test of another kind is running.
 """
 
 import contextlib
@@ -24,7 +24,6 @@ ALONE = "alone"
 AT_ONCE = 3
 WAITING = (
     "cluster/test_time.py",
-    "cluster/test_viewers.py",
     "cluster/test_moving_time.py",
     "jobs/test_long_polls.py",
     "faults/test_takeover.py",

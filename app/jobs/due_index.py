@@ -24,7 +24,7 @@ class DueIndex:
         self.key_of = key_of
 
     async def first(self, tag: str, most: int) -> list[tuple[str, float]]:
-        """The spaces of a server that are due first, up to `most`, each with its moment in ms, past or not."""
+        """The spaces of a server that are due first, up to `most` (0: all), each with its moment in ms, past or not."""
         flat = await self._link.call("ZRANGE", self.key_of(tag), 0, most - 1, "WITHSCORES")
         return [(space.decode(), float(at_ms)) for space, at_ms in zip(flat[::2], flat[1::2], strict=True)]
 
