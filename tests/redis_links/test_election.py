@@ -35,6 +35,18 @@ async def test_a_leader_that_is_gone_is_followed_when_its_lease_is_over(room: Ro
     assert not await one.lead()
 
 
+async def test_a_leader_whose_clock_was_an_hour_ahead_and_which_has_gone_is_followed_by_this_clock(room: Room) -> None:
+    one, other = candidates(room)
+    assert await one.lead()
+    await room.call("PEXPIRE", f"{room.keys.prefix}:leader", 3_600_000 + HOLD_MS)
+    await other.resign()
+    assert await other.lead()
+    assert not await one.lead()
+    await room.call("PEXPIRE", f"{room.keys.prefix}:leader", 3_600_000 + HOLD_MS)
+    assert await other.lead(), "one that is there goes on"
+    assert not await one.lead()
+
+
 class TaggedLink:
     """A link to one server which, to those who ask for tags, is several."""
 
