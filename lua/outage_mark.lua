@@ -20,7 +20,9 @@ local now, run = now_ms(), run_id()
 
 local field = redis.call('HMGET', outage_key, 'at', 'by', 'run', 'began', 'ended', 'host', 'ahead')
 local ahead = tonumber(field[7] or 0)
-local at, began, ended = tonumber(field[1] or 0), tonumber(field[4] or 0), tonumber(field[5] or 0)
+-- A clock that was ahead of this one may have written what is still to come: no outage lasts beyond this moment.
+local began, ended = math.min(tonumber(field[4] or 0), now), math.min(tonumber(field[5] or 0), now)
+local at = tonumber(field[1] or 0)
 local most_ms = field[2] == sweeper and away_ms or follow_ms
 local away = now - at > most_ms or field[3] ~= run
 if away and moved then

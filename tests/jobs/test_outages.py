@@ -163,6 +163,15 @@ async def test_an_outage_in_the_grace_of_the_one_before_is_one_with_it(room: Roo
     assert abs(latest.began_ms - (now - 3000)) < 1000
 
 
+async def test_an_outage_that_a_clock_an_hour_ahead_ended_is_over_when_that_clock_is_back(room: Room) -> None:
+    now = room.backend.clock.now_ms()
+    latest = (await marked(room, -3_600_000, began=now - 5000, ended=now + 3_600_000)).latest
+    assert latest.began_ms == now - 5000
+    assert latest.ended_ms == latest.believed_till_ms - AWAY_MS
+    latest = (await marked(room, 500, began=now + 3_590_000, ended=now + 3_600_000)).latest
+    assert latest.began_ms == latest.ended_ms == latest.believed_till_ms - AWAY_MS
+
+
 async def test_marks_of_two_sweepers_at_once_are_no_outage(room: Room) -> None:
     pair = [Outages(room.backend.control, room.keys, name) for name in "ab"]
     await pair[0].mark()
