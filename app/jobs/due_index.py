@@ -7,6 +7,7 @@ Each server of a cluster has the hints of its own spaces, so that they are momen
 the spaces are.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from app.model.redis_keys import Keys
@@ -29,11 +30,16 @@ class DueIndex:
         return [(space.decode(), float(at_ms)) for space, at_ms in zip(flat[::2], flat[1::2], strict=True)]
 
     async def hint(self, moments: Iterable[tuple[str, int]]) -> None:
-        """In each space something is due at that moment, if not earlier."""
+        """In each space something is due at that moment, if not earlier. No server waits for another."""
         shards = split_by_shard(self._link, moments, lambda moment: self._keys.space(moment[0]))
-        for tag, some in shards.items():
-            words: list[Word] = [word for space, at_ms in some for word in (at_ms, space)]
-            await self._link.call("ZADD", self.key_of(tag), "LT", *words)
+        calls = (self._hint_on(tag, some) for tag, some in shards.items())
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _hint_on(self, tag: str, moments: Iterable[tuple[str, int]]) -> None:
+        words: list[Word] = [word for space, at_ms in moments for word in (at_ms, space)]
+        await self._link.call("ZADD", self.key_of(tag), "LT", *words)
 
     def hint_soon(self, space: str, at_ms: int) -> None:
         """As `hint`, for one space, and nobody waits for it."""

@@ -1,8 +1,11 @@
 """The due index: a space by its earliest moment."""
 
+from typing import Any
+
 import pytest
 
 from app.jobs.due_index import DueIndex
+from app.model.errors import Unavailable, unavailable
 from tests.room import Room
 from tests.sweeping import eventually
 
@@ -22,6 +25,29 @@ async def test_nothing_is_hinted_and_nothing_dropped_without_a_space(room: Room)
     await index.hint([])
     await index.drop("", [])
     assert await index.first("", 9) == []
+
+
+class Shards:
+    """A link to two shards, of which the one with what begins with "a" is away."""
+
+    def __init__(self) -> None:
+        self.hinted: list[Any] = []
+
+    def tag_of(self, key: str) -> str:
+        return "dead" if "{a" in key else "well"
+
+    async def call(self, *command: Any) -> None:
+        if "{dead}" in command[1]:
+            raise unavailable("Redis cannot be reached.")
+        self.hinted += command[3:]
+
+
+async def test_a_shard_that_is_away_keeps_no_hint_from_another_and_whoever_hints_is_told(room: Room) -> None:
+    link: Any = Shards()
+    index = DueIndex(link, room.keys, room.keys.due_callbacks_of)
+    with pytest.raises(Unavailable):
+        await index.hint([("a", 10), ("b", 20)])
+    assert link.hinted == [20, "b"]
 
 
 @pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
