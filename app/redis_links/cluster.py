@@ -12,6 +12,7 @@ https://valkey.io/topics/cluster-spec/#redirection-and-resharding
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -76,7 +77,7 @@ class ClusterLink:
         self._servers: dict[Place, ServerLink] = {}
         self._roles: dict[Place, int] = {}
         self._retiring: set[Place] = set()
-        self._sent_on = 0
+        self._sent_on: Counter[Place | None] = Counter()
         self._is_closed = False
         self._background = Background()
 
@@ -278,13 +279,13 @@ class ClusterLink:
 
     async def _send_on(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> Any:
         """The reply to a command that `by` did not run, from where it runs. Raises Unavailable if no node runs it."""
-        if self._sent_on >= IN_FLIGHT:
+        if self._sent_on[by.place] >= IN_FLIGHT:
             raise unavailable("Too many calls wait for Redis.")
-        self._sent_on += 1
+        self._sent_on[by.place] += 1
         try:
             return await self._until_it_runs(told, by, slot, command)
         finally:
-            self._sent_on -= 1
+            self._sent_on[by.place] -= 1
 
     async def _until_it_runs(self, told: NotRun, by: ServerLink, slot: int, command: Command) -> Any:
         now_s, pause_s, before = asyncio.get_running_loop().time, 0.0, ""

@@ -12,18 +12,21 @@ https://valkey.io/topics/pubsub/#sharded-pubsub
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from app.loop.background import Background
 from app.redis_links.dialling import Place
 from app.redis_links.link import Link
 from app.redis_links.pubsub import Channel, Listener, OnConnect, Relay, Source
-from app.redis_links.topology import Topology, place_led_to, slot_of
+from app.redis_links.topology import SLOTS, Topology, place_led_to, slot_of
 
 log = logging.getLogger("jobwire.relay")
 
 REPAIR_S = 0.5
 """How often to look for what is not confirmed; what was not the last time either is asked for again."""
+
+MOVED = re.compile(r"MOVED (\d{1,5}) (\S*:\d{1,5})", re.ASCII)
 
 
 class ClusterRelay(Relay):
@@ -135,13 +138,13 @@ class ClusterRelay(Relay):
         self._late = late
 
     def _refused(self, source: Source, error: str) -> None:
-        word, *rest = error.split(" ")
-        if word == "MOVED":
+        moved = MOVED.fullmatch(error)
+        if moved and int(moved[1]) < SLOTS:
             for place, known in self._sources.items():
                 if known is source:
-                    self._topology.moved(int(rest[0]), place_led_to(rest[1], place), place)
+                    self._topology.moved(int(moved[1]), place_led_to(moved[2], place), place)
                     break
-        elif word == "CLUSTERDOWN":
+        elif error.startswith("CLUSTERDOWN"):
             self._topology.doubt()
         else:
             super()._refused(source, error)

@@ -301,6 +301,8 @@ class Topology:
         nodes: dict[Place, None] = {}
         primaries: dict[Place, None] = {}
         for first, last, *held_by in slots:
+            if not 0 <= first <= last < SLOTS:
+                raise ValueError(f"there are no slots {first} to {last}")
             primary, *_ = places = [place_told(node[0], node[1], told_by) for node in held_by]
             nodes.update(dict.fromkeys(places))
             primaries[primary] = None

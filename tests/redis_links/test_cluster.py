@@ -233,6 +233,38 @@ def test_what_is_not_run_in_time_is_unavailable(error: bytes) -> None:
     run(work, timeout_s=0.4)
 
 
+def test_calls_that_wait_for_a_slot_of_one_node_refuse_none_that_waits_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "IN_FLIGHT", 3)
+
+    async def work(stage: Stage) -> None:
+        stage.low.answer = lambda words: b"-TRYAGAIN Multiple keys\r\n"
+        stage.high.answer = lambda words: stage.low.answer(words) if stage.high.ran(b"INCR") < 3 else OK
+        stuck = [asyncio.ensure_future(refusal_of(stage.link.call("INCR", LOW))) for _ in range(3)]
+        await eventually(lambda: truth(stage.low.ran(b"INCR") >= 3))
+        assert await stage.link.call("INCR", HIGH) == b"OK"
+        assert (await refusal_of(stage.link.call("INCR", LOW))).text == "Too many calls wait for Redis."
+        await asyncio.gather(*stuck)
+        assert not any(stage.link._sent_on.values())
+
+    run(work, timeout_s=1.5)
+
+
+@pytest.mark.parametrize("last", [16_384, 200_000, 4])
+def test_a_map_with_slots_that_there_are_not_is_not_taken(last: int) -> None:
+    async def work(stage: Stage) -> None:
+        await stage.topology.close()
+        owners = list(stage.topology._owners)
+        for node in (stage.low, stage.high):
+            node.map, node.epoch = [(5, last, stage.high)], 2
+        with pytest.raises(ValueError, match="slots"):
+            await stage.topology._refresh()
+        assert stage.topology._owners == owners
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     ("low", "high"),
     [*itertools.product((FakeNode.moved, FakeNode.ask), repeat=2)],

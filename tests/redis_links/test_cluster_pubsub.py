@@ -161,6 +161,23 @@ def test_a_node_that_refuses_a_channel_leads_to_the_one_that_has_it() -> None:
     run(work)
 
 
+@pytest.mark.parametrize(
+    "text", ["MOVED", "MOVED 16384 127.0.0.1:1", "MOVED -1 127.0.0.1:1", "MOVED 1 nowhere", "MOVED x y:1"]
+)
+def test_a_refusal_that_leads_nowhere_breaks_no_connection(text: str) -> None:
+    async def work(relayed: Relayed) -> None:
+        await relayed.listen(LOW)
+        writer, owners = relayed.low.writer, list(relayed.stage.topology._owners)
+        assert writer is not None
+        writer.write(f"-{text}\r\n".encode())
+        relayed.low.send(b"smessage", LOW.encode(), b"after it")
+        await eventually(lambda: truth(relayed.heard[LOW] == [None, b"after it"]))
+        assert relayed.low.writer is writer
+        assert relayed.stage.topology._owners == owners
+
+    run(work)
+
+
 def test_what_the_cluster_refuses_while_it_is_down_is_asked_for_until_it_is_confirmed() -> None:
     async def work(relayed: Relayed) -> None:
         relayed.low.refusal = b"-CLUSTERDOWN The cluster is down\r\n"
