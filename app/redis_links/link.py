@@ -57,6 +57,9 @@ RECONNECT_S = 0.02
 RECONNECT_MOST_S = 0.5
 """Pauses before a lost connection is made anew: the first, and the longest of those that double."""
 
+STOOD_S = 1.0
+"""After a connection that stood for so long the pause is the first again; else it goes on to grow."""
+
 REDIS_REFUSALS = {
     "OOM": "Redis is out of memory.",
     "READONLY": "Redis is read-only: a failover may be under way.",
@@ -388,14 +391,15 @@ class ServerLink(asyncio.Protocol):
             self._lost.set_result(None)
 
     async def _keep(self) -> None:
-        pause_s = RECONNECT_S
+        pause_s, now_s = RECONNECT_S, asyncio.get_running_loop().time
         while True:
+            opened_s = float("inf")
             try:
                 await self._open()
+                opened_s = now_s()
                 self.why = ""
                 self._notice.back()
                 self._bugs.over()
-                pause_s = RECONNECT_S
                 await self._watch()
             except (RedisError, RedisFault, Outage, ServerMoved, OSError) as error:
                 self.why = reason(error, by_tls=self.connector.by_tls)
@@ -404,6 +408,8 @@ class ServerLink(asyncio.Protocol):
                 self.why = "The link failed by a bug in jobwire. It has been logged."
                 self._bugs.failed(error)
             self._drop()
+            if now_s() - opened_s >= STOOD_S:
+                pause_s = RECONNECT_S
             await asyncio.sleep(pause_s)
             pause_s = min(RECONNECT_MOST_S, pause_s * 2)
 

@@ -140,6 +140,26 @@ def stand_still(seconds: float) -> None:
     time.sleep(seconds)
 
 
+async def test_a_connection_that_is_lost_as_soon_as_it_stands_is_made_anew_ever_later() -> None:
+    async with linked(lambda data: PONG) as (link, fake):
+        begun = asyncio.get_running_loop().time()
+        for connections in range(2, 7):
+            await eventually(lambda: truth(link.up))
+            link.reconnect()
+            await eventually(lambda: truth(fake.connections >= connections))  # noqa: B023
+        assert asyncio.get_running_loop().time() - begun >= sum(link_module.RECONNECT_S * 2**n for n in range(5))
+
+
+async def test_a_connection_that_is_lost_when_it_has_stood_is_made_anew_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "STOOD_S", 0.0)
+    monkeypatch.setattr(link_module, "RECONNECT_MOST_S", 60.0)
+    async with linked(lambda data: PONG) as (link, fake):
+        for connections in range(2, 12):  # with pauses that double, the last one alone takes 10 s
+            await eventually(lambda: truth(link.up))
+            link.reconnect()
+            await eventually(lambda: truth(fake.connections >= connections), within_s=5)  # noqa: B023
+
+
 async def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
     link = ServerLink(connector("redis://127.0.0.1:1", 1.0), name="test", timeout_s=1.0)
     link.start()
