@@ -59,8 +59,10 @@ KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "Tab": ("", 9), "ArrowDown": ("
 
 
 def find() -> str | None:
-    """The browser's path, None where there is none."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    """The browser's path, None where there is none: the headless shell first, which is the same without its windows,
+    and takes a third of the CPU."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 class Chromium:

@@ -16,7 +16,7 @@ def chromium() -> Iterator[Chromium]:
     """The browser; without one these tests are skipped, unless JOBWIRE_TESTS_MAY_SKIP=0."""
     program = find()
     if program is None:
-        why = "No Chromium on this machine: apt-get install chromium"
+        why = "No Chromium on this machine: apt-get install chromium-headless-shell"
         if os.environ.get("JOBWIRE_TESTS_MAY_SKIP") == "0":
             pytest.fail(why)
         pytest.skip(why)
