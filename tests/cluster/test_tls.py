@@ -129,7 +129,7 @@ async def test_messages_are_heard_by_tls_wherever_their_slot_is(cluster: TlsClus
 
 
 WRONG = {
-    "another password": ({"password": "seekrit"}, "invalid username-password pair"),
+    "another password": ({"password": "seekrit"}, "does not accept the user and the password"),
     "an authority that the nodes are not of": ({"authority": "another_ca"}, "certificate verify failed"),
 }
 
