@@ -54,7 +54,7 @@ def reason(error: BaseException, *, by_tls: bool = False) -> str:
         return "It does not accept the login in REDIS_URL."
     if isinstance(error, TimeoutError) and not text:
         return f"{SILENT} {MAY_HAVE_NO_TLS}" if by_tls else SILENT
-    if "closed by server" in text:
+    if "closed by server" in text or "reset by peer" in text:
         return CLOSED if by_tls else f"{CLOSED} {MAY_WANT_TLS}"
     if refused := CONNECTING.fullmatch(text):
         number = int(refused[1])
