@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import random
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +38,12 @@ NOTE_AGAIN_S = 1.0
 UNNOTED_NUMBERS = 1_000_000
 """Behind the newest epoch, an epoch that is not noted yet takes any of so many numbers: another process, which meets
 another primary meanwhile, takes another. One number has one field, and what a second epoch lost would not be told."""
+
+READ_AGAIN_S = 0.5
+"""Between two reads of the hash for positions whose epoch is not known here."""
+
+FAR_MS = 7 * 86_400_000
+"""What lies so far beyond the newest epoch and the clock of this host is the number of no epoch."""
 
 KEPT = 1000
 """Beginnings that are remembered; lua/epoch_meet.lua has the same number."""
@@ -78,6 +85,9 @@ class ClusterEpoch(Epoch):
         self._met: set[str] = set()
         self._waits_since_s: dict[str, float] = {}
         self._information = Information()
+        self._next_read: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
+        self._read_again_s = 0.0
         self._background = Background()
 
     async def close(self) -> None:
@@ -97,13 +107,32 @@ class ClusterEpoch(Epoch):
         return (known.beginning for known in later if any(slot in some for some in known.ranges))
 
     async def lost_after(self, name: str, key: str) -> int | None:
-        """As everywhere. The hash is read if the position is of an epoch that only another process knows so far."""
-        number = parse(name)
-        if number is not None and number > max(self._known, default=0):
-            self._learn(await self._marker.call("HGETALL", self._key))
+        """As everywhere. The hash is read if the position is of an epoch that only another process knows so far.
+
+        Raises Unavailable if that could be, and the shard of the hash is away: to call it lost may be wrong.
+        """
+        number, newest = parse(name), max(self._known, default=0)
+        if number is not None and newest < number < max(newest, int(time.time() * 1000)) + FAR_MS:
+            await self._read_anew()
         if number is not None and number < min(self._known, default=0) and not self._is_whole:
             return min((later.at_ms for later in self._later_of(key, number)), default=None)
         return await super().lost_after(name, key)
+
+    async def _read_anew(self) -> None:
+        """Learn what the hash has at this moment or later: one read at a time, shared by all who ask before it."""
+        if self._next_read is None:
+            self._next_read = self._background.start(self._read(), "epoch-read")
+        await asyncio.shield(self._next_read)
+
+    async def _read(self) -> None:
+        now_s = asyncio.get_running_loop().time
+        async with self._reading:
+            await asyncio.sleep(self._read_again_s - now_s())
+            self._next_read = None  # who asks from now on may be ahead of what this one finds
+            try:
+                self._learn(await self._marker.call("HGETALL", self._key))
+            finally:
+                self._read_again_s = now_s() + READ_AGAIN_S
 
     async def identify(self, link: ServerLink) -> None:
         info = await self._information.ask(link)
@@ -159,9 +188,11 @@ class ClusterEpoch(Epoch):
 
     def _learn(self, flat: Sequence[Any]) -> None:
         """What the hash has: names of fields, each with its value behind it."""
-        told = {int(found[1]): value.decode() for field, value in paired(flat) if (found := FIELD.fullmatch(field))}
+        told = {int(found[1]): value for field, value in paired(flat) if (found := FIELD.fullmatch(field))}
         self._is_whole = len(told) < KEPT
-        self._take({number: known_from(number, text) for number, text in told.items() if number not in self._known})
+        self._take(
+            {number: known_from(number, value.decode()) for number, value in told.items() if number not in self._known}
+        )
 
     def _take(self, more: Mapping[int, Known]) -> None:
         if not more:
@@ -185,7 +216,8 @@ def known_from(number: int, text: str) -> Known:
     """What a field says, `<ms> <first>-<last>,...`."""
     moment, _, slots = text.partition(" ")
     bounds = [some.split("-") for some in slots.split(",")]
-    return Known(Beginning(number, int(moment)), slots, tuple(range(int(b[0]), int(b[-1]) + 1) for b in bounds))
+    ranges = tuple(range(int(b[0]), min(int(b[-1]) + 1, SLOTS)) for b in bounds)
+    return Known(Beginning(number, int(moment)), slots, ranges)
 
 
 def myself(nodes: str) -> tuple[str, str]:

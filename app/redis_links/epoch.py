@@ -13,16 +13,20 @@ a replica, begins no epoch.
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.model.errors import Outage, unavailable
+from app.model.errors import Outage, Unavailable, unavailable
 from app.model.redis_keys import Keys
+from app.redis_links.dialling import Place
 from app.redis_links.info import parse_info
-from app.redis_links.link import RedisFault, ServerLink
+from app.redis_links.link import REDIS_REFUSALS, RedisFault, ServerLink
 from app.redis_links.reasons import NODE_OF_CLUSTER
 from app.redis_links.scripts import SCRIPTS, Scripts
+
+log = logging.getLogger("jobwire.redis")
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 NO_REPLICA = "0" * 40
@@ -131,18 +135,31 @@ class Information:
     """INFO of servers."""
 
     def __init__(self) -> None:
-        self._is_reticent = False
+        self._refused_by: set[Place | None] = set()
 
     async def ask(self, link: ServerLink) -> dict[str, str]:
-        """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted."""
-        if self._is_reticent:
-            return {}
+        """What INFO tells; nothing when the server keeps it to itself, which then looks as if it never restarted.
+
+        Raises what the link raises, so also any other refusal: the next connection is asked anew.
+        """
         try:
             (info,) = await link.at_once(("INFO",))
-        except RedisFault:
-            self._is_reticent = True
+        except (RedisFault, Unavailable) as refusal:
+            if not lasts(refusal):
+                raise
+            if link.place not in self._refused_by:
+                self._refused_by.add(link.place)
+                log.warning("%s refuses INFO: whether a restart or a failover lost writes is not noticed", link.name)
             return {}
+        self._refused_by.discard(link.place)
         return parse_info(info)
+
+
+def lasts(refusal: Exception) -> bool:
+    """Whether the server will refuse the command until somebody changes its configuration."""
+    return str(refusal).startswith("ERR unknown command") or (
+        isinstance(refusal, Unavailable) and refusal.why == REDIS_REFUSALS["NOPERM"]
+    )
 
 
 def stands_alone(info: Mapping[str, str]) -> bool:

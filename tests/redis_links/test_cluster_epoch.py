@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from functools import partial
 from time import perf_counter
 from typing import Any, cast
@@ -11,8 +13,9 @@ import pytest
 from app.model.errors import Unavailable, unavailable
 from app.redis_links import cluster_epoch
 from app.redis_links.cluster_epoch import ClusterEpoch, known_from
+from app.redis_links.dialling import Place
 from app.redis_links.epoch import spell
-from app.redis_links.link import Link, ServerLink, ServerMoved
+from app.redis_links.link import REDIS_REFUSALS, Link, RedisFault, ServerLink, ServerMoved
 from app.redis_links.topology import tag_of
 from tests.room import Room
 from tests.sweeping import eventually
@@ -27,12 +30,17 @@ class Primary:
     def __init__(self, node: str, slots: str, run: str = "run", replication: str = "id", at_ms: int = 1000) -> None:
         self.node, self.slots, self.run, self.replication, self.at_ms = node, slots, run, replication, at_ms
         self.role, self.state, self.alone, self.policy = "master", "ok", "", b"everysec"
+        self.place, self.name = Place(node, 1), f"control {node}:1"
+        self.refusal: Exception | None = None
+        """What INFO is answered with."""
 
     async def at_once(self, *commands: tuple[str, ...]) -> list[Any]:
         return [self._reply(" ".join(command[:2])) for command in commands]
 
     def _reply(self, command: str) -> Any:
         if command == "INFO":
+            if self.refusal is not None:
+                raise self.refusal
             run = f"run_id:{self.node}-{self.run}\r\nmaster_replid:{self.replication}\r\n"
             return f"role:{self.role}\r\n{run}{self.alone}".encode()
         if command == "CLUSTER INFO":
@@ -55,6 +63,17 @@ class Away:
     async def call(self, *command: Any) -> Any:
         if self.is_away:
             raise unavailable("Redis cannot be reached.")
+        return await self.link.call(*command)
+
+
+class Counting:
+    """A marker that counts the reads of the hash."""
+
+    def __init__(self, link: Any) -> None:
+        self.link, self.reads = link, 0
+
+    async def call(self, *command: Any) -> Any:
+        self.reads += command[0] == "HGETALL"
         return await self.link.call(*command)
 
 
@@ -174,6 +193,88 @@ async def test_a_position_of_an_epoch_that_only_another_process_knows_is_no_unkn
     assert await second.epoch.lost_after(name, FIVE) is None
     assert second.told == told + 1, "and those who watch what it is of are compared"
     assert await second.epoch.lost_after("zzzzzzzzzzz", FIVE) == 0
+
+
+def later(number: int) -> str:
+    """The epoch of that number behind now."""
+    return spell(int(time.time() * 1000) + 1000 + number)
+
+
+async def test_however_many_positions_are_of_epochs_that_are_not_known_the_hash_is_read_seldom(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_epoch, "READ_AGAIN_S", 0.05)
+    marker = Counting(room.backend.control)
+    process, other = Process(room, marker), Process(room)
+    await process.meet(Primary("a", LOW), Primary("b", HIGH))
+    for _ in range(2):
+        assert await asyncio.gather(*(process.epoch.lost_after(later(n), FIVE) for n in range(100))) == [0] * 100
+    assert marker.reads <= 3, "the first of all, and one for those who came when it had been sent"
+    await other.meet(Primary("b", HIGH, run="2"))
+    name = other.epoch.name_of(HUNDRED)
+    assert await process.epoch.lost_after(name, HUNDRED) is None, "what was noted after a read is found by the next"
+
+
+async def test_a_position_of_no_clock_is_never_read_for_and_of_others_nobody_says_what_only_the_hash_can_tell(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_epoch, "READ_AGAIN_S", 0.05)
+    marker = Away(room.backend.control)
+    process = Process(room, marker)
+    marker.is_away = False
+    await process.meet(Primary("a", LOW))
+    marker.is_away = True
+    assert await process.epoch.lost_after("zzzzzzzzzzz", FIVE) == 0
+    assert await process.epoch.lost_after(process.epoch.name_of(FIVE), FIVE) is None
+    for outcome in await asyncio.gather(
+        *(process.epoch.lost_after(later(n), FIVE) for n in range(9)), return_exceptions=True
+    ):
+        assert isinstance(outcome, Unavailable)
+    marker.is_away = False
+    assert await process.epoch.lost_after(later(1), FIVE) == 0
+
+
+REFUSES = "refuses INFO: whether a restart or a failover lost writes is not noticed"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [RedisFault("ERR unknown command 'INFO', with args beginning with: "), unavailable(REDIS_REFUSALS["NOPERM"])],
+)
+async def test_a_primary_that_refuses_info_is_used_and_the_log_says_once_what_is_not_noticed(
+    refusal: Exception, room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, reticent = Process(room), Primary("b", HIGH)
+    reticent.refusal = refusal
+    await process.meet(Primary("a", LOW), reticent, reticent)
+    before = process.names()
+    await process.meet(Primary("a", LOW, run="2"))
+    five, hundred = process.names()
+    assert five != before[0], "the restart of another one is noticed"
+    assert hundred == before[1] != ""
+    assert caplog.text.count(f"control b:1 {REFUSES}") == 1
+
+
+@pytest.mark.parametrize("refusal", [RedisFault("ERR not now"), unavailable("Redis has gone away.")])
+async def test_a_primary_that_does_not_tell_who_it_is_just_now_is_not_met_and_asked_again(
+    refusal: Exception, room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, primary = Process(room), Primary("a", LOW)
+    await process.meet(Primary("a", LOW))
+    before, primary.run, primary.refusal = process.epoch.name_of(FIVE), "2", refusal
+    with pytest.raises(type(refusal)):
+        await process.meet(primary)
+    primary.refusal = None
+    await process.meet(primary)
+    assert process.epoch.name_of(FIVE) != before
+    assert "INFO" not in caplog.text
+
+
+async def test_slots_that_there_are_not_are_of_no_epoch(room: Room) -> None:
+    process = Process(room)
+    await process.meet(Primary("a", "100-20000 30000"))
+    assert process.epoch.name_of(HUNDRED) != ""
+    assert len(process.epoch._newest) == 16_384
 
 
 async def test_while_the_shard_of_the_hash_is_away_an_epoch_begins_soon_and_is_noted_later(
