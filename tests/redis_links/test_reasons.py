@@ -25,6 +25,8 @@ from tests.sweeping import eventually, truth
         (TimeoutError("no answer for 3 s"), "No answer for 3 s."),
         (OSError(), "OSError."),
         (NoConnection("Connection closed by server."), f"{CLOSED} {MAY_WANT_TLS}"),
+        (NoConnection("Error 104 while writing to socket. Connection reset by peer."), f"{CLOSED} {MAY_WANT_TLS}"),
+        (NoConnection("Error while reading from x:1 : (104, 'Connection reset by peer')."), f"{CLOSED} {MAY_WANT_TLS}"),
         (
             NoConnection("Error 111 connecting to 10.0.0.1:1. Connect call failed ('10.0.0.1', 1)."),
             "Connection refused.",
