@@ -53,5 +53,5 @@ class DueIndex:
     async def disband(self, tag: str) -> None:
         """Give all hints of a tag under which no server is known any more to where the spaces are now."""
         spaces = [space for space, _ in await self.first(tag, 0)]
-        await self.hint((space, 0) for space in spaces)
         await self.drop(tag, spaces)
+        await self.hint((space, 0) for space in spaces)

@@ -123,7 +123,7 @@ class ClusterLink:
         Raises the first failure; Unavailable only if no part ran that may have left something behind.
         """
         slots = [slot_of_command(command) for command in commands]
-        servers = await self._up_for_all(slots)
+        servers = await self._wait_for_all(slots)
         for server in set(servers):
             server.admit(servers.count(server))
         sent = [server.send(command) for server, command in zip(servers, commands, strict=True)]
@@ -213,21 +213,17 @@ class ClusterLink:
 
     async def _wait_for(self, slot: int) -> ServerLink:
         """The link to the owner of a slot once it stands, whoever owns it then. Raises Unavailable if none does."""
+        return (await self._wait_for_all([slot]))[0]
+
+    async def _wait_for_all(self, slots: Sequence[int]) -> list[ServerLink]:
+        """The links to the owners of slots once all of them stand at the same moment. Raises Unavailable."""
         try:
             async with asyncio.timeout(CONNECT_GRACE_S):
-                while (server := self._up_for(slot)) is None:
-                    await self._until_news(slot)
-                return server
+                while None in (servers := [self._up_for(slot) for slot in slots]):
+                    await self._until_news(slots[servers.index(None)])
+                return cast(list[ServerLink], servers)
         except TimeoutError:
             raise unavailable("Redis cannot be reached.") from None
-
-    async def _up_for_all(self, slots: Sequence[int]) -> list[ServerLink]:
-        """The links to the owners of slots once all of them stand at the same moment. Raises as `_wait_for`."""
-        while True:
-            servers = [self._up_for(slot) for slot in slots]
-            if None not in servers:
-                return cast(list[ServerLink], servers)
-            await self._wait_for(slots[servers.index(None)])
 
     async def _until_news(self, slot: int) -> None:
         """Return when the link to a slot's owner stands, or when the map has changed."""

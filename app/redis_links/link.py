@@ -433,9 +433,10 @@ class ServerLink(asyncio.Protocol):
         self.opened()
 
     async def _identify(self, on_connect: Callable[["ServerLink"], Awaitable[None]]) -> None:
-        """Run `on_connect`, once more if the server may have got another role meanwhile."""
+        """Run `on_connect`, once more if the server may have got another role meanwhile; on this connection only."""
+        connection = self._connection
         self._is_role_new = True
-        while self._is_role_new:
+        while self._is_role_new and self._connection is connection:
             self._is_role_new = False
             await on_connect(self)
 

@@ -49,6 +49,9 @@ TIDY_AT_ONCE = 4
 TURN_S = 0.1
 """How long others wait for a turn that takes long, for the slot of its space is half moved, say."""
 
+SLOW_AT_ONCE = 16
+"""Turns that go on beside those of others; when there are more, others wait for one of them."""
+
 SLOW_S = 1.0
 """How long such a space rests when its turn has failed."""
 
@@ -162,12 +165,10 @@ class ShardSweeper:
             await self._due.hint_next(spaces)
         except (RedisFault, Outage):
             works = [self._in_space(space, do_nothing) for space in spaces]
-            outages = [one for one in await asyncio.gather(*works, return_exceptions=True) if one is not None]
-            if len(outages) == len(spaces):
-                raise outages[0] from None
-            for outage in outages:
-                if not isinstance(outage, Outage):
-                    raise outage from None
+            failures = [one for one in await asyncio.gather(*works, return_exceptions=True) if one is not None]
+            for failure in failures:
+                if len(failures) == len(spaces) or not isinstance(failure, Outage):
+                    raise failure from None
 
     async def _begins_within(self, seconds: float) -> bool:
         try:
@@ -202,10 +203,12 @@ class ShardSweeper:
     async def _give_turns(self) -> float:
         """Give some spaces their turn; seconds until more is due."""
         self._due.owed.update(dict.fromkeys(self._notifications.pop_spaces(self._tag)))
+        if len(self._slow) >= SLOW_AT_ONCE:
+            await self._until_one_is_over(IDLE_PAUSE_S)
+            return 0.0
         spaces, pause_s = await self._due.next_turns(SPACES_AT_ONCE, self._slow)
         if not spaces and self._slow:
-            pause_s = min(pause_s, IDLE_PAUSE_S)
-            await asyncio.wait(self._slow.values(), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_one_is_over(min(pause_s, IDLE_PAUSE_S))
             return 0.0
         if not spaces:
             return max(pause_s, 0.001)
@@ -215,6 +218,10 @@ class ShardSweeper:
         for turn in ended:
             turn.result()
         return 0.0
+
+    async def _until_one_is_over(self, most_s: float) -> None:
+        """Wait for one of the slow turns."""
+        await asyncio.wait(self._slow.values(), timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _turn(self, space: str) -> None:
         try:

@@ -83,7 +83,7 @@ class Sweeper:
         if tag not in self._shards:
             if self._first_tags is None:
                 self._first_tags = set(self._link.tags().values())
-            is_new = tag not in self._first_tags
+            is_new = bool(tag) and tag not in self._first_tags
             self._first_tags.discard(tag)
             self._shards[tag] = ShardSweeper(
                 self._link,

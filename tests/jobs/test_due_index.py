@@ -50,6 +50,46 @@ async def test_a_shard_that_is_away_keeps_no_hint_from_another_and_whoever_hints
     assert link.hinted == [20, "b"]
 
 
+class Late:
+    """A link behind whose back a space is worked on where it is now, and hinted once more under the old tag."""
+
+    def __init__(self, room: Room) -> None:
+        self.index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
+        self._call = room.backend.control.call
+        self._is_over = False
+
+    def tag_of(self, key: str) -> str:
+        return "new"
+
+    async def call(self, *command: Any) -> Any:
+        reply = await self._call(*command)
+        if command[0] == "ZADD" and not self._is_over:
+            self._is_over = True
+            await self.index.drop("new", ["a"])
+            await self._call("ZADD", self.index.key_of("old"), "LT", 5, "a")
+        return reply
+
+
+@pytest.mark.one_server("its tags are no server's")
+async def test_what_is_hinted_under_a_tag_that_is_gone_comes_to_where_the_space_is_now(room: Room) -> None:
+    late = Late(room)
+    await late.index._hint_on("old", [("a", 10), ("b", 20)])
+    link: Any = late
+    index = DueIndex(link, room.keys, room.keys.due_callbacks_of)
+    for _ in range(2):
+        await index.disband("old")
+    assert await index.first("new", 9) == [("a", 0), ("b", 0)]
+    assert await index.first("old", 9) == []
+
+
+@pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
+async def test_a_tag_that_is_a_server_s_after_all_keeps_its_hints(room: Room) -> None:
+    index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
+    await index.hint([("a", 10)])
+    await index.disband(room.tag)
+    assert await index.first(room.tag, 9) == [("a", 0)]
+
+
 @pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
 async def test_a_hint_for_which_nobody_waits_arrives(room: Room) -> None:
     index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)

@@ -9,6 +9,7 @@ import pytest
 
 from app.backend import Backend
 from app.model.errors import ApiError, Unavailable, job_not_found, unavailable
+from app.sweeper.sweeper import SLOW_AT_ONCE, SPACES_AT_ONCE, TURN_S
 from tests.any_redis import AnyRedis
 from tests.room import Room, new_room, refusal_of
 from tests.sweeping import (
@@ -209,6 +210,33 @@ async def test_a_space_that_fails_does_not_stand_in_the_way_of_others(
     async with sweeping(room):
         await eventually(lambda: is_in(room, job, "pending"), 2)
     assert 1 <= caplog.text.count(f"space {broken} waits") <= 5, "it is put off, not tried all the time"
+
+
+async def test_however_long_turns_take_no_more_go_on_at_once_than_are_allowed(
+    monkeypatch: pytest.MonkeyPatch, room: Room
+) -> None:
+    at_once: set[str] = set()
+    met: set[str] = set()
+    most = 0
+
+    async def promote(space: str, most_jobs: int) -> int:
+        nonlocal most
+        at_once.add(space)
+        met.add(space)
+        most = max(most, len(at_once))
+        await asyncio.sleep(2 * TURN_S)
+        at_once.discard(space)
+        return 0
+
+    spaces: set[str] = set()
+    for _ in range(100):
+        room.space = ""
+        spaces.add(await home(room))
+        await room.call("ZADD", room.keys.due_of(room.tag), 1, room.space)
+    monkeypatch.setattr(room.backend.store, "promote_jobs", promote)
+    async with sweeping(room):
+        await eventually(lambda: truth(met >= spaces), 10)
+    assert SPACES_AT_ONCE <= most < SPACES_AT_ONCE + SLOW_AT_ONCE
 
 
 async def test_a_refusal_puts_its_space_off_and_an_outage_does_not(
