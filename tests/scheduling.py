@@ -25,7 +25,6 @@ AT_ONCE = 3
 WAITING = (
     "cluster/test_time.py",
     "cluster/test_moving_time.py",
-    "jobs/test_long_polls.py",
     "faults/test_takeover.py",
 )
 """Files whose tests that run alone use less than a third of a core, as was measured; the longest first."""

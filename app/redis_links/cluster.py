@@ -75,7 +75,7 @@ class ClusterLink:
         self._on_connect = on_connect
         self._topology = topology
         self._servers: dict[Place, ServerLink] = {}
-        self._roles: dict[Place, int] = {}
+        self._terms: dict[Place, int] = {}
         self._retiring: set[Place] = set()
         self._sent_on: Counter[Place | None] = Counter()
         self._is_closed = False
@@ -197,7 +197,7 @@ class ClusterLink:
                 sharded=self.sharded,
                 place=place,
             )
-            self._roles[place] = self._topology.role(place)
+            self._terms[place] = self._topology.term(place)
             server.start()
             if place not in self._topology.primaries:  # an ASK led to it; perhaps it never becomes one
                 self._retire_soon(place)
@@ -249,9 +249,9 @@ class ClusterLink:
         for place in self._servers.keys() - set(self._topology.primaries):
             self._retire_soon(place)
         for place, server in self._servers.items():
-            if self._roles[place] != (role := self._topology.role(place)):
-                self._roles[place] = role
-                server.connect_again()
+            if self._terms[place] != (term := self._topology.term(place)):
+                self._terms[place] = term
+                server.identify_again()
 
     def _retire_soon(self, place: Place) -> None:
         if place not in self._retiring:
@@ -265,7 +265,7 @@ class ClusterLink:
         if place in self._topology.primaries or place not in self._servers:
             return
         server = self._servers.pop(place)
-        self._roles.pop(place, None)
+        self._terms.pop(place, None)
         try:
             await server.drain()
         finally:

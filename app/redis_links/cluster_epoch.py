@@ -36,8 +36,9 @@ NOTE_S = 3.0
 NOTE_AGAIN_S = 1.0
 
 UNNOTED_NUMBERS = 1_000_000
-"""Behind the newest epoch, an epoch that is not noted yet takes any of so many numbers: another process, which meets
-another primary meanwhile, takes another. One number has one field, and what a second epoch lost would not be told."""
+"""Above the newest epoch and the clock, an epoch that is not noted yet takes any of so many numbers: another process,
+which meets another primary meanwhile, takes another. One number has one field, and what a second epoch lost would not
+be told."""
 
 READ_AGAIN_S = 0.5
 """Between two reads of the hash for positions whose epoch is not known here."""
@@ -173,7 +174,7 @@ class ClusterEpoch(Epoch):
 
     def _begin_unnoted(self, role: Role) -> None:
         if role.slots and not role.keeps:
-            number = max(role.at_ms, max(self._known, default=0) + random.randint(1, UNNOTED_NUMBERS))
+            number = max([role.at_ms, *self._known]) + random.randint(1, UNNOTED_NUMBERS)
             self._take({number: known_from(number, f"{role.at_ms} {role.slots}")})
         self._background.start(self._note_later(role._replace(slots="")), "epoch-note")
 

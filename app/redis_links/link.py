@@ -233,7 +233,7 @@ class ServerLink(asyncio.Protocol):
         """Give the connection up, and what waits on it; a new one is made."""
         self._drop()
 
-    def connect_again(self) -> None:
+    def identify_again(self) -> None:
         """Run `on_connect` as on a new connection, since the server may be in another role. Calls of others wait."""
         self._is_role_new = True
         if self._on_connect is not None and self._up.is_set():

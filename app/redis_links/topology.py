@@ -158,7 +158,7 @@ class Topology:
             self._tags[place] = "" if slot is None else tag_of(slot)
         return self._tags[place]
 
-    def role(self, place: Place) -> int:
+    def term(self, place: Place) -> int:
         """A number, another one whenever a node may have been made a replica and a primary again since before."""
         return self._news + self._led_back[place]
 

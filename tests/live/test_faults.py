@@ -237,7 +237,7 @@ def test_every_connection_to_redis_is_killed(stage: Stage) -> None:
     stage.end()
 
 
-@pytest.mark.parametrize("stage", ["few always", "few everysec"], indirect=True)
+@pytest.mark.parametrize("stage", ["few always", pytest.param("everysec", marks=thousand)], indirect=True)
 def test_redis_is_killed_and_restarted(stage: Stage) -> None:
     stage.begin()
     for _ in range(3):

@@ -483,7 +483,7 @@ def test_whose_role_may_change_while_it_is_asked_is_asked_once_more() -> None:
         asked.clear()
         answered.clear()
         for _ in range(2):
-            high.connect_again()
+            high.identify_again()
             await eventually(lambda: truth(len(asked) > 0))
         answered.set()
         await high.ready(1)

@@ -299,8 +299,9 @@ async def test_while_the_shard_of_the_hash_is_away_an_epoch_begins_soon_and_is_n
     await process.epoch.close()
 
 
-async def test_two_processes_that_note_nothing_begin_two_epochs_though_clocks_are_behind_the_newest(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_ms", [1000, 4_000_000_000_000], ids=["clocks behind the newest", "the newest long ago"])
+async def test_two_processes_that_note_nothing_begin_two_epochs(
+    room: Room, monkeypatch: pytest.MonkeyPatch, at_ms: int
 ) -> None:
     monkeypatch.setattr(cluster_epoch, "NOTE_AGAIN_S", 0.01)
     marker = Away(room.backend.control)
@@ -311,8 +312,8 @@ async def test_two_processes_that_note_nothing_begin_two_epochs_though_clocks_ar
     before = processes[0].names()
     monkeypatch.setattr(cluster_epoch, "NOTE_S", 0.0)
     marker.is_away = True
-    await processes[0].meet(Primary("a", LOW, run="2", at_ms=1000))
-    await processes[1].meet(Primary("b", HIGH, run="2", at_ms=1000))
+    await processes[0].meet(Primary("a", LOW, run="2", at_ms=at_ms))
+    await processes[1].meet(Primary("b", HIGH, run="2", at_ms=at_ms))
     marker.is_away = False
     for process, key in zip(processes, (FIVE, HUNDRED), strict=True):
         number = int(process.epoch.name_of(key), 36)
@@ -320,7 +321,7 @@ async def test_two_processes_that_note_nothing_begin_two_epochs_though_clocks_ar
     later = Process(room)
     await later.meet(Primary("c", "200"))
     for name, key in zip(before, (FIVE, HUNDRED), strict=True):
-        assert await later.epoch.lost_after(name, key) == 1000
+        assert await later.epoch.lost_after(name, key) == at_ms
     for process in processes:
         await process.epoch.close()
 
