@@ -134,9 +134,7 @@ class Callbacks:
     async def _work_space(self, space: str, tag: str, attempts: Attempts) -> None:
         """Take all that is due in one space, as fast as its hosts take it."""
         try:
-            await self._send_due(space, tag, attempts)
-        except Exception:
-            log.exception("callbacks met an error")
+            await attempts.make(partial(self._send_due, space, tag, attempts), None)
         finally:
             del self._working[space]
 

@@ -134,7 +134,12 @@ async def test_hints_under_a_tag_that_is_none_any_more_are_found_also_those_of_a
 ) -> None:
     settings: dict[str, Any] = {"redis_timeout_s": 1.0, "callback_allow": ("127.0.0.0/8",)}
     with Receiving() as receiver:
-        async with new_room(cluster, **settings) as room, two_sweepers(room), calling_back(room), another(room) as old:
+        async with (
+            new_room(cluster, **settings) as room,
+            two_sweepers(room) as (first, second),
+            calling_back(room),
+            another(room) as old,
+        ):
             ranks = {rank(node): node for node in primaries(cluster)}
             before = next(at for at in range(max(ranks)) if at not in ranks)
             spaces = await space_on_each(room)
@@ -143,14 +148,17 @@ async def test_hints_under_a_tag_that_is_none_any_more_are_found_also_those_of_a
             await old.topology.close()
             await move(cluster, room, "move_slot", TAG_ORDER[before], ranks[max(ranks)])
             await eventually(lambda: truth(spaces.keys() - room.backend.control.tags().values()), 10)
-            await asyncio.sleep(2 * LOOK_S)  # until all others have heard of it
-            for room.space in spaces.values():
-                soon = old.clock.now_ms(room.keys.space(room.space)) + 500
-                scheduled = await make_in(old, room.space, scheduled_ms=soon)
-                called = await make_in(old, room.space, callback_url=receiver.url("/ok"), claim=True)
-                await old.store.kill(room.space, called, "", b"null")
-                await eventually(partial(is_in, room, scheduled, "pending"), 0.5 + LATE_S)
+            now = set(room.backend.control.tags().values())
+            await eventually(lambda: truth(first.works_on | second.works_on == now), 10)
+            made = {}
+            for space in spaces.values():
+                soon = old.clock.now_ms(room.keys.space(space)) + 500
+                called = await make_in(old, space, callback_url=receiver.url("/ok"), claim=True)
+                await old.store.kill(space, called, "", b"null")
+                made[space] = called, await make_in(old, space, scheduled_ms=soon)
+            for room.space, (called, scheduled) in made.items():
                 await eventually(partial(is_told, receiver, called), LATE_S)
+                await eventually(partial(is_in, room, scheduled, "pending"), 0.5 + LATE_S)
 
 
 async def test_that_primaries_get_other_tags_is_no_outage_and_lengthens_no_lease(cluster: Cluster, room: Room) -> None:
