@@ -10,6 +10,7 @@ the spaces are.
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from app.model.errors import Outage
 from app.model.redis_keys import Keys
 from app.redis_links.link import Link, Word
 from app.redis_links.shards import split_by_shard
@@ -51,7 +52,14 @@ class DueIndex:
             await self._link.call("ZREM", self.key_of(tag), *spaces)
 
     async def disband(self, tag: str) -> None:
-        """Give all hints of a tag under which no server is known any more to where the spaces are now."""
-        spaces = [space for space, _ in await self.first(tag, 0)]
-        await self.drop(tag, spaces)
-        await self.hint((space, 0) for space in spaces)
+        """Give all hints of a tag under which no server is known any more to where the spaces are now.
+
+        They are dropped first: what a process that has not heard of it hints there meanwhile stays for the next time.
+        """
+        found = [(space, int(at_ms)) for space, at_ms in await self.first(tag, 0)]
+        await self.drop(tag, [space for space, _ in found])
+        try:
+            await self.hint((space, 0) for space, _ in found)
+        except Outage:
+            await self._hint_on(tag, found)
+            raise

@@ -82,6 +82,31 @@ async def test_what_is_hinted_under_a_tag_that_is_gone_comes_to_where_the_space_
     assert await index.first("old", 9) == []
 
 
+class NewIsAway:
+    """A link to two shards, of which the one with the tag "new" has all spaces, and is away."""
+
+    def __init__(self, room: Room) -> None:
+        self._call = room.backend.control.call
+
+    def tag_of(self, key: str) -> str:
+        return "new"
+
+    async def call(self, *command: Any) -> Any:
+        if "{new}" in command[1]:
+            raise unavailable("Redis cannot be reached.")
+        return await self._call(*command)
+
+
+@pytest.mark.one_server("its tags are no server's")
+async def test_hints_under_a_tag_that_is_gone_stay_while_where_the_space_is_now_is_away(room: Room) -> None:
+    link: Any = NewIsAway(room)
+    index = DueIndex(link, room.keys, room.keys.due_callbacks_of)
+    await index._hint_on("old", [("a", 10)])
+    with pytest.raises(Unavailable):
+        await index.disband("old")
+    assert await index.first("old", 9) == [("a", 10)]
+
+
 @pytest.mark.one_server("each shard has an index of its own, of the spaces that lie there")
 async def test_a_tag_that_is_a_server_s_after_all_keeps_its_hints(room: Room) -> None:
     index = DueIndex(room.backend.control, room.keys, room.keys.due_callbacks_of)
