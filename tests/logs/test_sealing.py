@@ -168,7 +168,7 @@ class World:
 @SLOW
 @given(st.lists(OPERATIONS, max_size=25), st.integers())
 async def test_every_line_is_read_once_and_in_order_whatever_happens(
-    operations: list[tuple[str, int]], seed: int, room_redis: AnyRedis
+    room_redis: AnyRedis, operations: list[tuple[str, int]], seed: int
 ) -> None:
     async with new_room(room_redis) as room:
         random.seed(seed)
