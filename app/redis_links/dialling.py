@@ -3,6 +3,7 @@
 Owns: what the urls mean. Never: keeps or uses a connection; each that it returns is connected and authenticated.
 """
 
+import asyncio
 import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -276,9 +277,14 @@ def made(kind: Any, options: Mapping[str, Any]) -> None:
 
 
 async def connected(made: Connection) -> Connection:
-    """The connection, connected; whatever goes wrong meanwhile, a cancellation too, leaves nothing open."""
+    """The connection, connected; whatever goes wrong meanwhile, a cancellation too, leaves nothing open.
+
+    The redis package may swallow a cancellation that comes while it shakes hands: whoever cancels would wait for ever.
+    """
     try:
         await made.connect()  # type: ignore[no-untyped-call]  # untyped there
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError
     except BaseException:
         await made.disconnect(nowait=True)
         raise

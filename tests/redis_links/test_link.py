@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -11,7 +12,7 @@ from redis.asyncio.connection import Connection
 
 from app.model.errors import Outage
 from app.redis_links import link as link_module
-from app.redis_links.dialling import BySentinel, Plain, connector
+from app.redis_links.dialling import BySentinel, Plain, connected, connector
 from app.redis_links.link import REDIS_REFUSALS, RedisFault, ScriptUnknown, ServerLink
 from app.redis_links.scripts import Scripts
 from tests.any_redis import AnyRedis
@@ -158,6 +159,31 @@ async def test_a_connection_that_is_lost_when_it_has_stood_is_made_anew_soon(mon
             await eventually(lambda: truth(link.up))
             link.reconnect()
             await eventually(lambda: truth(fake.connections >= connections), within_s=5)  # noqa: B023
+
+
+class Swallowing:
+    """A connection of a library that goes on when it is cancelled while it shakes hands."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    async def connect(self) -> None:
+        self.is_open = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async def disconnect(self, nowait: bool) -> None:
+        self.is_open = not nowait
+
+
+async def test_a_link_that_is_closed_while_a_connection_is_made_ends_and_leaves_none() -> None:
+    made: Any = Swallowing()
+    connecting = asyncio.ensure_future(connected(made))
+    await eventually(lambda: truth(made.is_open))
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    assert not made.is_open
 
 
 async def test_a_call_while_there_is_no_connection_is_unavailable_and_never_sent() -> None:
