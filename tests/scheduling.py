@@ -4,7 +4,7 @@ Most tests wait, for leases and clocks and processes that start, so there are mo
 `alone(why)` measures time or fills the machine. These come last, one after the other, in the worker that is left when
 every other has ended. A bound that they hold is then a bound of what they test, and not of their neighbours.
 
-Those of them which wait nearly all the time, by their files, come just before: up to three of these run at once. A
+Those of them which wait nearly all the time, by their files, come just before: two of these run at once. A
 turnstile lets none of them begin while a test of another kind is running.
 """
 
@@ -21,10 +21,9 @@ from xdist.workermanage import WorkerController
 
 MOST_WORKERS = 8
 ALONE = "alone"
-AT_ONCE = 3
+AT_ONCE = 2
 WAITING = (
     "cluster/test_time.py",
-    "cluster/test_moving_time.py",
     "faults/test_takeover.py",
 )
 """Files whose tests that run alone use less than a third of a core, as was measured; the longest first."""
