@@ -60,7 +60,7 @@ def info(port: int) -> dict[str, str]:
         return dict(client.info("replication"))
 
 
-@pytest.mark.one_server("the replica is made a primary by hand; in a cluster that is tests/cluster/test_viewers.py")
+@pytest.mark.one_server("the replica is made a primary by hand; in a cluster that is tests/cluster/test_faults.py")
 @pytest.mark.parametrize("while_away", [False, True])
 def test_a_replica_that_lagged_takes_over(tmp_path: Path, while_away: bool) -> None:
     with contextlib.ExitStack() as stack:
