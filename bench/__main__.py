@@ -14,7 +14,7 @@ from bench.harness import Figure, Rig, table
 from bench.load import Client
 from bench.service import Service
 
-SUITES = ("house", "time", "logs", "live", "libraries", "callbacks", "scripts", "abuse", "scale", "slots")
+SUITES = ("house", "time", "logs", "live", "libraries", "peers", "callbacks", "scripts", "abuse", "scale", "slots")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -71,17 +71,21 @@ class RedisFraming:
 
 
 class Load(NamedTuple):
-    """What to send: one connection for each flow. `address` is (host, port) or the path of a Unix socket."""
+    """What to send: one connection for each flow. `address` is (host, port) or the path of a Unix socket.
+
+    A `whole` load lasts until each of its flows has ended, or its seconds are over.
+    """
 
     address: tuple[str, int] | str
     flows: Sequence[Callable[[], Flow]]
     framing: Callable[[], Framing] = HttpFraming
     seconds: float = 1.0
     warm_s: float = 0.1
+    whole: bool = False
 
 
 class Outcome(NamedTuple):
-    """What came of a load in its window; a flow that ends, ends the window."""
+    """What came of a load in its window; a flow that ends, ends the window, but for a `whole` load."""
 
     requests: int
     seconds: float
@@ -166,19 +170,19 @@ def drive(load: Load) -> Outcome:
         try:
             warm = _Counts()
             if load.warm_s:
-                _exchange(selector, warm, time.perf_counter() + load.warm_s)
+                _exchange(selector, warm, time.perf_counter() + load.warm_s, whole=load.whole)
             counts, begun_s, cpu_s = _Counts(), time.perf_counter(), time.process_time()
             counts.refused, counts.refusal = warm.refused, warm.refusal
-            _exchange(selector, counts, begun_s + load.seconds)
+            _exchange(selector, counts, begun_s + load.seconds, whole=load.whole)
             return counts.outcome(time.perf_counter() - begun_s, time.process_time() - cpu_s)
         finally:
             for talk in talks:
                 talk.sock.close()
 
 
-def _exchange(selector: selectors.BaseSelector, counts: _Counts, until_s: float) -> None:
+def _exchange(selector: selectors.BaseSelector, counts: _Counts, until_s: float, *, whole: bool) -> None:
     now_s = time.perf_counter()
-    while now_s < until_s:
+    while now_s < until_s and selector.get_map():
         for ready, _ in selector.select(until_s - now_s):
             talk: _Conversation = ready.data
             answer = talk.receive()
@@ -190,7 +194,10 @@ def _exchange(selector: selectors.BaseSelector, counts: _Counts, until_s: float)
             try:
                 now_s = talk.go_on(answer)
             except StopIteration:
-                return
+                if not whole:
+                    return
+                selector.unregister(talk.sock)
+                continue
             counts.latencies_s.append(now_s - sent_s)
         now_s = time.perf_counter()
 

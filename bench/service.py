@@ -95,15 +95,22 @@ class Service:
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to a call with the root key; RuntimeError for a refusal."""
+        return self._ask("POST", path, msgspec.json.encode(body))
+
+    def get(self, path: str) -> Any:
+        """The same for a GET."""
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> Any:
         connection = http.client.HTTPConnection(*self.web, timeout=60)
         try:
-            connection.request("POST", BASE + path, msgspec.json.encode(body), {"x-api-key": self.root_key})
+            connection.request(method, BASE + path, body, {"x-api-key": self.root_key})
             response = connection.getresponse()
             text = response.read()
         finally:
             connection.close()
         if response.status >= 300:
-            raise RuntimeError(f"POST {path}: {response.status} {text.decode(errors='replace')[:300]}")
+            raise RuntimeError(f"{method} {path}: {response.status} {text.decode(errors='replace')[:300]}")
         return msgspec.json.decode(text)
 
     def metric(self, name: str) -> float:
