@@ -15,6 +15,7 @@
 -- include: job
 -- include: emit_event
 -- include: callback_outbox
+-- include: gathered
 local space_key = KEYS[1]
 local id, lease_end, token, wait_ms, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local space = space_of(space_key)
@@ -37,7 +38,7 @@ if try then
     .. 'note the outcome.","statusCode":null,"responseBody":null,"retryAttempt":' .. try.number .. ',"willRetry":'
     .. tostring(not last) .. '}'
   emit(space, id, job, 'callback_failed', data, next_feed(space), now, 'null')
-  redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes, 'callbackTries', number)
+  save_job(space, job, 'callbackTries', number)
 end
 if last then
   redis.call('ZREM', space .. 'callbacks', id)

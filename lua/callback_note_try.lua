@@ -14,6 +14,7 @@
 -- include: job
 -- include: emit_event
 -- include: callback_outbox
+-- include: gathered
 local space = space_of(KEYS[1])
 local id, token, kind, data, delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local now = now_ms()
@@ -40,5 +41,5 @@ else
   if kind == 'callback_failed' then data = data .. ',"willRetry":false' end
 end
 emit(space, id, job, kind, data .. '}', next_feed(space), now, 'null')
-redis.call('HSET', job.key, 'eventSeq', job.event_seq, 'eventBytes', job.event_bytes)
+save_job(space, job)
 return { 'ok', due }

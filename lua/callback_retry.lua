@@ -17,6 +17,6 @@ local now = now_ms()
 local job = read_job(space, id)
 if not job then return { 'no_job' } end
 if not has_ended(job.status) then return { 'state', job.status } end
-local due = arm(space, id, job.key, now)
+local due = arm(space, id, job, now)
 if not due then return { 'no_callback' } end
 return { 'ok', job.status, due }

@@ -15,6 +15,7 @@
 -- include: clock
 -- include: job
 -- include: retry
+-- include: gathering
 local space_key = KEYS[1]
 local status, position = ARGV[1], ARGV[2]
 local looks, most = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -22,25 +23,28 @@ local name, from, till = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local space = space_of(space_key)
 local now = now_ms()
 
-if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
+pass_maxmemory(space)
+return gathering(space, function()
+  if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
 
-local function wanted(job)
-  if not job or job.status ~= status or (name ~= '' and job.name ~= name) then return false end
-  local created = tonumber(redis.call('HGET', job.key, 'createdAt'))
-  return created >= from and created < till
-end
-
-local retried, last = 0, false
-local found = redis.call('ZRANGEBYSCORE', space .. 'jobs:' .. status, '(' .. position, '+inf', 'WITHSCORES', 'LIMIT', 0,
-  looks)
-for i = 1, #found, 2 do
-  local id = found[i]
-  local job = read_job(space, id)
-  last = found[i + 1]
-  if wanted(job) then
-    retry(space, id, job, now)
-    retried = retried + 1
-    if retried == most then return { 'ok', retried, last } end
+  local function wanted(job)
+    if not job or job.status ~= status or (name ~= '' and job.name ~= name) then return false end
+    local created = tonumber(redis.call('HGET', job.key, 'createdAt'))
+    return created >= from and created < till
   end
-end
-return { 'ok', retried, #found == looks * 2 and last }
+
+  local retried, last = 0, false
+  local found = redis.call('ZRANGEBYSCORE', space .. 'jobs:' .. status, '(' .. position, '+inf', 'WITHSCORES', 'LIMIT', 0,
+    looks)
+  for i = 1, #found, 2 do
+    local id = found[i]
+    local job = read_job(space, id)
+    last = found[i + 1]
+    if wanted(job) then
+      retry(space, id, job, now)
+      retried = retried + 1
+      if retried == most then return { 'ok', retried, last } end
+    end
+  end
+  return { 'ok', retried, #found == looks * 2 and last }
+end)

@@ -21,4 +21,5 @@ if refusal then return refusal end
 if now > deadline then return { 'late' } end
 if job.status ~= 'pending' then return { 'state', job.status } end
 
-return { 'ok', deliver(space, id, job, fresh, now) }
+local field = redis.call('HMGET', job.key, 'payload', 'createdAt', 'checkpoint', 'traceparent')
+return { 'ok', deliver(space, id, job, fresh, now, false, unpack(field, 1, 4)) }

@@ -18,7 +18,11 @@
 -- include: job_counts
 -- include: space_bytes
 -- include: emit_event
+-- include: gathering
 -- include: lease
+-- include: pending_queue
+-- include: spelled
+-- include: gathered
 local JUST_NOW_MS = 60000
 local space_key, idem_key = KEYS[1], KEYS[2]
 local n, digest, idem_ms, most_bytes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -26,8 +30,7 @@ local trace = ARGV[5 + n * 10]
 local space = space_of(space_key)
 local now = now_ms()
 
-local known = redis.call('HMGET', space_key, 'createdAt', 'bytes')
-if not known[1] then return { 'no_space' } end
+if redis.call('HEXISTS', space_key, 'createdAt') == 0 then return { 'no_space' } end
 if digest ~= '' then
   local before = redis.call('GET', idem_key)
   if before then
@@ -48,33 +51,27 @@ for i = 1, n do
   if ARGV[first + 9] ~= '' then claimed = claimed + 1 end
   bytes = bytes + JOB_BYTES + #ARGV[first + 1] + #ARGV[first + 2] + #ARGV[first + 6] + #ARGV[first + 7]
 end
-if most_bytes > 0 and tonumber(known[2] or 0) + bytes > most_bytes then return { 'space_full', most_bytes } end
+if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + bytes > most_bytes then return { 'space_full', most_bytes } end
 
-local seq = redis.call('HINCRBY', space_key, 'seq', n + claimed) - n - claimed
 local number = count_jobs(space)
 number.scheduled, number.pending = number.scheduled + scheduled, number.pending + n - scheduled
-local at, counts = string.format('%d', now), counts_json(number)
-local batch = digest ~= '' and n > 1 and string.format('%d', seq + 1)
--- Members of the indexes behind their scores, as ZADD takes them.
-local queue, named, later, due_later, taken = {}, {}, {}, {}, {}
-local all = scheduled + claimed == 0 and queue or {}
+local at, counts = spelled(now), counts_json(number)
+local batch = nil
 local made, claims = {}, {}
 local function add(list, first, second)
   local size = #list
   list[size + 1], list[size + 2] = first, second
 end
-local function put(name, index)
-  if index[1] then redis.call('ZADD', space .. name, unpack(index)) end
-end
 
-for i = 1, n do
+local function create(i)
   local id, name, payload, max_retries, timeout_s, due, url, headers, delay, token = unpack(ARGV, i * 10 - 5, i * 10 + 4)
-  local feed = string.format('%d', seq + i)
+  local feed = next_feed(space)
+  local created = string.format('%d', feed)
   local status = due ~= '' and tonumber(due) > now and 'scheduled' or 'pending'
   local job = { key = space .. 'job:' .. id, name = name, status = status, event_seq = 0, event_bytes = 0 }
   emit(space, id, job, 'created', 'null', feed, now, counts)
   local field = { 'name', name, 'payload', payload, 'status', status, 'maxRetries', max_retries, 'timeoutSeconds', timeout_s,
-    'attemptNumber', '0', 'created', feed, 'eventSeq', '1', 'eventBytes', job.event_bytes, 'bytes',
+    'attemptNumber', '0', 'created', created, 'eventSeq', '1', 'eventBytes', job.event_bytes, 'bytes',
     JOB_BYTES + #name + #payload + #url + #headers, 'createdAt', at, 'updatedAt', at }
   if due ~= '' then add(field, 'scheduledFor', due) end
   if url ~= '' then add(field, 'callbackUrl', url) end
@@ -87,48 +84,44 @@ for i = 1, n do
     add(field, 'idem', idem_key)
   end
   redis.call('HSET', job.key, unpack(field))
-  made[i] = id .. ':' .. token
-  if all ~= queue then add(all, feed, id) end
   bytes = bytes + job.event_bytes
+  made[i] = id .. ':' .. token
+  put_entry(space, 'jobs', id, created)
   if status == 'scheduled' then
-    add(later, feed, id)
-    add(due_later, due, id)
+    put_entry(space, 'jobs:scheduled', id, created)
+    put_entry(space, 'scheduled', id, due)
   elseif token ~= '' then
-    add(taken, feed, id)
+    put_entry(space, 'jobs:delivered', id, created)
     claims[#claims + 1] = { id, job, token, tonumber(timeout_s) * 1000 }
   else
-    add(queue, feed, id)
-    named[name] = named[name] or {}
-    add(named[name], feed, id)
-    redis.call('PUBLISH', space .. 'wake', name)
+    put_entry(space, 'jobs:pending', id, created)
+    enqueue(space, id, job, feed)
   end
 end
-put('jobs', all)
-put('jobs:pending', queue)
-put('pending', queue)
-for name, index in pairs(named) do put('pending:' .. name, index) end
-put('jobs:scheduled', later)
-put('scheduled', due_later)
-put('jobs:delivered', taken)
 
--- As include/deliver.lua, without the ways out of queues in which these jobs have never been.
-for i, claim in ipairs(claims) do
-  local id, job, token, timeout_ms = unpack(claim)
+-- As include/deliver.lua, without the ways out of queues in which the job has never been.
+local function claim(id, job, token, timeout_ms)
   number.pending, number.delivered = number.pending - 1, number.delivered + 1
   job.status = 'delivered'
   bytes = bytes - job.event_bytes
   grant(space, id, token, timeout_ms, now)
-  emit(space, id, job, 'delivered', 'null', seq + n + i, now, counts_json(number))
+  emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts_json(number))
   redis.call('HSET', job.key, 'status', 'delivered', 'deliveredAt', at, 'leaseToken', token, 'deliveries', '1',
     'eventSeq', '2', 'eventBytes', job.event_bytes)
   bytes = bytes + job.event_bytes
 end
-redis.call('HINCRBY', space_key, 'bytes', bytes)
-if digest ~= '' then
-  redis.call('SET', idem_key, digest .. ' ' .. at .. ' ' .. table.concat(made, ','), 'PX', idem_ms)
-end
-if batch then
-  redis.call('HSET', space .. 'batch:' .. batch, 'key', idem_key, 'left', n)
-  redis.call('PEXPIRE', space .. 'batch:' .. batch, idem_ms)
-end
-return { 'ok', now }
+
+return gathering(space, function()
+  if digest ~= '' and n > 1 then batch = tostring(space_seq(space) + 1) end
+  for i = 1, n do create(i) end
+  for _, claimed_job in ipairs(claims) do claim(unpack(claimed_job)) end
+  add_bytes(space, bytes)
+  if digest ~= '' then
+    redis.call('SET', idem_key, digest .. ' ' .. at .. ' ' .. table.concat(made, ','), 'PX', idem_ms)
+  end
+  if batch then
+    redis.call('HSET', space .. 'batch:' .. batch, 'key', idem_key, 'left', n)
+    redis.call('PEXPIRE', space .. 'batch:' .. batch, idem_ms)
+  end
+  return { 'ok', now }
+end)

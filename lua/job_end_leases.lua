@@ -26,6 +26,8 @@
 -- include: failed_attempt
 -- include: server_run
 -- include: outage_grace
+-- include: gathering
+-- include: gathered
 local DELIVERIES_MOST = 100
 local space = space_of(KEYS[1])
 local most, seed, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -43,8 +45,8 @@ local function end_lease(id, job)
     local problem = '"Delivered ' .. job.deliveries .. ' times in a row without an ack"'
     return fail_attempt(space, id, job, problem, ',"reason":"timeout"', false, 0, now, keep_ms)
   end
-  release(space, id)
-  make_pending(space, id, job, 'delivery_timeout', 'null', now, { 'deliveries', job.deliveries })
+  drop_lease(space, id)
+  make_pending(space, id, job, 'delivery_timeout', 'null', now, 'deliveries', job.deliveries)
   return false
 end
 
@@ -55,38 +57,41 @@ local function granted_till(job, deadline)
   return deadline + ahead
 end
 
-local callback_due, again, retried, dead = false, 0, 0, 0
-local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
-if believed_till and #due > 0 and (now > believed_till or run_id() ~= run) then return { 'stale' } end
-math.randomseed(seed)
-for i = 1, #due, 2 do
-  local id, deadline = due[i], tonumber(due[i + 1])
-  local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
-  local job = read_job(space, id)
-  if left_ms > 0 then
-    -- A write that needs no memory, so that the next one passes at maxmemory, too.
-    redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
-    redis.call('ZADD', space .. 'deadlines', now + left_ms, id)
-  elseif job and is_leased(job.status) then
-    local was_running = job.status == 'running'
-    local till = math.max(graced_till(job, deadline, began, ended), granted_till(job, deadline))
-    if till > now then
-      -- Again a write that needs no memory comes first.
-      redis.call('DEL', space .. 'lease:' .. id)
-      if ahead > 0 then redis.call('HSET', job.key, 'leaseMoved', ended) end
-      redis.call('ZADD', space .. 'deadlines', till, id)
-    else
-      callback_due = end_lease(id, job) or callback_due
-      if job.status == 'dead' then
-        dead = dead + 1
-      elseif was_running then
-        retried = retried + 1
+pass_maxmemory(space)
+return gathering(space, function()
+  local callback_due, again, retried, dead = false, 0, 0, 0
+  local due = redis.call('ZRANGEBYSCORE', space .. 'deadlines', '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  if believed_till and #due > 0 and (now > believed_till or run_id() ~= run) then return { 'stale' } end
+  math.randomseed(seed)
+  for i = 1, #due, 2 do
+    local id, deadline = due[i], tonumber(due[i + 1])
+    local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
+    local job = read_job(space, id)
+    if left_ms > 0 then
+      -- A write that needs no memory, so that the next one passes at maxmemory, too.
+      redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
+      put_entry(space, 'deadlines', id, string.format('%d', now + left_ms))
+    elseif job and is_leased(job.status) then
+      local was_running = job.status == 'running'
+      local till = math.max(graced_till(job, deadline, began, ended), granted_till(job, deadline))
+      if till > now then
+        -- Again a write that needs no memory comes first.
+        redis.call('DEL', space .. 'lease:' .. id)
+        if ahead > 0 then redis.call('HSET', job.key, 'leaseMoved', ended) end
+        put_entry(space, 'deadlines', id, string.format('%d', till))
       else
-        again = again + 1
+        callback_due = end_lease(id, job) or callback_due
+        if job.status == 'dead' then
+          dead = dead + 1
+        elseif was_running then
+          retried = retried + 1
+        else
+          again = again + 1
+        end
       end
+    else
+      drop_lease(space, id)
     end
-  else
-    release(space, id)
   end
-end
-return { 'ok', #due / 2, callback_due, again, retried, dead }
+  return { 'ok', #due / 2, callback_due, again, retried, dead }
+end)

@@ -8,14 +8,5 @@
 -- Cost: 4 commands; works at maxmemory
 -- include: space_prefix
 -- include: clock
--- include: statuses
--- include: lease_fence
--- include: lease
-local space = space_of(KEYS[1])
-local id, token = ARGV[1], ARGV[2]
-
-local job, refusal = fenced_job(space, id, token)
-if refusal then return refusal end
-if not is_leased(job.status) then return { 'state', job.status } end
-
-return { 'ok', job.status, renew(space, id, job, now_ms()) }
+-- include: keepalive_job
+return keepalive_job(space_of(KEYS[1]), now_ms(), unpack(ARGV))

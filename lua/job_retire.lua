@@ -11,6 +11,7 @@
 -- include: clock
 -- include: job
 -- include: remove
+-- include: gathering
 local space = space_of(KEYS[1])
 local most, keep_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()
@@ -21,6 +22,8 @@ if keep_ms then
 else
   ids = redis.call('ZRANGE', space .. 'jobs', 0, most - 1)
 end
-for _, id in ipairs(ids) do remove(space, id, read_job(space, id), now) end
+gathering(space, function()
+  for _, id in ipairs(ids) do remove(space, id, read_job(space, id), now) end
+end)
 settle(space)
 return { 'ok', unpack(ids) }

@@ -46,6 +46,7 @@ class Delivered(NamedTuple):
     created_ms: int
     checkpoint: bytes | None
     trace: bytes | None
+    lease_end_ms: int
 
 
 class RenewedLease(NamedTuple):

@@ -154,20 +154,25 @@ class JobStore:
 
     # Workers
 
-    async def poll(self, space: str, count: int, names: Sequence[str] = ()) -> list[Delivered]:
+    async def poll(
+        self, space: str, count: int, names: Sequence[str] = (), *, ack: bool = False
+    ) -> list[Delivered]:
         """Up to `count` of the oldest pending jobs, of these names or of any; each is now the caller's.
+
+        With `ack` they are running, and have the event `started` alone.
 
         Fewer once what they carry (payload and checkpoint) would come to more than 8 MiB, but one.
 
         Refusals: space_not_found; `unavailable` when Redis was so late that the caller has given up.
         """
         deadline = self._now_ms(space) + self._late_ms
-        args: list[Word] = [deadline, POLLED_BYTES, count, *(new_lease_token() for _ in range(count)), *names]
+        args: list[Word] = [deadline, POLLED_BYTES, int(ack), count]
+        args += [*(new_lease_token() for _ in range(count)), *names]
         reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
-        catalog.count_transitions("delivered", len(reply))
+        catalog.count_transitions("started" if ack else "delivered", len(reply))
         taken = [_delivered(item) for item in reply]
         if taken:
-            self._hint_due(space, self._now_ms(space) + min(job.timeout_s for job in taken) * 1000)
+            self._hint_due(space, min(job.lease_end_ms for job in taken))
         return taken
 
     async def claim(self, space: str, job: str, token: str) -> Delivered:
@@ -179,7 +184,7 @@ class JobStore:
         reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
         catalog.count_transitions("delivered")
         taken = _delivered(reply[0])
-        self._hint_due(space, self._now_ms(space) + taken.timeout_s * 1000)
+        self._hint_due(space, taken.lease_end_ms)
         return taken
 
     async def ack(self, space: str, job: str, token: str) -> RenewedLease:
@@ -391,7 +396,7 @@ def _first_due_ms(job: NewJob, now_ms: int) -> int:
 
 
 def _delivered(item: Sequence[Any]) -> Delivered:
-    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint, trace = item
+    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint, trace, lease_end_ms = item
     return Delivered(
         id_.decode(),
         token.decode(),
@@ -403,4 +408,5 @@ def _delivered(item: Sequence[Any]) -> Delivered:
         int(created_ms),
         checkpoint,
         trace,
+        lease_end_ms,
     )

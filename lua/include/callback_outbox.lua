@@ -2,11 +2,11 @@
 -- callbackTry, `token until round number`: whoever finds it after `until` knows that nobody noted how it went.
 
 -- arm(...): the callback of an ended job is due now, its schedule begins anew; the moment, or false without a callbackUrl.
-local function arm(space, id, key, now)
-  if redis.call('HEXISTS', key, 'callbackUrl') == 0 then return false end
+local function arm(space, id, job, now)
+  if not job.calls_back then return false end
   redis.call('ZADD', space .. 'callbacks', now, id)
-  redis.call('HSET', key, 'callbackTries', 0)
-  redis.call('HINCRBY', key, 'callbackRound', 1)
+  redis.call('HSET', job.key, 'callbackTries', 0)
+  redis.call('HINCRBY', job.key, 'callbackRound', 1)
   return now
 end
 

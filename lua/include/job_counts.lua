@@ -1,4 +1,5 @@
 -- include: statuses
+-- include: gathered
 -- How many jobs of a space have each status: the indexes, and the JSON object that events carry.
 
 -- count_jobs(space): how many jobs each status has.
@@ -12,12 +13,13 @@ end
 
 -- counts_json(n): what count_jobs answers, as a JSON object.
 local function counts_json(n)
-  local numbers = {}
-  for i, status in ipairs(STATUSES) do numbers[i] = n[status] end
-  return string.format('{"' .. table.concat(STATUSES, '":%d,"') .. '":%d}', unpack(numbers))
+  return string.format(
+    '{"scheduled":%d,"pending":%d,"delivered":%d,"running":%d,"completed":%d,"dead":%d,"killed":%d}',
+    n.scheduled, n.pending, n.delivered, n.running, n.completed, n.dead, n.killed)
 end
 
--- job_counts(space): jobs by status, as a JSON object. Counted once in a script, which handles one space; move keeps it so.
+-- job_counts(space): jobs by status, as a JSON object. Counted once in a script, which handles one space, and before
+-- anything moves there; move keeps it so.
 local known_counts = nil
 local function job_counts(space)
   known_counts = known_counts or count_jobs(space)
@@ -26,11 +28,10 @@ end
 
 -- move(space, id, job, status): the job leaves one status index for another.
 local function move(space, id, job, status)
-  local left = redis.call('ZREM', space .. 'jobs:' .. job.status, id)
-  local joined = redis.call('ZADD', space .. 'jobs:' .. status, job.created, id)
-  if known_counts then
-    known_counts[job.status] = known_counts[job.status] - left
-    known_counts[status] = known_counts[status] + joined
-  end
+  known_counts = known_counts or count_jobs(space)
+  known_counts[job.status] = known_counts[job.status] - 1
+  known_counts[status] = known_counts[status] + 1
+  drop_entry(space, 'jobs:' .. job.status, id)
+  put_entry(space, 'jobs:' .. status, id, job.created)
   job.status = status
 end

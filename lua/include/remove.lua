@@ -1,6 +1,8 @@
 -- include: statuses
+-- include: gathered
 -- include: lease
 -- include: pending_queue
+-- include: spelled
 -- forget(...): the Idempotency-Key under which a job was made, unless jobs that were made with it are left.
 local function forget(space, id, key)
   local field = redis.call('HMGET', key, 'idem', 'batch')
@@ -18,18 +20,18 @@ end
 -- remove(...): every key and every index entry of a job in its space; `job` is nil when only entries are left. The log
 -- lies in another slot: log_work names it until it has been removed, too.
 local function remove(space, id, job, now)
-  release(space, id)
+  drop_lease(space, id)
   for _, index in ipairs({ 'jobs', 'scheduled', 'ended', 'callbacks', 'pending' }) do
-    redis.call('ZREM', space .. index, id)
+    drop_entry(space, index, id)
   end
   for _, status in ipairs(STATUSES) do
-    redis.call('ZREM', space .. 'jobs:' .. status, id)
+    drop_entry(space, 'jobs:' .. status, id)
   end
-  redis.call('ZADD', space .. 'log_work', now, id)
+  put_entry(space, 'log_work', id, spelled(now))
   if not job then return end
   dequeue(space, id, job)
   forget(space, id, job.key)
-  if job.bytes then redis.call('HINCRBY', space .. 'space', 'bytes', -job.bytes - job.event_bytes) end
+  if job.bytes then add_bytes(space, -job.bytes - job.event_bytes) end
   redis.call('UNLINK', job.key, job.key .. ':events')
 end
 

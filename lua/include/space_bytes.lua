@@ -5,9 +5,7 @@
 local JOB_BYTES = 1024
 local PROGRESS_FREE_BYTES = 256
 
--- hold_bytes(...): so many bytes more of what is no event.
-local function hold_bytes(space, job, more)
-  if not job.bytes or more == 0 then return end
-  redis.call('HINCRBY', space .. 'space', 'bytes', more)
-  redis.call('HINCRBY', job.key, 'bytes', more)
+-- hold_bytes(job, more): so many bytes more of what is no event; save_job writes them.
+local function hold_bytes(job, more)
+  if job.bytes then job.bytes = job.bytes + more end
 end

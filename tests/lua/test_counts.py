@@ -26,7 +26,7 @@ def counted(room: Room) -> dict[str, int]:
 def poll(room: Room) -> None:
     for _ in range(5):
         room.job_in("pending")
-    room.run("job_poll", [room.hash], [LATE, MIB, 5, *"abcde"])
+    room.run("job_poll", [room.hash], [LATE, MIB, 0, 5, *"abcde"])
 
 
 def end_leases(room: Room) -> None:

@@ -157,7 +157,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_fail": on("running", '"e"', 1, "0.5", KEEP_MS, "", ""),
     "job_keepalive": on("running"),
     "job_kill": on("pending", "null", KEEP_MS),
-    "job_poll": pending(LATE, MIB, 1, "t"),
+    "job_poll": pending(LATE, MIB, 0, 1, "t"),
     "job_progress": on("running", '{"percent":1}'),
     "job_promote": scheduled,
     "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),

@@ -85,12 +85,12 @@ def test_many_polls_hand_each_job_out_once(room: Room) -> None:
 
     def call(number: int) -> list[str]:
         names = [["n0"], ["n1", "n2"], []][number % 3]
-        reply = room.run("job_poll", [room.hash], [LATE, MIB, 4, *(f"t{number}.{i}" for i in range(4)), *names])
+        reply = room.run("job_poll", [room.hash], [LATE, MIB, 0, 4, *(f"t{number}.{i}" for i in range(4)), *names])
         assert reply[0] == b"ok"
         return [item[0].decode() for item in reply[1:]]
 
     taken = [id_ for one in room.race(call) for id_ in one]
-    taken += [item[0].decode() for item in room.run("job_poll", [room.hash], [LATE, MIB, 100, *range(100)])[1:]]
+    taken += [item[0].decode() for item in room.run("job_poll", [room.hash], [LATE, MIB, 0, 100, *range(100)])[1:]]
     assert sorted(taken) == sorted(jobs)
     assert room.redis.zcard(room.keys.pending(room.space)) == 0
     assert room.redis.zcard(room.keys.deadlines(room.space)) == 100

@@ -95,7 +95,7 @@ ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
     "create": lambda room, chance, size: create(room, size, count=chance.choice((1, 3))),
     "claim": lambda room, chance, size: create(room, size, count=2, token="lease"),
     "schedule": lambda room, chance, size: create(room, size, due=LATE),
-    "poll": on_space("job_poll", LATE, MIB, 2, "a", "b"),
+    "poll": on_space("job_poll", LATE, MIB, 0, 2, "a", "b"),
     "ack": on_job("job_ack"),
     "progress": on_job("job_progress", "SIZE"),
     "checkpoint": on_job("job_checkpoint", "SIZE"),

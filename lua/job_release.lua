@@ -1,0 +1,15 @@
+-- A worker gives a job back: delivered or running -> pending, at the back of the queue, or scheduled. No retry is used, the
+-- checkpoint stays. Repeated with the lease token that released, it is answered again while nobody took the job since.
+-- KEYS[1] hash   the space, jw:{S}:space
+-- KEYS[2] none   jw:{S}:moving, which never exists
+-- ARGV[1] id     the job
+-- ARGV[2] string the lease token that the caller holds, or ''
+-- ARGV[3] JSON   the reason, a string or null
+-- ARGV[4] ms     how long the job waits; 0 for not at all
+-- Replies: {'ok', status, attemptNumber, scheduledFor or false} | {'no_job'} | {'lease_lost', status} | {'state', status}
+-- Events: released, with data {reason}
+-- Cost: about 20 commands; works at maxmemory
+-- include: space_prefix
+-- include: clock
+-- include: release_job
+return release_job(space_of(KEYS[1]), now_ms(), unpack(ARGV))
