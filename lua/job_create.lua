@@ -51,7 +51,9 @@ for i = 1, n do
   if ARGV[first + 9] ~= '' then claimed = claimed + 1 end
   bytes = bytes + JOB_BYTES + #ARGV[first + 1] + #ARGV[first + 2] + #ARGV[first + 6] + #ARGV[first + 7]
 end
-if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + bytes > most_bytes then return { 'space_full', most_bytes } end
+if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + bytes > most_bytes then
+  return { 'space_full', most_bytes }
+end
 
 local number = count_jobs(space)
 number.scheduled, number.pending = number.scheduled + scheduled, number.pending + n - scheduled
@@ -111,8 +113,8 @@ local function claim(id, job, token, timeout_ms)
   bytes = bytes + job.event_bytes
 end
 
-return gathering(space, function()
-  if digest ~= '' and n > 1 then batch = tostring(space_seq(space) + 1) end
+local function create_all()
+  if digest ~= '' and n > 1 then batch = string.format('%d', space_seq(space) + 1) end
   for i = 1, n do create(i) end
   for _, claimed_job in ipairs(claims) do claim(unpack(claimed_job)) end
   add_bytes(space, bytes)
@@ -124,4 +126,7 @@ return gathering(space, function()
     redis.call('PEXPIRE', space .. 'batch:' .. batch, idem_ms)
   end
   return { 'ok', now }
-end)
+end
+
+if n == 1 then return create_all() end
+return gathering(space, create_all)

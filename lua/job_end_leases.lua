@@ -16,7 +16,7 @@
 --          | {'ok', jobs looked at, moment of the callbacks that became due or false, jobs back to pending without a retry,
 --          jobs that got a retry, jobs that are dead now}
 -- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
--- Cost: about 25 commands a job and 3 in all; works at maxmemory
+-- Cost: about 12 commands a job and 25 in all; works at maxmemory
 -- include: space_prefix
 -- include: clock
 -- include: statuses

@@ -9,7 +9,7 @@
 -- ARGV[n+5..]    names to choose from; none means any
 -- Replies: {'ok', job, ...} each as deliver makes it | {'late'} | {'no_space'}
 -- Events: delivered; started for a job that is acked
--- Cost: 7 commands a job, 10 for one that is acked; about 20 in all, and one for each name
+-- Cost: 7 commands a job, about 20 in all, and one for each name
 -- include: space_prefix
 -- include: clock
 -- include: gathering
@@ -42,7 +42,8 @@ return gathering(space, function()
   local reply, bytes = { 'ok' }, 0
   for _, id in ipairs(oldest_pending()) do
     if #reply > n then break end
-    local job, payload, created_at, checkpoint, trace = read_job(space, id, 'payload', 'createdAt', 'checkpoint', 'traceparent')
+    local job, payload, created_at, checkpoint, trace = read_job(space, id, 'payload', 'createdAt', 'checkpoint',
+      'traceparent')
     if job and job.status == 'pending' then
       bytes = bytes + #payload + #(checkpoint or '')
       if bytes > most_bytes and #reply > 1 then break end

@@ -6,7 +6,7 @@
 -- ARGV[2] ms     how long an ended job is kept; '' takes any job, whatever its status, for its space goes
 -- Replies: {'ok', id, ...}
 -- Events: none
--- Cost: about 25 commands a job; works at maxmemory
+-- Cost: about 6 commands a job and 20 in all; works at maxmemory
 -- include: space_prefix
 -- include: clock
 -- include: job

@@ -154,9 +154,7 @@ class JobStore:
 
     # Workers
 
-    async def poll(
-        self, space: str, count: int, names: Sequence[str] = (), *, ack: bool = False
-    ) -> list[Delivered]:
+    async def poll(self, space: str, count: int, names: Sequence[str] = (), *, ack: bool = False) -> list[Delivered]:
         """Up to `count` of the oldest pending jobs, of these names or of any; each is now the caller's.
 
         With `ack` they are running, and have the event `started` alone.

@@ -20,7 +20,7 @@ from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.model.redis_keys import moving
 from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
-from app.redis_links.lua_sources import folder, with_includes
+from app.redis_links.lua_sources import folder, with_includes, without_unused
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Script:
 
 
 SCRIPTS: dict[str, Script] = {
-    path.stem: Script(path.stem, with_includes(path)) for path in sorted(folder().glob("*.lua"))
+    path.stem: Script(path.stem, without_unused(with_includes(path))) for path in sorted(folder().glob("*.lua"))
 }
 
 SHARDED: dict[str, Script] = {name: known.sharded() for name, known in SCRIPTS.items()}

@@ -11,8 +11,9 @@ local function complete_job(space, now, id, token, result, keep_ms)
   end
   if not is_leased(job.status) then return { 'state', job.status } end
 
-  if job.status == 'running' then return { 'ok', 'completed', finish(space, id, job, 'completed', result, result, now, keep_ms) } end
+  if job.status == 'running' then
+    return { 'ok', 'completed', finish(space, id, job, 'completed', result, result, now, keep_ms) }
+  end
   -- Nobody acked it: it began now.
-  local callback_due = finish(space, id, job, 'completed', result, result, now, keep_ms, 'startedAt', spelled(now))
-  return { 'ok', 'completed', callback_due }
+  return { 'ok', 'completed', finish(space, id, job, 'completed', result, result, now, keep_ms, 'startedAt', spelled(now)) }
 end

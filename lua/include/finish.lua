@@ -9,9 +9,8 @@
 -- include: end_stats
 -- include: spelled
 -- finish(...): the end of a job, whichever it is: completed, dead or killed; `kind` of event, its data and the result are
--- JSON. Further fields and values are written with it. The keys get a TTL that stands behind the
--- sweeper. The log rests for a minute, for late lines still come, before
--- it is looked at. Returns when the callback is due, false for a job without one.
+-- JSON. Further fields and values are written with it. The keys get a TTL that stands behind the sweeper. The log rests for
+-- a minute, for late lines still come, before it is looked at. Returns when the callback is due, false for a job without one.
 local LOG_REST_MS = 60000
 
 local function finish(space, id, job, status, data, result, now, keep_ms, ...)

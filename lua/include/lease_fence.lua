@@ -1,5 +1,5 @@
 -- include: job
--- fenced_job(space, id, token): the job as read_job reads it, and the refusal of a call that holds another lease than its latest, or nil. A
+-- fenced_job(space, id, token): the job, and the refusal of a call that holds another lease than its latest, or nil. A
 -- call without a token holds none, and is let through.
 local function fenced_job(space, id, token)
   local job = read_job(space, id)

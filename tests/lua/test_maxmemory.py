@@ -125,6 +125,13 @@ def settled(room: Room) -> Call:
     return [key], [job, str(int(room.redis.zscore(key, job) or 0))]
 
 
+def several(room: Room) -> Call:
+    """Calls of two jobs, one of which is refused."""
+    acked, done = room.job_in("delivered"), room.job_in("running")
+    words = ["ack", 2, acked, "", "complete", 4, done, "", '"r"', KEEP_MS, "ack", 2, done, ""]
+    return [room.hash], words
+
+
 def callback(script: str) -> Callable[[Room], Call]:
     def prepare(room: Room) -> Call:
         job = room.job_in("completed", url="https://example.com")
@@ -146,6 +153,7 @@ NEW_JOB = ["01M7ZVSKVK636VRC8ATN82Y7N7", "n", "null", 3, 300, "", "", "", "", ""
 
 CASES: dict[str, Callable[[Room], Call]] = {
     "job_ack": on("delivered"),
+    "job_calls": several,
     "job_checkpoint": on("running", '{"c":1}'),
     "job_claim": pending("JOB", LATE, "t", ""),
     "job_complete": on("running", '"r"', KEEP_MS),
@@ -161,6 +169,7 @@ CASES: dict[str, Callable[[Room], Call]] = {
     "job_progress": on("running", '{"percent":1}'),
     "job_promote": scheduled,
     "job_read": lambda room: ([room.hash], [room.create(), 10, 1000]),
+    "job_release": on("running", "null", 0),
     "job_retire": ended(10, 1000),
     "job_retry": on("dead"),
     "job_bulk_retry": dead_ones,

@@ -91,11 +91,23 @@ def call_back(room: Room, chance: random.Random, size: int) -> None:
             room.run("callback_note_try", [room.hash], [id_, "try", "callback_failed", f'{{"error":{text(size)}', ""])
 
 
+def call_several(room: Room, chance: random.Random, size: int) -> None:
+    """Calls in one script, some for the same job."""
+    words: list[Any] = []
+    for verb, *args in (("ack",), ("checkpoint", text(size)), ("complete", text(size), KEEP_MS), ("event", text(5), 0)):
+        words += [verb, 2 + len(args), some_job(room, chance), "", *args]
+    room.run("job_calls", [room.hash], words)
+
+
 ACTS: dict[str, Callable[[Room, random.Random, int], object]] = {
     "create": lambda room, chance, size: create(room, size, count=chance.choice((1, 3))),
     "claim": lambda room, chance, size: create(room, size, count=2, token="lease"),
     "schedule": lambda room, chance, size: create(room, size, due=LATE),
     "poll": on_space("job_poll", LATE, MIB, 0, 2, "a", "b"),
+    "poll and ack": on_space("job_poll", LATE, MIB, 1, 2, "a", "b"),
+    "release": on_job("job_release", "SIZE", 0),
+    "put off": on_job("job_release", "null", 1000),
+    "call": call_several,
     "ack": on_job("job_ack"),
     "progress": on_job("job_progress", "SIZE"),
     "checkpoint": on_job("job_checkpoint", "SIZE"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.redis_links.lua_sources import with_includes
+from app.redis_links.lua_sources import with_includes, without_unused
 
 
 def written(folder: Path, **texts: str) -> Path:
@@ -47,3 +47,15 @@ def test_an_include_that_needs_itself_is_an_error(tmp_path: Path, includes: dict
 def test_an_include_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         with_includes(written(tmp_path, script="-- include: nothing\n"))
+
+
+def test_what_nothing_uses_is_left_out_and_what_only_that_used_as_well() -> None:
+    used = "local function double(n)\n  local function add(m)\n    return n + m\n  end\n  return add(n)\nend\n"
+    unused = (
+        "local MOST = 5\n"
+        "local function inner(n) return math.min(n, MOST) end\n"
+        "local function outer(n)\n  if n then\n    return inner(n)\n  end\nend\n"
+        "-- outer(n): named in a comment alone.\n"
+    )
+    call = "local LEAST = 2\nreturn double(LEAST)\n"
+    assert without_unused(used + unused + call) == used + "-- outer(n): named in a comment alone.\n" + call
