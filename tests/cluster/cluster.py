@@ -28,6 +28,7 @@ from redis.crc import key_slot
 from app.local.append_only_files import mend_files
 from app.local.cluster_forming import NodePorts, await_well, form
 from app.redis_links.cluster_epoch import myself
+from app.redis_links.topology import tag_of
 from tests.server_binary import BINARY, settings
 from tests.valkey import client_of, cut, until
 
@@ -88,6 +89,11 @@ class Node:
         """The reply to one command; a refusal raises redis.ResponseError."""
         with redis.Redis(port=self.port, socket_timeout=10) as client:
             return client.execute_command(*command)
+
+    def answer_a_write(self, slot: int) -> None:
+        """Return when it has answered a write to a slot, which changes nothing. Whatever it says is an answer."""
+        with contextlib.suppress(redis.ResponseError):
+            self.cli("DEL", f"nothing:{{{tag_of(slot)}}}")
 
     @property
     def id(self) -> str:
@@ -168,8 +174,14 @@ class Cluster:
         form([node.ports for node in self.nodes], primaries, 30)
 
     def wait_until_well(self, within_s: float = 30.0) -> None:
-        """Return when every running node says that all slots are served, and every replica follows its primary."""
-        await_well([node.ports for node in self.nodes if node.is_running], within_s)
+        """Return when every running node says that all slots are served, every replica follows its primary, and every
+        primary answers writes: one that has been told to hand over lets them wait, for seconds if nobody takes over."""
+        running = [node for node in self.nodes if node.is_running]
+        await_well([node.ports for node in running], within_s)
+        for node in running:
+            if own := slots_of(node):
+                node.answer_a_write(min(own))
+        await_well([node.ports for node in running], within_s)
 
     def owner(self, key: str | int) -> Node:
         """The primary of a key, or of a slot, as those that run know it."""
@@ -185,13 +197,12 @@ class Cluster:
 
     def replica_of(self, primary: Node) -> Node:
         """A node that follows this one."""
-        return next(
-            node for node in self.nodes if node.is_running and not node.is_primary and self._follows(node, primary)
-        )
+        return next(node for node in self.nodes if node.is_running and self._follows(node, primary))
 
     @staticmethod
     def _follows(node: Node, primary: Node) -> bool:
-        return int(node.cli("ROLE")[2]) == primary.port
+        role, *place = node.cli("ROLE")
+        return role in (b"slave", "slave") and int(place[1]) == primary.port
 
     def cli(self, *command: Word) -> Any:
         """The reply to one command from the owner of its key; a refusal raises redis.ResponseError.
@@ -307,15 +318,17 @@ class Cluster:
             other.cli("CLUSTER", "FORGET", name)
 
     def fail_over(self, primary: Node, *how: str) -> Node:
-        """Let a replica take over by hand; returns it when it has.
+        """Let a replica take over by hand; returns it when it has, and the primary follows it.
 
-        Of one shard Redis 7 does not vote twice within twice its node timeout: a failover gives up then, after 5 s.
+        One that Redis 7 had elected shortly before takes itself for elected at once, nobody else does, and the primary
+        lets writes wait for 5 s: see docs/cluster.md, "When a primary dies".
         """
         replica = self.replica_of(primary)
+        until(lambda: primary.cli("CLUSTER", "REPLICAS", primary.id), FAILOVER_S)  # else it does not listen to it
         for _ in range(FAILOVERS):
             replica.cli("CLUSTER", "FAILOVER", *how)
             with contextlib.suppress(AssertionError):
-                until(lambda: replica.is_primary, FAILOVER_S)
+                until(lambda: replica.is_primary and self._follows(primary, replica), FAILOVER_S)
                 return replica
         raise AssertionError("the replica did not take over")
 
