@@ -3,14 +3,14 @@
 Owns: waking one waiter for each job that became pending, the one who has waited longest of those that want its name;
 handing the wake on when its waiter did not ask after it; how many polls a key may have parked.
 Never: decides who gets a job; a woken caller asks Redis. Nobody asks while nothing that it wants has become pending.
-A hint that was lost is made good by looks at the queues once a second: which of the names that are waited for have
-pending jobs is asked for many names at once, whoever waits for them.
+A hint that was lost is made good by looks at the queues once a second; where there is more than was hinted, at once. A
+look asks which of the names that are waited for have pending jobs, many names at once, whoever waits for them.
 """
 
 import asyncio
 import contextlib
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from app.loop.background import Background
 from app.metrics import catalog
@@ -56,7 +56,8 @@ class SpaceWaiters:
     little however many wait, and whoever found nothing has its old place again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look_now: Callable[[], None] = lambda: None) -> None:
+        self._look_now = look_now
         self.hears = asyncio.Event()
         self.stale = False
         self.empty_checks = 0
@@ -69,11 +70,14 @@ class SpaceWaiters:
         return len(self._waiters)
 
     def wake_one(self, name: bytes | None) -> None:
-        """A job of this name became pending: wake the first who wants it. None: hints were lost; the next look is at
-        all queues.
+        """A job of this name became pending: wake the first who wants it.
+
+        None: hints were lost; the next look is at all queues. An empty name: there are more jobs than hints, look now.
         """
-        if name is None:
+        if not name:
             self.stale = True
+            if name is not None:
+                self._look_now()
             return
         firsts = [queue[0] for queue in (self._idle.get(name), self._idle.get(ANY_NAME)) if queue]
         if firsts:
@@ -145,6 +149,7 @@ class LongPolls:
         self._keys = keys
         self._waiters_of: dict[str, SpaceWaiters] = {}
         self._parked: dict[str, int] = {}
+        self._looking_at: set[str] = set()
         self._background = Background()
         self.released = False
 
@@ -177,7 +182,7 @@ class LongPolls:
             waiters = self._waiters_of.get(space)
             is_new = waiters is None
             if waiters is None:
-                waiters = self._waiters_of[space] = SpaceWaiters()
+                waiters = self._waiters_of[space] = SpaceWaiters(lambda: self._look_soon(space))
             waiters.enter(waiter)
             try:
                 await self._hears(space, waiters, is_new=is_new)
@@ -216,6 +221,18 @@ class LongPolls:
             await asyncio.sleep(CHECK_S)
             shards = split_by_shard(self._link, self._waiters_of.items(), lambda pair: self._keys.space(pair[0]))
             await asyncio.gather(*map(self._check_shard, shards.values()))
+
+    def _look_soon(self, space: str) -> None:
+        """Look at the queues of a space now; whoever asks for it meanwhile is served by the same look."""
+        if space not in self._looking_at:
+            self._looking_at.add(space)
+            self._background.start(self._look_now(space), "long-polls-look")
+
+    async def _look_now(self, space: str) -> None:
+        await asyncio.sleep(0)
+        self._looking_at.discard(space)
+        if waiters := self._waiters_of.get(space):
+            await self._check_shard([(space, waiters)])
 
     async def _check_shard(self, waiters_of: list[tuple[str, SpaceWaiters]]) -> None:
         """Look at the queues of spaces of one server; when it is away, at none of those that come after."""

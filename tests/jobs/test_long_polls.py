@@ -1,5 +1,6 @@
 """Long polls by the thousand: what they cost while they wait, who is woken, and how many a key may have."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -173,6 +174,21 @@ async def test_a_look_wakes_as_many_as_there_are_jobs_that_they_want(
             assert [waiter.woken.is_set() for waiter in waiters] == [False, True, True, False]
         assert not room
         assert not rooms._parked
+
+
+async def test_more_jobs_at_once_than_are_hinted_wake_all_the_same_who_wants_them(
+    monkeypatch: pytest.MonkeyPatch, room_redis: AnyRedis
+) -> None:
+    monkeypatch.setattr(waiting_module, "CHECK_S", 3600)
+    async with new_room(room_redis) as backend, contextlib.AsyncExitStack() as stack:
+        rooms = backend.backend.long_polls
+        await make(backend, name=NOBODY)
+        waiters = [
+            (await stack.enter_async_context(rooms.waiting(backend.space, ["many"], "key")))[1] for _ in range(100)
+        ]
+        await make_many(backend, 90, name="many")
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(waiter.woken.wait() for waiter in waiters[:90]))
 
 
 def test_a_wake_that_came_while_its_waiter_took_another_job_is_not_lost() -> None:
