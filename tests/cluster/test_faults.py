@@ -127,9 +127,13 @@ def test_a_node_is_added_and_emptied_and_removed(stage: ClusterStage) -> None:
 
 
 def test_primaries_are_replaced_by_hand_and_put_back(stage: ClusterStage) -> None:
-    before = stage.stand()
-    for slot in 2 * stage.log_slots:
-        stage.cluster.fail_over(stage.cluster.owner(slot))
+    before, replicas = stage.stand(), []
+    primaries = [node for node in stage.cluster.nodes if node.is_primary]
+    for primary in primaries:
+        replicas.append(stage.cluster.fail_over(primary))
+        stage.live_soon()
+    for primary, replica in zip(primaries, replicas, strict=True):
+        assert stage.cluster.fail_over(replica) is primary
         stage.live_soon()
     stage.check()
     stage.nothing_was_lost_since(before)
