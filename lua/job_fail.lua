@@ -12,7 +12,7 @@
 -- ARGV[7] ms     how long the retry waits, or '' for the job's own delay
 -- ARGV[8] string a fresh lease token for a caller who claims the retry, or ''
 -- Replies: {'ok', status, willRetry 0|1, attemptNumber, scheduledFor or false, moment of the callback or false, the lease
---          token of the claimed retry or '', the length of its lease in ms} | {'delayed'} | {'no_job'} |
+--          token of the claimed retry or '', the end of its lease or false} | {'delayed'} | {'no_job'} |
 --          {'lease_lost', status} | {'state', status}
 -- Events: retried | dead | delivered
 -- Cost: about 40 commands; works at maxmemory

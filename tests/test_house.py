@@ -362,6 +362,9 @@ def test_every_route_stands_in_the_docs_and_none_besides() -> None:
 class _NoHandlers:
     """Handlers whose every attribute is a name: enough to list the routes."""
 
+    def __call__(self, *_: object) -> "_NoHandlers":
+        return self
+
     def __getattr__(self, name: str) -> "_NoHandlers":
         return self
 

@@ -48,6 +48,7 @@ class JobEvent(Strict):
         "event",
         "retried",
         "delivery_timeout",
+        "released",
         "completed",
         "dead",
         "killed",

@@ -18,11 +18,9 @@ from app.jobs.keys_and_scopes import Identity
 from app.jobs.rate_limit import Rate
 from app.loop.turns import in_turns
 from app.model.errors import ApiError, Refusal, invalid
-from app.model.limits import UNIT_BYTES
+from app.model.limits import IGNORED_BYTES, UNIT_BYTES
 from app.model.utf8 import is_plain, text_steps
 from app.wire.bytes_in_flight import BytesInFlight
-
-IGNORED_BYTES = 65_536
 
 
 class Call:

@@ -25,13 +25,11 @@ from app.jobs.job_store import JobStore
 from app.loop.turns import in_turns
 from app.model.errors import job_not_found
 from app.model.job import NO_SPACE
-from app.model.limits import BATCH_BYTES, ERROR_BYTES, KIB, UNIT_JOBS
+from app.model.limits import BATCH_BYTES, KIB, TEXT_BODY_BYTES, UNIT_JOBS
 from app.settings import Settings
 from app.webhooks.forbidden_addresses import parse_networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
-TEXT_BODY_BYTES = 8 * ERROR_BYTES
-"""A body with one text of 64 KiB: every character of it may have been escaped."""
 
 
 class ProducerHandlers:

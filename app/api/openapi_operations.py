@@ -20,6 +20,7 @@ from app.api.request_schemas import (
     KillRequest,
     PollRequest,
     ProgressRequest,
+    ReleaseRequest,
     SpaceRequest,
     TokenRequest,
 )
@@ -33,6 +34,7 @@ from app.api.response_schemas import (
     JobDetails,
     Polled,
     ProgressShown,
+    Released,
     Renewed,
     SpaceAnswer,
     StatsShown,
@@ -154,7 +156,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
     ),
     ("POST", "/spaces/{space_id}/jobs/poll"): Operation(
-        "Take the oldest pending jobs, of some names or of any. With waitSeconds, wait until there is one.",
+        "Take the oldest pending jobs, of some names or of any. With waitSeconds, wait until there is one; with ack "
+        "(needs `jobs:ack` too) they are running.",
         "worker",
         Polled,
         PollRequest,
@@ -229,6 +232,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("POST", "/jobs/{job_id}/fail"): describe_lease_call(
         "This attempt failed.", FailRequest, Failed, "invalid_request", example={"error": "out of memory"}
+    ),
+    ("POST", "/jobs/{job_id}/release"): describe_lease_call(
+        "Give the job back: no retry is used, the checkpoint stays.",
+        ReleaseRequest,
+        Released,
+        "invalid_request",
+        example={"delaySeconds": 30, "reason": "deploy"},
     ),
     ("POST", "/jobs/{job_id}/kill"): describe_lease_call(
         "End the job from outside.", KillRequest, Ended, "invalid_request", example={"reason": "not needed any more"}

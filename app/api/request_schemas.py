@@ -96,7 +96,7 @@ class Sizes(Struct, rename="camel"):
 
 
 class PollRequest(Struct, rename="camel"):
-    """How many jobs, of which names, and how long to wait for one."""
+    """How many jobs, of which names, how long to wait for one, and whether they are acked in the same step."""
 
     count: Count | None = 1
     types: Names | UnsetType | None = UNSET
@@ -104,6 +104,7 @@ class PollRequest(Struct, rename="camel"):
     names: Names | UnsetType | None = UNSET
     name: Names | UnsetType | None = UNSET
     wait_seconds: Annotated[int, Meta(ge=0, le=WAIT_S_MOST)] | Annotated[float, Meta(ge=0, le=WAIT_S_MOST)] | None = 0
+    ack: bool | None = False
 
     def filter(self) -> list[str]:
         """The names to choose from; none means any."""
@@ -119,6 +120,13 @@ class FailRequest(Struct, rename="camel"):
     retry: bool | None = True
     retry_after_seconds: DelaySeconds | None = None
     claim: bool | None = False
+
+
+class ReleaseRequest(Struct, rename="camel"):
+    """A job that is given back: how long it waits before anybody may have it, and why."""
+
+    delay_seconds: DelaySeconds | None = 0
+    reason: str | None = None
 
 
 class KillRequest(Struct):
@@ -183,6 +191,7 @@ _SIZES = msgspec.json.Decoder(Sizes)
 JOBS_BODY = msgspec.json.Decoder(list[JobRequest])
 POLL_BODY = msgspec.json.Decoder(PollRequest)
 FAIL_BODY = msgspec.json.Decoder(FailRequest)
+RELEASE_BODY = msgspec.json.Decoder(ReleaseRequest)
 KILL_BODY = msgspec.json.Decoder(KillRequest)
 BULK_RETRY_BODY = msgspec.json.Decoder(BulkRetryRequest)
 PROGRESS_BODY = msgspec.json.Decoder(ProgressRequest)

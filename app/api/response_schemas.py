@@ -38,6 +38,7 @@ class JobAnswer(Struct, rename="camel"):
     traceparent: str | UnsetType = UNSET
     realtime_url: str | UnsetType = UNSET
     lease_token: str | UnsetType = UNSET
+    timeout_at: str | UnsetType = UNSET
 
 
 class EventAnswer(Struct, rename="camel"):
@@ -73,6 +74,7 @@ class DeliveredAnswer(Struct, rename="camel"):
     attempt_number: int
     created_at: str
     lease_token: str
+    timeout_at: str
     checkpoint: Raw
     traceparent: str | UnsetType = UNSET
 
@@ -153,6 +155,7 @@ def created_answer(
         traceparent=trace or UNSET,
         realtime_url=realtime_url,
         lease_token=token or UNSET,
+        timeout_at=rfc3339(at_ms + job.timeout_s * 1000) if token else UNSET,
     )
 
 
@@ -180,6 +183,7 @@ def delivered_answer(job: Delivered) -> DeliveredAnswer:
         attempt_number=job.attempt,
         created_at=rfc3339(job.created_ms),
         lease_token=job.token,
+        timeout_at=rfc3339(job.lease_end_ms),
         checkpoint=NULL if job.checkpoint is None else Raw(job.checkpoint),
         traceparent=UNSET if job.trace is None else job.trace.decode(),
     )
@@ -237,6 +241,15 @@ class Failed(Struct, rename="camel"):
     attempt_number: int
     success: bool = True
     lease_token: str | UnsetType = UNSET
+    timeout_at: str | UnsetType = UNSET
+
+
+class Released(Struct, rename="camel"):
+    """A job that was given back: where it stands, and its attempt, which is as before."""
+
+    status: str
+    attempt_number: int
+    success: bool = True
 
 
 class BulkRetried(Struct):

@@ -25,6 +25,7 @@ from app.api.static_files import static_files
 from app.api.streams import Streams, deny_upgrade
 from app.api.ticket_exchange import TicketExchange
 from app.api.worker_calls import WorkerHandlers
+from app.api.worker_verbs import WORKER_VERBS
 from app.jobs.keys_and_scopes import ANY_KEY, ROOT, Keyring
 from app.jobs.rate_limit import Rate
 from app.jobs.tickets import Tickets
@@ -65,22 +66,27 @@ def route_table(handlers: Handlers) -> dict[str, dict[str, Action]]:
         handlers.admin,
         handlers.logs,
     )
+
+    def worker_action(name: str) -> Action:
+        return Action(WORKER_VERBS[name].scope, worker.call(WORKER_VERBS[name]))
+
     return {
         "/jobs/{job_id}/logs": {
             "POST": Action("jobs:event", logs.append),
             "GET": Action("jobs:read", logs.read),
         },
         "/jobs/{job_id}/progress": {
-            "POST": Action("jobs:progress", worker.progress),
+            "POST": worker_action("progress"),
             "GET": Action("jobs:read:progress", reader.progress),
         },
-        "/jobs/{job_id}/keepalive": {"POST": Action("jobs:keepalive", worker.keepalive)},
+        "/jobs/{job_id}/keepalive": {"POST": worker_action("keepalive")},
         "/jobs/{job_id}/claim": {"POST": Action("jobs:poll", worker.claim)},
-        "/jobs/{job_id}/ack": {"POST": Action("jobs:ack", worker.ack)},
-        "/jobs/{job_id}/checkpoint": {"POST": Action("jobs:event", worker.checkpoint)},
-        "/jobs/{job_id}/event": {"POST": Action("jobs:event", worker.event)},
-        "/jobs/{job_id}/complete": {"POST": Action("jobs:complete", worker.complete)},
-        "/jobs/{job_id}/fail": {"POST": Action("jobs:fail", worker.fail)},
+        "/jobs/{job_id}/ack": {"POST": worker_action("ack")},
+        "/jobs/{job_id}/checkpoint": {"POST": worker_action("checkpoint")},
+        "/jobs/{job_id}/event": {"POST": worker_action("event")},
+        "/jobs/{job_id}/complete": {"POST": worker_action("complete")},
+        "/jobs/{job_id}/fail": {"POST": worker_action("fail")},
+        "/jobs/{job_id}/release": {"POST": worker_action("release")},
         "/jobs/{job_id}/kill": {"POST": Action("jobs:kill", producer.kill)},
         "/jobs/{job_id}/retry": {"POST": Action("jobs:retry", producer.retry)},
         "/jobs/{job_id}/events": {"GET": Action("jobs:read", reader.events)},

@@ -56,6 +56,18 @@ class RenewedLease(NamedTuple):
     lease_end_ms: int | None
 
 
+class Failure(NamedTuple):
+    """How an attempt failed: an error (JSON), and what comes of it.
+
+    `delay_ms` is in the place of the job's own retry delay; with `claim` the retry is the caller's in the same step.
+    """
+
+    error: bytes
+    may_retry: bool
+    delay_ms: int | None = None
+    claim: bool = False
+
+
 class FailedAttempt(NamedTuple):
     """A failed attempt: where the job stands now."""
 
@@ -64,6 +76,21 @@ class FailedAttempt(NamedTuple):
     attempt: int
     token: str
     """The lease of a retry that the caller claimed; "" for none."""
+    lease_end_ms: int | None
+
+
+class Release(NamedTuple):
+    """A job that is given back: the reason (JSON, a string or null), and how long it waits (0: not at all)."""
+
+    reason: bytes
+    delay_ms: int
+
+
+class ReleasedJob(NamedTuple):
+    """A job that was given back: where it stands now."""
+
+    status: str
+    attempt: int
 
 
 class Event(NamedTuple):

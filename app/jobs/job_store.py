@@ -1,33 +1,30 @@
 """The verbs of a job on Redis. Each that changes something is one script: all of it happens, or none.
 
-Owns: which script is called with which keys, and what comes back. Never: reads, decides and writes in separate steps;
-sends anything twice. JSON that belongs to users goes through as bytes.
+Owns: those of producers, readers and the sweeper (app/jobs/worker_store.py has the workers'): which script is called
+with which keys, and what comes back. Never: reads, decides and writes in separate steps; sends anything twice. JSON
+that belongs to users goes through as bytes.
 """
 
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from app.jobs.due_index import DueIndex
 from app.jobs.job_records import (
     Created,
-    Delivered,
     Event,
     Events,
-    FailedAttempt,
     HashFields,
     Listed,
     Listing,
     NewJob,
-    RenewedLease,
     hash_fields,
 )
 from app.jobs.outages import Downtime
+from app.jobs.worker_store import WorkerStore
 from app.metrics import catalog
 from app.model.errors import invalid, job_not_found
 from app.model.ids import is_ulid, new_job_ids, new_lease_token, space_tag_of
-from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB, POLLED_BYTES
+from app.model.limits import EVENTS_ANSWERED, EVENTS_ANSWERED_BYTES, IDEMPOTENCY_MS, JOB_BYTES, MIB
 from app.model.redis_keys import Keys
 from app.redis_links.clock import RedisClock
 from app.redis_links.link import Link, Word
@@ -35,36 +32,19 @@ from app.redis_links.memory_headroom import Headroom
 from app.redis_links.scripts import Scripts
 from app.settings import Settings
 
-JOB_BACKSTOP_MS = 86_400_000
-"""How much longer than their retention the keys of an ended job live, should nobody sweep."""
-
-LOG_REST_MS = 60_000
-"""How long an ended job's log rests before it is looked at: see lua/include/finish.lua."""
-
 LIST_SLICE_BYTES = MIB
 LIST_SLICES_AT_ONCE = 4
 """What is read of a list in one go, and how many such reads of this process are on their way at once."""
 
 
-class JobStore:
+class JobStore(WorkerStore):
     """Jobs of all spaces. `control` carries small calls, `bulk` large answers."""
 
     def __init__(
         self, control: Link, bulk: Link, keys: Keys, clock: RedisClock, settings: Settings, *, headroom: Headroom
     ) -> None:
-        self._control = control
-        self._due, self._due_callbacks = (
-            DueIndex(control, keys, key_of) for key_of in (keys.due_of, keys.due_callbacks_of)
-        )
+        super().__init__(control, keys, clock, settings, headroom)
         self._bulk = bulk
-        self._keys = keys
-        self._clock = clock
-        self._headroom = headroom
-        self._space_bytes = settings.space_bytes
-        self._late_ms = int(settings.redis_timeout_s * 1000)
-        self._retention_ms = settings.retention_s * 1000
-        self._keep_ms = self._retention_ms + JOB_BACKSTOP_MS
-        self._scripts = Scripts(control)
         self._bulk_scripts = Scripts(bulk)
         self._slices = asyncio.Semaphore(LIST_SLICES_AT_ONCE)
         self._spaces: dict[str, str] = {}
@@ -105,7 +85,7 @@ class JobStore:
         await self._headroom.require(size_bytes, space_key)
         ids = new_job_ids(space, self._clock.now_ms(space_key), len(jobs))
         tokens = [new_lease_token() if job.claim else "" for job in jobs]
-        args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._space_bytes]
+        args: list[Word] = [len(jobs), digest, IDEMPOTENCY_MS, self._bounds.space_bytes]
         for id_, job, token in zip(ids, jobs, tokens, strict=True):
             due = "" if job.scheduled_ms is None else job.scheduled_ms
             args += (id_, job.name, job.payload, job.max_retries, job.timeout_s, due)
@@ -130,14 +110,19 @@ class JobStore:
 
     async def kill(self, space: str, job: str, token: str, reason: bytes) -> str:
         """End a job that has not ended; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
-        status, callback_due = await self._job("job_kill", space, job, token, reason, self._keep_ms)
+        if not is_ulid(job):
+            raise job_not_found()
+        words: list[Word] = [job, token, reason, self._bounds.keep_ms]
+        status, callback_due = await self._scripts.run("job_kill", [self._keys.space(space)], words)
         catalog.count_transitions("killed")
         self._hint_ended(space, callback_due)
         return str(status.decode())
 
     async def retry(self, space: str, job: str, token: str) -> str:
         """Let a dead or killed job run again; its new status. Refusals: job_not_found, lease_lost, invalid_state."""
-        reply = await self._job("job_retry", space, job, token)
+        if not is_ulid(job):
+            raise job_not_found()
+        reply = await self._scripts.run("job_retry", [self._keys.space(space)], [job, token])
         catalog.count_transitions("requeued")
         return str(reply[0].decode())
 
@@ -151,104 +136,6 @@ class JobStore:
         status, due = await self._scripts.run("callback_retry", [self._keys.space(space)], [job])
         self._hint_callback(space, due)
         return str(status.decode())
-
-    # Workers
-
-    async def poll(self, space: str, count: int, names: Sequence[str] = (), *, ack: bool = False) -> list[Delivered]:
-        """Up to `count` of the oldest pending jobs, of these names or of any; each is now the caller's.
-
-        With `ack` they are running, and have the event `started` alone.
-
-        Fewer once what they carry (payload and checkpoint) would come to more than 8 MiB, but one.
-
-        Refusals: space_not_found; `unavailable` when Redis was so late that the caller has given up.
-        """
-        deadline = self._now_ms(space) + self._late_ms
-        args: list[Word] = [deadline, POLLED_BYTES, int(ack), count]
-        args += [*(new_lease_token() for _ in range(count)), *names]
-        reply = await self._scripts.run("job_poll", [self._keys.space(space)], args)
-        catalog.count_transitions("started" if ack else "delivered", len(reply))
-        taken = [_delivered(item) for item in reply]
-        if taken:
-            self._hint_due(space, min(job.lease_end_ms for job in taken))
-        return taken
-
-    async def claim(self, space: str, job: str, token: str) -> Delivered:
-        """One pending job by its id. Refusals: job_not_found, lease_lost, invalid_state, unavailable when late."""
-        if not is_ulid(job):
-            raise job_not_found()
-        deadline = self._now_ms(space) + self._late_ms
-        args: list[Word] = [job, deadline, new_lease_token(), token]
-        reply = await self._scripts.run("job_claim", [self._keys.space(space)], args)
-        catalog.count_transitions("delivered")
-        taken = _delivered(reply[0])
-        self._hint_due(space, taken.lease_end_ms)
-        return taken
-
-    async def ack(self, space: str, job: str, token: str) -> RenewedLease:
-        """delivered -> running. Refusals: job_not_found, lease_lost, invalid_state."""
-        renewed = await self._renewing("job_ack", space, job, token)
-        catalog.count_transitions("started")
-        return renewed
-
-    async def progress(self, space: str, job: str, token: str, progress: bytes) -> RenewedLease:
-        """The latest progress (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
-        return await self._renewing("job_progress", space, job, token, progress)
-
-    async def checkpoint(self, space: str, job: str, token: str, checkpoint: bytes) -> RenewedLease:
-        """What the next attempt shall know (JSON). Refusals: job_not_found, lease_lost, invalid_state."""
-        return await self._renewing("job_checkpoint", space, job, token, checkpoint)
-
-    async def event(self, space: str, job: str, token: str, data: bytes) -> RenewedLease:
-        """A custom event (JSON).
-
-        Refusals: job_not_found, lease_lost, invalid_state, space_full, unavailable when Redis is almost full.
-        """
-        await self._headroom.require(len(data), self._keys.space(space))
-        return await self._renewing("job_event", space, job, token, data, self._space_bytes)
-
-    async def keepalive(self, space: str, job: str, token: str) -> RenewedLease:
-        """The lease anew. Refusals: job_not_found, lease_lost, invalid_state."""
-        return await self._renewing("job_keepalive", space, job, token)
-
-    async def complete(self, space: str, job: str, token: str, result: bytes) -> str:
-        """The job is done, with a result (JSON); its new status. Refusals: job_not_found, lease_lost, invalid_state."""
-        status, callback_due = await self._job("job_complete", space, job, token, result, self._keep_ms)
-        catalog.count_transitions("completed")
-        self._hint_ended(space, callback_due)
-        return str(status.decode())
-
-    async def fail(
-        self,
-        space: str,
-        job: str,
-        token: str,
-        error: bytes,
-        *,
-        may_retry: bool,
-        delay_ms: int | None = None,
-        claim: bool = False,
-    ) -> FailedAttempt:
-        """The attempt failed, with an error (JSON); with `claim` the retry is the caller's in the same step.
-
-        `delay_ms` is in the place of the job's own retry delay. A claim that is repeated with the same token is
-        answered again.
-        Refusals: job_not_found, lease_lost, invalid_state, invalid_request for a claim of a retry that waits.
-        """
-        delay: Word = "" if delay_ms is None else delay_ms
-        fresh = new_lease_token() if claim else ""
-        args = (error, int(may_retry), repr(random.random()), self._keep_ms, delay, fresh)
-        status, will_retry, attempt, due, callback_due, lease, lease_ms = await self._job(
-            "job_fail", space, job, token, *args
-        )
-        catalog.count_transitions("dead" if status == b"dead" else "retried")
-        if due:
-            self._hint_due(space, int(due))
-        if lease:
-            self._hint_due(space, self._now_ms(space) + lease_ms)
-        if status == b"dead":
-            self._hint_ended(space, callback_due)
-        return FailedAttempt(status.decode(), will_retry == 1, attempt, lease.decode())
 
     # Readers
 
@@ -312,7 +199,7 @@ class JobStore:
 
         None, and nothing was done, when `outage` is not to be believed any more: a newer one may have been.
         """
-        args: list[Word] = [most, random.getrandbits(31), self._keep_ms, *(outage.words() if outage else ())]
+        args: list[Word] = [most, random.getrandbits(31), self._bounds.keep_ms, *(outage.words() if outage else ())]
         reply = await self._scripts.raw("job_end_leases", [self._keys.space(space)], args)
         if reply[0] == b"stale":
             return None
@@ -344,35 +231,6 @@ class JobStore:
         """Remove the keys of up to `most` jobs of a space that goes; their ids. Their logs are then listed to go."""
         return [id_.decode() for id_ in await self._scripts.run("job_retire", [self._keys.space(space)], [most, ""])]
 
-    # Pieces
-
-    def _now_ms(self, space: str) -> int:
-        """The clock of the server that has the space."""
-        return self._clock.now_ms(self._keys.space(space))
-
-    async def _job(self, script: str, space: str, job: str, token: str, *args: Word) -> list[Any]:
-        if not is_ulid(job):
-            raise job_not_found()
-        return await self._scripts.run(script, [self._keys.space(space)], [job, token, *args])
-
-    async def _renewing(self, script: str, space: str, job: str, token: str, *args: Word) -> RenewedLease:
-        status, lease_end = await self._job(script, space, job, token, *args)
-        return RenewedLease(status.decode(), lease_end)
-
-    def _hint_due(self, space: str, at_ms: int) -> None:
-        """Tell the sweeper of what is newly due in a space. Renewals need not: they only make things later."""
-        self._due.hint_soon(space, at_ms)
-
-    def _hint_ended(self, space: str, callback_due_ms: int | None) -> None:
-        """Tell of the callback, and the sweeper of when it has first to look at a job that ended now."""
-        self._hint_callback(space, callback_due_ms)
-        self._hint_due(space, self._now_ms(space) + min(LOG_REST_MS, self._retention_ms))
-
-    def _hint_callback(self, space: str, due_ms: int | None) -> None:
-        """Tell the callbacks processes that one is due, if one is; a hint that is lost is made good within 30 s."""
-        if due_ms is not None:
-            self._due_callbacks.hint_soon(space, due_ms)
-
 
 def list_slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
     """The jobs in their order, in pieces of about SLICE_BYTES, of which each has at least one."""
@@ -391,20 +249,3 @@ def list_slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
 def _first_due_ms(job: NewJob, now_ms: int) -> int:
     """When something of a scheduled or claimed job is due."""
     return now_ms + job.timeout_s * 1000 if job.scheduled_ms is None else job.scheduled_ms
-
-
-def _delivered(item: Sequence[Any]) -> Delivered:
-    id_, token, name, payload, timeout_s, max_retries, attempt, created_ms, checkpoint, trace, lease_end_ms = item
-    return Delivered(
-        id_.decode(),
-        token.decode(),
-        name,
-        payload,
-        int(timeout_s),
-        int(max_retries),
-        int(attempt),
-        int(created_ms),
-        checkpoint,
-        trace,
-        lease_end_ms,
-    )

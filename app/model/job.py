@@ -42,6 +42,7 @@ def _transitions() -> Iterable[Transition]:
     yield Transition("create", frozenset(), Status.SCHEDULED, "created", "with a future scheduledFor")
     yield Transition("promote", scheduled, Status.PENDING, "pending", "the time has come")
     yield Transition("poll", pending, Status.DELIVERED, "delivered", "")
+    yield Transition("poll", pending, Status.RUNNING, "started", "with ack")
     yield Transition("claim", pending, Status.DELIVERED, "delivered", "")
     yield Transition("ack", delivered, Status.RUNNING, "started", "")
     yield Transition("end_leases", delivered, Status.PENDING, "delivery_timeout", "")
@@ -51,6 +52,8 @@ def _transitions() -> Iterable[Transition]:
         yield Transition(by, sources, Status.PENDING, "retried", "a retry is left")
         yield Transition(by, sources, Status.SCHEDULED, "retried", "a retry is left, after a delay")
         yield Transition(by, sources, Status.DEAD, "dead", "no retry is left")
+    yield Transition("release", LEASED, Status.PENDING, "released", "")
+    yield Transition("release", LEASED, Status.SCHEDULED, "released", "with delaySeconds")
     yield Transition("kill", ALIVE, Status.KILLED, "killed", "")
     yield Transition("retry", frozenset({Status.DEAD, Status.KILLED}), Status.PENDING, "requeued", "")
 

@@ -20,6 +20,7 @@ STAGES_MOST = 100
 CHECKPOINT_BYTES = 256 * KIB
 EVENT_BYTES = 256 * KIB
 POLL_JOBS = 50
+BATCH_CALLS = 1000
 RETRY_JOBS = 10_000
 POLL_NAMES = 50
 WAIT_S_MOST = 30
@@ -34,8 +35,18 @@ IDEMPOTENCY_MS = 86_400_000
 JOB_BYTES = KIB
 """What a job is counted at beside what it holds: what Redis needs for the smallest. See lua/include/space_bytes.lua."""
 
+TEXT_BODY_BYTES = 8 * ERROR_BYTES
+"""A body with one text of 64 KiB: every character of it may have been escaped."""
+
+IGNORED_BYTES = 64 * KIB
+"""A body that has nothing to say."""
+
 UNIT_BYTES = 64 * KIB
 """Bytes of an inflated body that are one unit more of a key's rate."""
 
 UNIT_JOBS = 10
 """Jobs of one call, beside the first, that are one unit more."""
+
+CALLS_SCRIPT = 100
+CALLS_SCRIPT_BYTES = MIB
+"""How many calls of a batch, and how many bytes of them, one script does: it holds Redis for some ms."""

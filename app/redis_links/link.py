@@ -108,9 +108,8 @@ class ClusterDown(Unavailable):
 REDIRECTION = re.compile(r"(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$|TRYAGAIN\b")
 
 
-def failure(reply: hiredis.ReplyError) -> Exception:
+def failure(text: str) -> Exception:
     """The exception that an error reply stands for."""
-    text = str(reply)
     word = text.split(" ", 1)[0]
     if word == "NOSCRIPT":
         return ScriptUnknown(text)
@@ -359,7 +358,7 @@ class ServerLink(asyncio.Protocol):
 
     def _fail(self, future: asyncio.Future[Any], reply: hiredis.ReplyError) -> None:
         if not future.done():
-            error = failure(reply)
+            error = failure(str(reply))
             if self.place is None and isinstance(error, Redirected):
                 self.why = NODE_OF_CLUSTER
                 self._notice.away(self.why)

@@ -4,7 +4,7 @@ Every change of state is one script of `lua/`, whose listing is the inventory of
 app/redis_links/lua_sources.py reads them.
 
 A script answers with an array whose first item is a word. `ok` means done; with a word of WORDS the script has
-written nothing, and the word stands for an exception.
+written nothing, and the word stands for an exception. `fault` is what job_calls.lua answers for a call that broke.
 
 Calls go by hash (EVALSHA), so that processes of an old and a new version live side by side. A server that forgot its
 scripts says NOSCRIPT before anything runs: then, and only then, the call is repeated with the text in the hash's place.
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from app.metrics import catalog
 from app.model.errors import ApiError, Outage, Refusal, invalid, job_not_found, space_full, space_not_found, unavailable
 from app.model.redis_keys import moving
-from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word
+from app.redis_links.link import Command, Link, RedisFault, ScriptUnknown, Word, failure
 from app.redis_links.lua_sources import folder, with_includes, without_unused
 
 T = TypeVar("T")
@@ -84,6 +84,15 @@ WORDS: dict[str, Callable[[Sequence[Any]], ApiError]] = {
     "full": lambda rest: unavailable("Redis is almost out of memory."),
 }
 """First words of scripts that did nothing, and the exception that each stands for, made from the rest of the reply."""
+
+
+def refusal(name: str, reply: Sequence[Any]) -> Exception:
+    """What the first word of an answer stands for that is not `ok`: a RedisFault if nothing is known of it."""
+    first = word(reply[0])
+    if first == "fault":
+        return failure(word(reply[1]))
+    error = WORDS.get(first)
+    return RedisFault(f"{name} answered {first!r}") if error is None else error(reply[1:])
 
 
 def guarded(keys: Sequence[str]) -> Sequence[str]:
@@ -153,11 +162,7 @@ class Scripts:
         """The rest of an answer that begins with `ok`; raises what another first word stands for."""
         if reply[0] == b"ok":
             return reply[1:]
-        try:
-            error = WORDS[word(reply[0])]
-        except KeyError:
-            raise RedisFault(f"{name} answered {reply[0]!r}") from None
-        raise error(reply[1:])
+        raise refusal(name, reply)
 
     async def raw(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[Any]:
         """The whole answer, for callers who read the first word themselves."""

@@ -1,6 +1,13 @@
 // What the events of a job say: its attempts, the tries of its callback, what went wrong. Pure.
 
-const ENDS = { retried: "failed", delivery_timeout: "not acknowledged", completed: "completed", dead: "dead", killed: "killed" };
+const ENDS = {
+  retried: "failed",
+  delivery_timeout: "not acknowledged",
+  released: "released",
+  completed: "completed",
+  dead: "dead",
+  killed: "killed",
+};
 
 /** A job as it was read, moved on by the frames of its events that are newer, whichever came first: `told` ascends by seq. */
 export function movedOn(job, told) {

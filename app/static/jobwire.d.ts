@@ -117,6 +117,7 @@ export interface JobEvent {
     | "event"
     | "retried"
     | "delivery_timeout"
+    | "released"
     | "completed"
     | "dead"
     | "killed"

@@ -34,7 +34,7 @@ log = logging.getLogger("jobwire.callbacks")
 PUSH_DELAY_S = 0.02
 """How long a push waits: a job that is born claimed, or taken at once, needs none."""
 
-PENDING = frozenset({"created", "pending", "retried", "delivery_timeout", "requeued"})
+PENDING = frozenset({"created", "pending", "retried", "delivery_timeout", "released", "requeued"})
 
 
 class HeardEvent(Struct, rename="camel"):

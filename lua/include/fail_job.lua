@@ -13,7 +13,8 @@ local function fail_job(space, now, id, token, problem, may_retry, chance, keep_
   if leased and fresh ~= '' and token ~= '' then
     local failed, claimed = string.match(redis.call('HGET', job.key, 'claimedRetry') or '', '^(%S+) (%S+)$')
     if failed == token and claimed == job.token then
-      return { 'ok', job.status, 1, job.attempt, false, false, claimed, job.timeout_ms }
+      local lease_end = tonumber(redis.call('ZSCORE', space .. 'deadlines', id))
+      return { 'ok', job.status, 1, job.attempt, false, false, claimed, lease_end }
     end
   end
   if refusal then return refusal end
@@ -25,10 +26,10 @@ local function fail_job(space, now, id, token, problem, may_retry, chance, keep_
   if fresh ~= '' and job.status == 'pending' then
     if gathered then write_gathered() end
     job.deliveries = 0
-    deliver(space, id, job, fresh, now, false)
+    local delivered = deliver(space, id, job, fresh, now, false)
     redis.call('HSET', job.key, 'claimedRetry', failed .. ' ' .. fresh)
-    return { 'ok', job.status, 1, job.attempt, false, callback_due, fresh, job.timeout_ms }
+    return { 'ok', job.status, 1, job.attempt, false, callback_due, fresh, delivered[11] }
   end
   local due = job.status == 'scheduled' and redis.call('HGET', job.key, 'scheduledFor')
-  return { 'ok', job.status, job.status == 'dead' and 0 or 1, job.attempt, due, callback_due, '', job.timeout_ms }
+  return { 'ok', job.status, job.status == 'dead' and 0 or 1, job.attempt, due, callback_due, '', false }
 end

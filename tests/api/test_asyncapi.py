@@ -46,6 +46,8 @@ def live(service: Service, job: dict[str, Any]) -> None:
     service.call("POST", f"{path}/checkpoint", {"page": 1})
     service.call("POST", f"{path}/event", ["mine"])
     service.call("POST", f"{path}/logs", ["line", {"message": "m", "metadata": {"a": 1}}])
+    service.call("POST", f"{path}/release", {"reason": "deploy"})
+    service.call("POST", f"{path}/claim")
     service.call("POST", f"{path}/fail", {"error": "no"})
     service.call("POST", f"{path}/kill")
     service.call("POST", f"{path}/retry")
@@ -66,7 +68,7 @@ def test_every_frame_of_a_job_is_described(service: Service) -> None:
         live(service, job)
         seen = frames_until_completed(viewer, Init, JobEvent)
     wanted = {"init", "created", "delivered", "started", "progress", "checkpoint", "event", "logs", "retried"}
-    assert wanted | {"killed", "requeued", "completed"} == seen
+    assert wanted | {"released", "killed", "requeued", "completed"} == seen
 
 
 def test_every_frame_of_a_space_is_described(service: Service) -> None:

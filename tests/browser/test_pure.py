@@ -249,6 +249,8 @@ def test_attempts_are_read_from_events(page: Page) -> None:
         ("retried", {"error": "no", "attemptNumber": 1}),
         ("delivered", None),
         ("delivery_timeout", None),
+        ("started", None),
+        ("released", {"reason": "deploy"}),
         ("delivered", None),
         ("started", None),
         ("dead", {"error": "timed out", "reason": "timeout"}),
@@ -260,7 +262,8 @@ def test_attempts_are_read_from_events(page: Page) -> None:
     assert found == [
         [0, "t2", "failed", "no"],
         [1, None, "not acknowledged", None],
-        [1, "t7", "timed out", "timed out"],
+        [1, "t6", "released", "deploy"],
+        [1, "t9", "timed out", "timed out"],
         [2, None, None, None],
     ]
 

@@ -15,7 +15,9 @@ def test_another_token_is_lease_lost_whatever_the_state(space: Space, status: st
     assert space.get(job) == before
 
 
-@pytest.mark.parametrize("verb", ["ack", "complete", "fail", "kill", "progress", "checkpoint", "event", "keepalive"])
+@pytest.mark.parametrize(
+    "verb", ["ack", "complete", "fail", "kill", "progress", "checkpoint", "event", "keepalive", "release"]
+)
 def test_the_latest_token_passes(space: Space, verb: str) -> None:
     job = space.create(claim=True)
     assert space.call(job, verb, VERBS[verb], token=job["leaseToken"]).status_code == 200

@@ -132,19 +132,36 @@ def test_a_wait_ends_as_soon_as_a_job_comes(space: Space) -> None:
         assert [taken["id"] for taken in waiting.result(10)] == [job["id"]]
 
 
-@pytest.mark.parametrize("comes_by", ["fail", "retry", "schedule", "timeout"])
+@pytest.mark.parametrize("comes_by", ["fail", "retry", "schedule", "timeout", "release", "put off"])
 def test_a_wait_ends_however_a_job_becomes_pending(space: Space, comes_by: str) -> None:
     job = {
         "fail": lambda: space.job_in("running"),
         "retry": lambda: space.job_in("killed"),
         "schedule": lambda: space.create(claim=True, retryDelaySeconds=1),
         "timeout": lambda: space.create(claim=True, timeoutSeconds=1),
+        "release": lambda: space.job_in("running"),
+        "put off": lambda: space.job_in("running"),
     }[comes_by]()
+    verb, body = {
+        "retry": ("retry", None),
+        "release": ("release", None),
+        "put off": ("release", {"delaySeconds": 1}),
+    }.get(comes_by, ("fail", None))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(space.poll, waitSeconds=20)
         if comes_by != "timeout":
-            space.do(job, "retry" if comes_by == "retry" else "fail")
+            space.do(job, verb, body)
         assert [taken["id"] for taken in waiting.result(10)] == [job["id"]]
+
+
+def test_who_waited_with_ack_gets_a_job_that_runs(space: Space) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(space.poll, waitSeconds=20, ack=True)
+        until(lambda: parked(space.server) == 1)
+        job = space.create()
+        assert [taken["id"] for taken in waiting.result(10)] == [job["id"]]
+    assert space.status(job) == "running"
+    assert space.events(job) == ["created", "started"]
 
 
 def test_a_wait_without_a_job_ends_with_an_empty_array_after_its_time(space: Space) -> None:

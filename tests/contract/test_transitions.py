@@ -22,6 +22,7 @@ VERBS: dict[str, Any] = {
     "checkpoint": {"c": 1},
     "event": {"e": 1},
     "keepalive": None,
+    "release": {"reason": "r"},
 }
 ALIVE = {"scheduled", "pending", "delivered", "running"}
 LEASED = {"delivered", "running"}
@@ -36,6 +37,7 @@ ALLOWED = {
     "checkpoint": LEASED,
     "event": ALIVE,
     "keepalive": LEASED,
+    "release": LEASED,
 }
 
 
@@ -77,7 +79,7 @@ def test_a_scheduled_job_becomes_pending_when_its_time_comes_and_goes_to_the_bac
 def test_a_delivery_sets_its_time_and_gives_what_a_worker_needs(space: Space, by: str) -> None:
     job = space.create(payload={"x": 1}, timeoutSeconds=60, maxRetries=2)
     taken = space.poll()[0] if by == "poll" else space.do(job, "claim")
-    fixed = {name: value for name, value in taken.items() if name != "leaseToken"}
+    fixed = {name: value for name, value in taken.items() if name not in ("leaseToken", "timeoutAt")}
     assert fixed == {
         "id": job["id"], "name": "work", "payload": {"x": 1}, "timeoutSeconds": 60, "maxRetries": 2, "attemptNumber": 0,
         "createdAt": job["createdAt"], "checkpoint": None,
@@ -86,8 +88,107 @@ def test_a_delivery_sets_its_time_and_gives_what_a_worker_needs(space: Space, by
     found = space.get(job)
     assert found["status"] == "delivered"
     assert at(found["deliveredAt"]) >= at(found["createdAt"])
+    assert at(taken["timeoutAt"]) - at(found["deliveredAt"]) == timedelta(seconds=60)
     assert found["startedAt"] is None
     assert last(space, job) == ("delivered", None)
+
+
+def test_a_poll_with_ack_hands_out_jobs_that_run(space: Space) -> None:
+    job = space.create(timeoutSeconds=60)
+    (taken,) = space.poll(ack=True)
+    found = space.get(job)
+    assert (found["status"], found["startedAt"]) == ("running", found["deliveredAt"])
+    assert at(taken["timeoutAt"]) - at(found["startedAt"]) == timedelta(seconds=60)
+    assert space.events(job) == ["created", "started"]
+    assert space.do(job, "ack", token=taken["leaseToken"])["timeoutAt"] == taken["timeoutAt"]
+    assert space.do(job, "complete", token=taken["leaseToken"])["status"] == "completed"
+    space.create()
+    assert space.poll(ack=None)[0]["id"]
+    refused(space.all.post(f"{space.jobs}/poll", json={"ack": 1}), 400, "invalid_request")
+
+
+def test_a_poll_with_ack_needs_the_scope_of_an_ack(space: Space) -> None:
+    job = space.create()
+    caller = space.caller("jobs:poll")
+    for body in ({"ack": True}, {"ack": True, "waitSeconds": 5}):
+        refused(caller.post(f"{space.jobs}/poll", json=body), 403, "missing_scope")
+    assert space.status(job) == "pending"
+    assert caller.post(f"{space.jobs}/poll", json={"ack": False}).json()["jobs"][0]["id"] == job["id"]
+    space.create()
+    both = space.caller("jobs:poll", "jobs:ack")
+    assert len(both.post(f"{space.jobs}/poll", json={"ack": True}).json()["jobs"]) == 1
+
+
+def test_who_is_born_claimed_is_told_when_the_lease_ends(space: Space) -> None:
+    job = space.create(claim=True, timeoutSeconds=60)
+    assert at(job["timeoutAt"]) - at(job["deliveredAt"]) == timedelta(seconds=60)
+    assert "timeoutAt" not in space.create()
+
+
+def test_a_job_that_is_given_back_goes_to_the_back_with_its_attempt_and_its_checkpoint(space: Space) -> None:
+    job = space.create(maxRetries=0)
+    (taken,) = space.poll()
+    space.do(taken, "ack")
+    space.do(taken, "checkpoint", {"c": 1})
+    other = space.create()
+    wanted = {"success": True, "status": "pending", "attemptNumber": 0}
+    for _ in range(2):
+        assert space.do(job, "release", {"reason": "ü"}, token=taken["leaseToken"]) == wanted
+    assert last(space, job) == ("released", {"reason": "ü"})
+    assert space.events(job).count("released") == 1
+    found = space.get(job)
+    assert (found["deliveredAt"], found["startedAt"], found["attemptNumber"]) == (None, None, 0)
+    assert [one["id"] for one in space.poll()] == [other["id"]]
+    (again,) = space.poll()
+    assert (again["id"], again["checkpoint"], again["attemptNumber"]) == (job["id"], {"c": 1}, 0)
+    refused(space.call(job, "release", token=taken["leaseToken"]), 409, "lease_lost")
+    assert space.do(job, "release") == wanted
+    assert last(space, job) == ("released", {"reason": None})
+    refused(space.call(job, "release"), 409, "invalid_state")
+
+
+def test_a_job_that_is_put_off_is_scheduled_until_its_time_comes(space: Space) -> None:
+    job = space.job_in("running")
+    put_off = space.do(job, "release", {"delaySeconds": 1.2, "reason": None}, token=job["leaseToken"])
+    assert put_off == {"success": True, "status": "scheduled", "attemptNumber": 0}
+    assert space.do(job, "release", {"delaySeconds": 1.2}, token=job["leaseToken"]) == put_off
+    found = space.get(job)
+    assert at(found["scheduledFor"]) - at(found["updatedAt"]) == timedelta(seconds=1.2)
+    assert space.poll() == []
+    until(lambda: space.status(job) == "pending", within_s=4)
+    assert datetime.now(UTC) >= at(found["scheduledFor"])
+    assert space.events(job) == ["created", "delivered", "started", "released", "pending"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"delaySeconds": -1},
+        {"delaySeconds": 86401},
+        {"delaySeconds": "1"},
+        {"reason": 1},
+        [],
+        1,
+        {"delaySeconds": True},
+    ],
+)
+def test_a_release_out_of_range_is_400_and_changes_nothing(space: Space, body: Any) -> None:
+    job = space.job_in("running")
+    refused(space.call(job, "release", body), 400, "invalid_request")
+    assert space.status(job) == "running"
+
+
+def test_a_reason_of_a_release_is_64_kib_long_at_most(space: Space) -> None:
+    job = space.job_in("running")
+    answer = space.call(job, "release", {"reason": "x" * 65_537})
+    assert refused(answer, 413, "too_large")["limit"] == {"reasonBytes": 65_536}
+    assert space.do(job, "release", {"reason": "x" * 65_536})["status"] == "pending"
+
+
+def test_a_release_needs_the_scope_of_a_fail(space: Space) -> None:
+    job = space.job_in("running")
+    refused(space.caller("jobs:complete").post(f"/jobs/{job['id']}/release"), 403, "missing_scope")
+    assert space.caller("jobs:worker").post(f"/jobs/{job['id']}/release").status_code == 200
 
 
 def test_an_ack_starts_the_job_and_the_lease_anew(space: Space) -> None:
@@ -185,8 +286,9 @@ def test_who_fails_with_claim_holds_the_retry_before_anybody_else_can_poll_it(sp
     job = space.create(claim=True, maxRetries=1)
     other = space.create()
     answer = space.do(job, "fail", {"error": "x", "claim": True}, token=job["leaseToken"])
-    token = answer.pop("leaseToken")
+    token, timeout_at = answer.pop("leaseToken"), answer.pop("timeoutAt")
     assert answer == {"success": True, "status": "delivered", "willRetry": True, "attemptNumber": 1}
+    assert at(timeout_at) - at(space.get(job)["deliveredAt"]) == timedelta(seconds=300)
     assert token != job["leaseToken"]
     assert [taken["id"] for taken in space.poll(count=10)] == [other["id"]]
     assert space.events(job) == ["created", "delivered", "retried", "delivered"]
@@ -283,7 +385,7 @@ def test_kill_ends_any_job_that_has_not_ended(space: Space, status: str) -> None
 def test_a_worker_learns_from_409_that_its_job_was_killed(space: Space) -> None:
     job = space.job_in("running")
     space.do(job, "kill")
-    for verb in ("keepalive", "progress", "complete", "fail", "checkpoint", "event"):
+    for verb in ("keepalive", "progress", "complete", "fail", "checkpoint", "event", "release"):
         answer = space.call(job, verb, VERBS[verb], token=job["leaseToken"])
         assert refused(answer, 409, "invalid_state")["status"] == "killed"
 
@@ -313,7 +415,18 @@ def test_an_ended_job_stays_as_it_is_and_a_late_complete_is_refused_and_changes_
     for status in ENDED:
         job = space.job_in(status)
         before = space.get(job)
-        for verb in ("complete", "fail", "kill", "progress", "checkpoint", "event", "keepalive", "ack", "claim"):
+        for verb in (
+            "complete",
+            "fail",
+            "kill",
+            "progress",
+            "checkpoint",
+            "event",
+            "keepalive",
+            "ack",
+            "claim",
+            "release",
+        ):
             refused(space.call(job, verb, VERBS[verb]), 409, "invalid_state")
         assert space.get(job) == before
 

@@ -31,6 +31,7 @@ class Job:
     token: str = ""
     lapsed: bool = False
     claimed: tuple[str, str] | None = None
+    released: str = ""
     result: bytes | None = None
     events: list[str] = field(default_factory=lambda: ["created"])
     runs: int = 0
@@ -45,6 +46,14 @@ class Job:
         self.token, self.lapsed = token, False
         self.deliveries += 1
         self._go("delivered", "delivered")
+
+    def deliver_acked(self, token: str) -> None:
+        """pending -> running, by a poll with ack."""
+        self._expect("pending")
+        self.token, self.lapsed = token, False
+        self.deliveries = 0
+        self.runs += 1
+        self._go("running", "started")
 
     def ack(self, token: str) -> None:
         """delivered -> running; repeated with the lease token it changes nothing."""
@@ -70,6 +79,17 @@ class Job:
         self._expect(*LEASED)
         self.result = result
         self._go("completed", "completed")
+
+    def release(self, token: str, waits: bool) -> None:
+        """-> pending or scheduled, without a retry; the token that released is answered again while nobody took it."""
+        self._fence(token)
+        if token and token == self.released and self.status in ("pending", "scheduled"):
+            return
+        self._expect(*LEASED)
+        self.released = self.token
+        self.deliveries = 0
+        self.allowed_runs += self.status == "running"
+        self._go("scheduled" if waits else "pending", "released")
 
     def fail(self, token: str, may_retry: bool) -> None:
         """-> pending or scheduled while a retry is left, else dead."""

@@ -98,14 +98,15 @@ class World(RuleBasedStateMachine):
         self.model[id_] = Job(name, PLAIN.max_retries, status="scheduled")
         return id_
 
-    @rule(target=leases, count=st.integers(1, 4), names=st.lists(st.sampled_from(NAMES), max_size=2))
-    def poll(self, count: int, names: list[str]) -> Any:
+    @rule(target=leases, count=st.integers(1, 4), names=st.lists(st.sampled_from(NAMES), max_size=2), ack=st.booleans())
+    def poll(self, count: int, names: list[str], ack: bool) -> Any:
         wanted = [job for job in self.queue if not names or self.model[job].name in names][:count]
-        taken = self.wait(self.store.poll(self.space, count, names))
+        taken = self.wait(self.store.poll(self.space, count, names, ack=ack))
         assert [one.id for one in taken] == wanted, "the oldest first, none twice"
         for one in taken:
             self.handed_out(one.id, one.token, one.attempt)
-            self.model[one.id].deliver(one.token)
+            model = self.model[one.id]
+            (model.deliver_acked if ack else model.deliver)(one.token)
             self.queue.remove(one.id)
         return multiple(*((one.id, one.token) for one in taken))
 
@@ -152,6 +153,15 @@ class World(RuleBasedStateMachine):
             job,
             lambda model: model.fail(token, may_retry),
             lambda: self.store.fail(self.space, job, token, b'"no"', may_retry=may_retry),
+        )
+
+    @rule(lease=leases, fenced=st.booleans(), waits=st.booleans())
+    def release(self, lease: tuple[str, str], fenced: bool, waits: bool) -> None:
+        job, token = lease[0], lease[1] if fenced else ""
+        self.same(
+            job,
+            lambda model: model.release(token, waits),
+            lambda: self.store.release(self.space, job, token, b"null", 10_000_000 if waits else 0),
         )
 
     @rule(target=leases, lease=leases, fenced=st.booleans(), may_retry=st.booleans())

@@ -109,10 +109,20 @@ async def test_transitions_are_counted_by_the_event_that_tells_of_them(room: Roo
         await client.post(f"/jobs/{two['id']}/fail")
         await client.post(f"/jobs/{two['id']}/claim")
         await client.post(f"/jobs/{two['id']}/fail")
+        await client.post(f"/jobs/{three['id']}/release")
         await client.post(f"/jobs/{three['id']}/kill")
         await client.post(f"/jobs/{three['id']}/retry")
         await client.post(f"{jobs}/retry", json={"status": "dead"})
-    wanted = {"created": 4, "delivered": 5, "started": 1, "retried": 1, "dead": 1, "killed": 1, "requeued": 2}
+    wanted = {
+        "created": 4,
+        "delivered": 5,
+        "started": 1,
+        "retried": 1,
+        "dead": 1,
+        "killed": 1,
+        "requeued": 2,
+        "released": 1,
+    }
     found = {event: await grown.since(room, "transitions_total", event=event) for event in wanted}
     assert found == wanted
 
