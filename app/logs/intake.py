@@ -9,8 +9,8 @@ is stored is what was sent, metadata byte by byte (only line breaks between its 
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
@@ -22,7 +22,7 @@ from app.model.json_items import TooLong, array_elements, member_elements
 from app.model.limits import KIB, NESTING_MOST
 from app.model.nesting import nested_deeper
 from app.model.steps import Steps
-from app.model.times import parse_ms, rfc3339
+from app.model.times import are_canonical, canonical
 
 ENTRIES_MOST = 10_000
 ENTRY_BYTES = 4_194_304
@@ -102,7 +102,6 @@ _wrapped = msgspec.json.Decoder(Wrapped)
 _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_BLANKS = (b"\n\n", b"\n\r", b"\n ", b"\n\t")
 _BLANK_LINES = re.compile(rb"\n[ \t\r\n]*\n")
 
 
@@ -132,7 +131,9 @@ def line_pieces(body: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(body):
         reach = start + SLICE_BYTES
-        end = body.rfind(b"\n", start, reach) + 1 or body.find(b"\n", reach) + 1 or len(body)
+        end = len(body)
+        if reach < end:
+            end = body.rfind(b"\n", start, reach) + 1 or body.find(b"\n", reach) + 1 or end
         yield body[start:end]
         start = end
 
@@ -224,34 +225,23 @@ class Intake:
         if len(piece) > 2 * SLICE_BYTES:
             self._keep(self._one_by_one(self._count(1), [piece]))
             return
-        ends = piece.count(b"\n")
-        if piece.count(b"}\n{") != ends and any(blank in piece for blank in _BLANKS):
-            piece = _BLANK_LINES.sub(b"\n", piece)
-            ends = piece.count(b"\n")
         if not piece:
             return
-        first = self._count(ends + 1)
-        lines: Sequence[UsualEntry | Line] = []
-        try:
-            lines = lines_of(_entry_lines.decode_lines(piece))
-        except (*MALFORMED, Refusal):
-            pass
-        if len(lines) != self.lines - first:
-            lines = self._one_by_one(first, piece.split(b"\n"))
-        self._keep(lines)
+        lines = lines_in(_entry_lines.decode_lines, piece)
+        if len(lines) == piece.count(b"\n") + 1:
+            self._count(len(lines))
+            self._keep(lines)
+        elif (denser := _BLANK_LINES.sub(b"\n", piece)) != piece:
+            self.add_lines(denser)
+        else:
+            texts = piece.split(b"\n")
+            self._keep(self._one_by_one(self._count(len(texts)), texts))
 
     def add_items(self, items: list[Raw]) -> None:
         """Items of a JSON array."""
         first = self._count(len(items))
-        lines: Sequence[UsualEntry | Line] = []
-        if len(items) == 1:
-            self._keep(self._one_by_one(first, items))
-            return
-        try:
-            lines = lines_of(_entries.decode(b"[" + b",".join(items) + b"]"))
-        except (*MALFORMED, Refusal):
-            lines = self._one_by_one(first, items)
-        self._keep(lines)
+        lines = lines_in(_entries.decode, b"[" + b",".join(items) + b"]") if len(items) > 1 else ()
+        self._keep(lines or self._one_by_one(first, items))
 
     def finish(self) -> Batch:
         """The whole batch. Raises the fault that was found: one over a limit goes before any other."""
@@ -303,21 +293,38 @@ def encode_parts(lines: Sequence[UsualEntry | Line]) -> Iterator[Part]:
     yield from encode_parts(lines[half:])
 
 
+def lines_in(decode: Callable[[bytes], list[UsualEntry | str]], text: bytes) -> Sequence[UsualEntry | Line]:
+    """The lines of a text of usual entries; none when one of them is not usual, or not fine."""
+    try:
+        return lines_of(decode(text))
+    except (*MALFORMED, Refusal):
+        return ()
+
+
 def lines_of(entries: list[UsualEntry | str]) -> Sequence[UsualEntry | Line]:
-    """The lines of usual entries. Refusal when a time or metadata are not fine."""
-    if list(map(type, entries)).count(UsualEntry) == len(entries):
-        usual = cast("list[UsualEntry]", entries)
-        levels, times = [entry.level for entry in usual], [entry.timestamp for entry in usual]
-        plain = [entry.metadata for entry in usual].count(NO_METADATA) == times.count(None) == len(entries)
-        if plain and None not in levels:
-            return usual
-    return [line_of(entry) for entry in entries]
+    """The lines of usual entries, made column by column. Refusal when a time or metadata are not fine."""
+    if list(map(type, entries)).count(UsualEntry) < len(entries):
+        return [Line(entry) if isinstance(entry, str) else line_of(entry) for entry in entries]
+    usual = cast("list[UsualEntry]", entries)
+    levels, times = [entry.level for entry in usual], [entry.timestamp for entry in usual]
+    sent = [entry.metadata for entry in usual]
+    metadata = metadata_column(sent)
+    if metadata is sent and None not in levels and times.count(None) == len(times):
+        return usual
+    return list(
+        map(
+            Line,
+            [entry.message for entry in usual],
+            [level or Level.INFO for level in levels] if None in levels else cast("list[Level]", levels),
+            [entry.source for entry in usual],
+            metadata,
+            times_column(times),
+        )
+    )
 
 
-def line_of(entry: UsualEntry | str) -> Line:
+def line_of(entry: UsualEntry) -> Line:
     """The line of a usual entry. Refusal when its time or its metadata are not fine."""
-    if isinstance(entry, str):
-        return Line(entry)
     return Line(
         entry.message,
         entry.level or Level.INFO,
@@ -325,6 +332,35 @@ def line_of(entry: UsualEntry | str) -> Line:
         metadata_of(entry.metadata) if entry.metadata else NO_METADATA,
         None if entry.timestamp is None else logged_at(entry.timestamp),
     )
+
+
+def metadata_column(sent: list[Raw]) -> list[Raw]:
+    """The metadata to store, of many lines. Refusal `too_large` or `invalid_entry`."""
+    there = [raw for raw in sent if raw]
+    if not there or are_fine(there):
+        return sent
+    return [metadata_of(raw) if raw else NO_METADATA for raw in sent]
+
+
+def are_fine(metadata: Sequence[Raw]) -> bool:
+    """Whether these metadata, one at least, may be stored as they are, so far as a look at all in one piece tells."""
+    whole = b"\n".join(metadata)
+    texts = whole.split(b"\n")
+    if len(texts) > len(metadata) or b"\r" in whole or {text[:1] for text in texts} != {b"{"}:
+        return False
+    longest = max(map(len, texts))
+    if longest > METADATA_BYTES:
+        return False
+    # Each level takes two bytes.
+    return longest <= 2 * NESTING_MOST or not any(nested_deeper(text, NESTING_MOST) for text in texts)
+
+
+def times_column(sent: list[str | None]) -> list[str | None]:
+    """The times to store, of many lines. Refusal `invalid_entry`."""
+    times = [text for text in sent if text is not None]
+    if not times or are_canonical(times):
+        return sent
+    return [None if text is None else logged_at(text) for text in sent]
 
 
 def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
@@ -394,20 +430,7 @@ def metadata_of(raw: Raw) -> Raw:
 
 def logged_at(text: str) -> str:
     """An entry's own time, in the form in which all times are answered. Refusal `invalid_entry`."""
-    if len(text) == 24 and text[19] == "." and text[23] == "Z" and text.isascii() and text[20:23].isdigit():
-        second = canonical_second(text[:19])
-        if second:
-            return text
     try:
-        return rfc3339(parse_ms(text))
+        return canonical(text)
     except ValueError as error:
         raise bad_entry(f"timestamp: {error}") from None
-
-
-@lru_cache(maxsize=4096)
-def canonical_second(text: str) -> bool:
-    """Whether a text is a whole second in exactly the form that we answer: most of a batch share a few of them."""
-    try:
-        return rfc3339(parse_ms(f"{text}Z"))[:19] == text
-    except ValueError:
-        return False

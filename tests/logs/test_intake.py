@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from time import process_time
 from typing import Any
@@ -153,10 +154,119 @@ def test_a_time_that_is_none_is_refused_with_its_index(timestamp: Any) -> None:
     assert (refused.code, refused.more["index"]) == ("invalid_entry", 1)
 
 
+def full_lines(count: int) -> list[bytes]:
+    """Lines that have something for each member."""
+    return [
+        b'{"timestamp":"2026-03-01T09:%02d:%02d.%03dZ","level":"warn","message":"m%d","source":"web-%d","metadata":{"n":%d}}'
+        % (i // 60, i % 60, i, i, i % 3, i)
+        for i in range(count)
+    ]
+
+
+ODD_PLACES = pytest.mark.parametrize("place", [0, 150, 299])
+JOINED = pytest.mark.parametrize(
+    ("join", "ndjson"), [(b"\n".join, True), (lambda lines: b"[" + b",".join(lines) + b"]", False)]
+)
+
+
+@JOINED
+def test_full_lines_are_stored_as_they_were_sent(join: Callable[[list[bytes]], bytes], ndjson: bool) -> None:
+    lines = full_lines(900)
+    assert stored(taken(join(lines), ndjson)) == [expected(json.loads(line)) for line in lines]
+
+
+@JOINED
+@ODD_PLACES
+@pytest.mark.parametrize(
+    ("odd", "kept"),
+    [
+        (b'"timestamp":"2026-03-01T11:21:01.1299999+02:00"', {"loggedAt": "2026-03-01T09:21:01.129Z"}),
+        (b'"timestamp":"2026-03-01t09:21:01z"', {"loggedAt": "2026-03-01T09:21:01.000Z"}),
+        (b'"timestamp":"2026-03-01T09:21:01.\\u0031\\u0032\\u0030Z"', {"loggedAt": "2026-03-01T09:21:01.120Z"}),
+        (b'"timestamp":null,"loggedAt":"2020-01-01T00:00:00.000Z"', {}),
+        (b'"timestamp":"no","timestamp":"2026-03-01T09:21:01.120Z"', {"loggedAt": "2026-03-01T09:21:01.120Z"}),
+        (b'"level":null,"source":null,"metadata":null', {}),
+        (b'"level":"WARNING"', {"level": "warn"}),
+        (b'"metadata":[],"metadata":{"last":1}', {"metadata": {"last": 1}}),
+        (b'"metadata": \t\r { \r "a" : \t 1 } ', {"metadata": {"a": 1}}),
+        (b'"metadata":{"a":"%b"}' % (b"[{" * 200), {"metadata": {"a": "[{" * 200}}),
+        (b'"metadata":{"a":"%b"}' % (b'\\"[{' * 200), {"metadata": {"a": '"[{' * 200}}),
+        (b'"metadata":{"a":[%b]}' % b",".join([b"{}"] * 200), {"metadata": {"a": [{}] * 200}}),
+        (b'"metadata":{"a":"\\n"}', {"metadata": {"a": "\n"}}),
+    ],
+)
+def test_an_odd_line_among_many_is_stored_as_if_it_were_alone(
+    join: Callable[[list[bytes]], bytes], ndjson: bool, place: int, odd: bytes, kept: dict[str, Any]
+) -> None:
+    lines = full_lines(300)
+    wanted = [expected(json.loads(line)) for line in lines]
+    lines[place] = b'{"message":"odd",' + odd + b"}"
+    wanted[place] = {"message": "odd"} | kept
+    batch = taken(join(lines), ndjson)
+    assert stored(batch) == wanted
+    assert not any(b"\n" in part.text or b"\r" in part.text for part in batch.parts)
+    assert stored(taken(join(lines[place : place + 1]), ndjson)) == [wanted[place]]
+
+
+@JOINED
+@ODD_PLACES
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(f'"timestamp":"{text}"'.encode() for text in ("2026-03-01T09:21:01", "2026-02-29T09:21:01.120Z", "", "now")),
+        *(f'"timestamp":"{text}"'.encode() for text in ("2026-03-01T24:00:00.000Z", "2026-03-01T09:60:00.000Z")),
+        *(f'"timestamp":"{text}"'.encode() for text in ("1969-12-31T23:59:59.999Z", "2026-03-01T09:21:01.12\u0660Z")),
+        b'"timestamp":"2026-03-01T09:21:01.120Z\\n2026-03-01T09:21:01.120Z"',
+        b'"timestamp":1772356861120',
+        b'"metadata":[]',
+        b'"metadata":"{}"',
+        b'"metadata":1',
+        b'"metadata":true',
+        b'"metadata":{"a":%b1%b}' % (b"[" * 64, b"]" * 64),
+        b'"metadata":{"a":%b1%b}' % (b'{"\\"":[' * 32, b"]}" * 32),
+        b'"metadata":{"a":1},"metadata":2',
+        b'"level":"loud"',
+        b'"level":{}',
+        b'"source":[]',
+        b'"message":{}',
+    ],
+)
+def test_a_bad_line_among_many_refuses_them_and_is_named(
+    join: Callable[[list[bytes]], bytes], ndjson: bool, place: int, odd: bytes
+) -> None:
+    lines = full_lines(300)
+    lines[place] = b'{"message":"odd",' + odd + b"}"
+    refused = refusal(join(lines), ndjson)
+    assert (refused.code, refused.more["index"]) == ("invalid_entry", place)
+
+
+@JOINED
+@ODD_PLACES
+def test_metadata_of_the_limits_among_many_are_taken_and_those_over_them_named(
+    join: Callable[[list[bytes]], bytes], ndjson: bool, place: int
+) -> None:
+    lines = full_lines(300)
+    for more in (0, 1):
+        text = b'{"a":"%b"}' % (b"x" * (METADATA_BYTES - 8 + more))
+        lines[place] = b'{"message":"odd","metadata":' + text + b"}"
+        if more:
+            refused = refusal(join(lines), ndjson)
+            assert refused.more == {"limit": {"metadataBytes": METADATA_BYTES}, "index": place}
+        else:
+            assert len(text) == METADATA_BYTES
+            assert stored(taken(join(lines), ndjson))[place]["metadata"] == json.loads(text)
+
+
+def test_lines_without_a_last_line_break_are_one_part() -> None:
+    for text in (b"\n".join(full_lines(100)), b'"one"\n"two"'):
+        assert len(taken(text).parts) == len(taken(text + b"\n").parts) == 1
+
+
 def test_numbers_in_metadata_stay_as_they_were_sent() -> None:
     metadata = b'{"big": 123456789012345678901234567890, "float": 1.10, "exp": 1E400, "a": 1, "a": 2}'
-    batch = taken(b'{"message": "m", "metadata": ' + metadata + b"}\n")
-    assert metadata in batch.parts[0].text
+    for neighbours in (b"", b"\n".join(full_lines(200)) + b"\n"):
+        batch = taken(neighbours + b'{"message": "m", "metadata": ' + metadata + b"}\n")
+        assert metadata in batch.parts[-1].text
 
 
 def test_line_breaks_between_values_of_metadata_become_blanks() -> None:
