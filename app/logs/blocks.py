@@ -107,18 +107,19 @@ def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:
     sources = [row.source for row in rows]
     if sources.count(sources[0]) == len(sources):
         return [sources[0]], b""
-    places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
-    return list(places), b"".join([places[source].to_bytes(2) for source in sources])
+    places = {source: place.to_bytes(2) for place, source in enumerate(dict.fromkeys(sources))}
+    return list(places), b"".join(map(places.__getitem__, sources))
 
 
 def _extras(rows: list[Row]) -> tuple[bytes, str]:
     """The columns of metadata and times."""
     metadata, logged = [row.metadata for row in rows], [row.loggedAt for row in rows]
+    without = (metadata.count(NULL), logged.count(None))
     return (
-        b"\n".join([b"" if each is NULL else bytes(each) for each in metadata])
-        if metadata.count(NULL) < len(metadata)
+        b"\n".join([b"" if each is NULL else each for each in metadata] if without[0] else metadata)
+        if without[0] < len(rows)
         else b"",
-        "\n".join([each or "" for each in logged]) if logged.count(None) < len(logged) else "",
+        "\n".join([each or "" for each in logged]) if without[1] < len(rows) else "",
     )
 
 
