@@ -27,7 +27,8 @@ from app.wire.stall_detector import Acknowledged, read_acknowledged
 HEAD_BYTES = 65_536
 
 PARSE_BYTES = 4096
-"""What the parser is given at a time: some 200 requests at the most, which are a few ms."""
+"""What the parser is given at a time: some 200 requests at the most, which are a few ms. Of a body whose length was
+declared it is given all that has come."""
 
 UNREADABLE = "Invalid HTTP request received."
 CHUNKED = b"chunked"
@@ -82,6 +83,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     _received_bytes = 0
     """Bytes received in all."""
+
+    _body_bytes = 0
+    """Bytes received of the body that is coming, or came last."""
 
     _accepted_s = 0.0
     _awaited: Any = ()
@@ -158,11 +162,20 @@ class HttpProtocol(HttpToolsProtocol):
         data, start = data or self._unread, 0
         self._unread = b""
         while start < len(data) and not self.pipeline and not self.transport.is_closing() and self._is_open_and_ours():
-            self._read(data[start : start + PARSE_BYTES])
-            start += PARSE_BYTES
+            piece = data[start : start + (self._declared_bytes_left() or PARSE_BYTES)]
+            self._read(piece)
+            start += len(piece)
         if self._is_open_and_ours():
             self._unread = data[start:]
             self._keep_pace()
+
+    def _declared_bytes_left(self) -> int:
+        """How much is still to come of a body whose length was declared: so many bytes are no head."""
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body or cycle.scope is not self.scope:
+            return 0
+        declared = next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
+        return max(0, declared - self._body_bytes)
 
     def _keep_pace(self) -> None:
         """Take in no more while something is unread."""
@@ -237,7 +250,7 @@ class HttpProtocol(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     def on_message_begin(self) -> None:
-        self._held_bytes = 0
+        self._held_bytes = self._body_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -264,6 +277,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._held_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

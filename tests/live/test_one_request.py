@@ -182,6 +182,23 @@ def test_a_pipeline_of_offers_is_answered_in_order(socket_space: Space, wire: Wi
 
 @every_form
 @pytest.mark.parametrize("how", CUTS)
+def test_what_stands_behind_a_long_body_is_the_next_request(
+    socket_space: Space, wire: Wire, how: str, chunked: bool
+) -> None:
+    job = socket_space.job_in("running")
+    path = f"/jobs/{job['id']}/logs"
+    template = (POST % "x: y").replace("{length}", "{length}Content-Type: application/x-ndjson\r\n")
+    bodies = [b'"%d %b"\n' % (number, b"x" * 60_000) * 3 for number in range(3)]
+    for body in bodies:
+        head, sent = request(template, socket_space, path, body, chunked=chunked)
+        wire.send(*cut(head, sent + last_word(socket_space) * 20, how))
+    for number in range(len(bodies)):
+        assert wire.answer()[1]["toSeq"] == 3 * number + 3
+        assert all("scopes" in wire.answer()[1] for _ in range(20))
+
+
+@every_form
+@pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("path", ["/realtime/J", "/jobs/J", "/nothing"])
 @pytest.mark.parametrize("opening", [OPENING, "Sec-WebSocket-Version: 8", "x: y"], ids=["right", "old", "broken"])
 def test_a_websocket_with_a_body_ends_the_connection(
