@@ -274,11 +274,7 @@ class ServerLink(asyncio.Protocol):
         """As `pipeline`, for those who set a connection up: others have to wait until that is done."""
         if self._transport is None:  # it went between two questions; the next connection's answers are not for this one
             raise unavailable("Redis has gone away.")
-        replies = await asyncio.gather(*[self.send(command) for command in commands], return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
-        return replies
+        return await all_of([self.send(command) for command in commands])
 
     def cast(self, *command: Word) -> None:
         """Send one command whose outcome nobody waits for, if a connection stands."""
@@ -493,6 +489,28 @@ def packed(command: Command) -> list[bytes]:
         text = word if isinstance(word, bytes) else str(word).encode()
         pieces += (b"\r\n$%d\r\n" % len(text), text)
     return [*pieces, b"\r\n"]
+
+
+async def all_of(futures: Sequence[asyncio.Future[Any]]) -> list[Any]:
+    """The replies in order; the first failure is raised after all came. Cancelled, it leaves none of them waiting.
+
+    Replies come in the order of their commands, so that whoever has waited for the first waits little for the others:
+    a gather would watch each of them.
+    """
+    failed = None
+    try:
+        for future in futures:
+            try:
+                await future
+            except Exception as error:
+                failed = failed or error
+    except asyncio.CancelledError:
+        for future in futures:
+            future.cancel()
+        raise
+    if failed is not None:
+        raise failed
+    return [future.result() for future in futures]
 
 
 def look_away(future: asyncio.Future[Any]) -> None:

@@ -216,6 +216,25 @@ async def test_too_many_waiting_calls_are_refused_as_a_whole(monkeypatch: pytest
         assert not any(b"DECR" in data for data in fake.heard)
 
 
+async def test_a_pipeline_raises_its_first_failure_when_all_has_been_answered(room: Room) -> None:
+    link = room.backend.control.server_of("any")
+    with pytest.raises(RedisFault, match="FIRST"):
+        await link.pipeline(("FIRST",), ("ECHO", "between"), ("SECOND",))
+    assert not link._waiting
+    assert await link.pipeline(("ECHO", "a"), ("ECHO", "b")) == [b"a", b"b"]
+
+
+async def test_a_pipeline_that_is_given_up_shifts_no_later_answer(room: Room) -> None:
+    link = room.backend.control.server_of("any")
+    given_up = asyncio.ensure_future(link.pipeline(("ECHO", "a"), ("FIRST",), ("SECOND",)))
+    await asyncio.sleep(0)  # the task has made its calls
+    assert len(link._waiting) >= 3
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert [await link.call("ECHO", word) for word in ("a", "b")] == [b"a", b"b"]
+
+
 @pytest.mark.parametrize("word", REDIS_REFUSALS)
 async def test_error_replies_after_which_nothing_was_done_are_unavailable(word: str) -> None:
     async with linked(lambda data: f"-{word} because\r\n".encode()) as (link, _):
