@@ -21,14 +21,14 @@ def echo(rig: Rig, body: bytes, connections: int) -> Trial:
     return Trial(ECHO, "requests/s", prepare)
 
 
-def xadd(rig: Rig, lines: Sequence[bytes], connections: int = 4) -> Trial:
+def xadd(rig: Rig, lines: Sequence[bytes], connections: int = 4, name: str = XADD) -> Trial:
     """Each line as one field of an entry of its own, a thousand commands in flight on each connection."""
 
     def prepare() -> Load:
         flows = [partial(repeat, (_pipeline(f"bench:{i}".encode(), lines),)) for i in range(connections)]
         return Load(rig.service.socket, flows, partial(RedisFraming, 2 * PIPELINE))
 
-    return Trial(XADD, "lines/s", prepare, units=PIPELINE, tidy=True)
+    return Trial(name, "lines/s", prepare, units=PIPELINE, tidy=True)
 
 
 def _pipeline(key: bytes, lines: Sequence[bytes]) -> bytes:

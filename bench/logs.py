@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -18,7 +18,9 @@ from typing import Any
 import msgspec
 
 from app.backend import Backend
+from app.logs.intake import decode_batch_steps, encode_parts, unusual_line
 from app.model.nesting import nested_deeper
+from app.model.steps import exhaust
 from app.settings import Settings
 from bench.ceilings import XADD, xadd
 from bench.harness import Figure, Rig, Target, Trial, post
@@ -29,6 +31,24 @@ from bench.service import BASE
 TITLE = "Logs: one web process, auth and validation on, JOBWIRE_RATE=0, AOF everysec"
 
 NDJSON = "application/x-ndjson"
+XADD_FULL = f"{XADD}, full lines"
+FULL_LINES = [
+    b'{"timestamp":"2026-03-01T09:%02d:%02d.%03dZ","level":"info","message":"GET /images/%06d.jpeg answered 200",'
+    b'"source":"web-%d","metadata":{"requestId":"%016x","bytes":%d,"durationMs":%d,"cached":false}}'
+    % (
+        i // 60 % 60,
+        i % 60,
+        i * 37 % 1000,
+        i * 7919 % 1_000_000,
+        i % 3,
+        i * 0x9E3779B97F4A7C15 % (1 << 64),
+        i * 104_729 % 5_000_000,
+        i * 31 % 900,
+    )
+    for i in range(1000)
+]
+"""Lines as a logger writes them that has something for each member."""
+
 APPENDERS = 8
 BESIDE = 4
 MILLION = 1_000_000
@@ -44,7 +64,7 @@ MIB = 1 << 20
 
 def run(rig: Rig) -> list[Figure]:
     """All figures of the logs."""
-    return [*rig.interleave(appends(rig)), *beside(rig), *memory(rig), *million(rig), *bomb(rig), *nesting()]
+    return [*rig.interleave(appends(rig)), *beside(rig), *memory(rig), *million(rig), *bomb(rig), *nesting(), *intake()]
 
 
 def real_lines() -> list[str]:
@@ -77,12 +97,17 @@ def appends(rig: Rig) -> list[Trial]:
         _append(rig, "append 1000", b"\n".join(LINES), 1000, least=1.0),
         _append(rig, "append 1000, gzip, hard to compress", packed, 1000, least=0.6, more="content-encoding: gzip"),
         _append(rig, "append 100", b"\n".join(LINES[:100]), 100, least=0.5),
+        xadd(rig, FULL_LINES, name=XADD_FULL),
+        _append(rig, "append of 1,000 full lines", b"\n".join(FULL_LINES), 1000, least=1.2, ceiling=XADD_FULL),
+        _append(rig, "append of 100 full lines", b"\n".join(FULL_LINES[:100]), 100, least=0.7, ceiling=XADD_FULL),
     ]
 
 
-def _append(rig: Rig, name: str, body: bytes, lines: int, *, least: float, more: str = "") -> Trial:
+def _append(
+    rig: Rig, name: str, body: bytes, lines: int, *, least: float, ceiling: str = XADD, more: str = ""
+) -> Trial:
     load = partial(_appenders, rig, body, APPENDERS, more)
-    return Trial(name, "lines/s", load, lines, XADD, Target(least, of_ratio=True), tidy=True)
+    return Trial(name, "lines/s", load, lines, ceiling, Target(least, of_ratio=True), tidy=True)
 
 
 def _appenders(rig: Rig, body: bytes, connections: int, more: str = "") -> Load:
@@ -351,3 +376,27 @@ def _nesting_ms(text: bytes) -> float:
     if nested_deeper(text, 64):
         raise RuntimeError("this is not nested that deep")
     return 1000 * (time.thread_time() - begun_s)
+
+
+# Intake
+
+
+def intake() -> list[Figure]:
+    """What it takes to decode, check and encode full lines, as it is done, and line by line."""
+    body, slices = b"\n".join(FULL_LINES), [FULL_LINES[at : at + 250] for at in range(0, 1000, 250)]
+
+    def by_column() -> None:
+        exhaust(decode_batch_steps(body, ndjson=True))
+
+    def by_line() -> None:
+        for lines in slices:
+            list(encode_parts([unusual_line(line)[0] for line in lines]))
+
+    names = {"1,000 full lines decoded, checked and encoded, CPU": by_column, "the same, line by line": by_line}
+    return [Figure(name, median(_cpu_us(work) for _ in range(99)), "us") for name, work in names.items()]
+
+
+def _cpu_us(work: Callable[[], None]) -> float:
+    begun_s = time.thread_time()
+    work()
+    return 1e6 * (time.thread_time() - begun_s)
