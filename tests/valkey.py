@@ -71,6 +71,8 @@ class NamedServer(EmbeddedServer):
 class Valkey:
     """One running server; `server` is the thing itself."""
 
+    kind: type[EmbeddedServer] = NamedServer
+
     def __init__(
         self,
         data: Path | None = None,
@@ -81,7 +83,7 @@ class Valkey:
     ) -> None:
         self._is_temporary = data is None
         self.data = data or Path(tempfile.mkdtemp(prefix="jobwire-"))
-        self.server = NamedServer(self.data, appendfsync=appendfsync, maxmemory_bytes=maxmemory_bytes, config=config)
+        self.server = self.kind(self.data, appendfsync=appendfsync, maxmemory_bytes=maxmemory_bytes, config=config)
         self.server.start()
         self.url = self.server.url
 
@@ -140,3 +142,9 @@ class Valkey:
     def _signal(self, word: signal.Signals) -> None:
         if (pid := self.server.pid) is not None:
             os.kill(pid, word)
+
+
+class EmbeddedValkey(Valkey):
+    """The embedded one, whatever SERVER_BINARY names."""
+
+    kind = EmbeddedServer

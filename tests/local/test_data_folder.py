@@ -12,7 +12,7 @@ import pytest
 
 from app.local import data_folder as folder
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer
-from tests.valkey import Valkey, until
+from tests.valkey import EmbeddedValkey, until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def short_path() -> Iterator[Path]:
 def test_everything_in_the_folder_is_for_its_owner_alone(data: Path) -> None:
     before = os.umask(0)
     try:
-        with Valkey(data) as valkey:
+        with EmbeddedValkey(data) as valkey:
             valkey.cli("SET", "key", "value")
             valkey.cli("BGREWRITEAOF")
             until(lambda: valkey.cli("INFO", "persistence")["aof_rewrite_in_progress"] == 0)
@@ -43,7 +43,7 @@ def test_everything_in_the_folder_is_for_its_owner_alone(data: Path) -> None:
 
 def test_an_empty_folder_is_closed_and_one_in_other_use_is_refused_unchanged(data: Path) -> None:
     data.mkdir(mode=0o755)
-    with Valkey(data):
+    with EmbeddedValkey(data):
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
     others = data.parent / "others"
     others.mkdir(mode=0o755)
@@ -65,7 +65,7 @@ def test_a_path_too_long_for_a_socket_gets_a_private_runtime_folder(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     deep = data / ("x" * 60) / ("y" * 60)
-    with Valkey(deep) as valkey:
+    with EmbeddedValkey(deep) as valkey:
         valkey.cli("SET", "key", "value")
         (runtime,) = short_path.glob("jobwire-*")
         assert valkey.url == f"unix://{runtime}/valkey.sock"
@@ -87,6 +87,6 @@ def test_where_all_places_are_too_long_the_socket_is_in_tmp(monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["a b", 'quo"te', "back\\slash", "per%20cent", "ask?#hash", "Grüße", "new\nline"])
 def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
-    with Valkey(tmp_path / name) as valkey:
+    with EmbeddedValkey(tmp_path / name) as valkey:
         assert valkey.cli("PING")
         assert (tmp_path / name / "valkey.sock").exists()

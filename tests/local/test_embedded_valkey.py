@@ -19,7 +19,7 @@ import redis
 from app.local import data_folder as folder
 from app.local import embedded_valkey as embedded
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer, FolderInUse
-from tests.valkey import Valkey, until
+from tests.valkey import EmbeddedValkey, until
 
 SERVE = """
 import sys
@@ -117,15 +117,15 @@ def test_start_takes_a_part_of_the_two_seconds_that_up_has(data: Path) -> None:
 
 
 def test_clean_stop_keeps_the_last_write_and_syncs_it(data: Path) -> None:
-    with Valkey(data, appendfsync="everysec") as valkey:
+    with EmbeddedValkey(data, appendfsync="everysec") as valkey:
         valkey.cli("SET", "last", "word")
     assert "Calling fsync() on the AOF file" in (data / "valkey.log").read_text()
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         assert valkey.cli("GET", "last") == b"word"
 
 
 def test_stop_ends_a_valkey_that_does_not_answer() -> None:
-    with Valkey() as valkey:
+    with EmbeddedValkey() as valkey:
         valkey.stall()
         valkey.server.stop(timeout_s=0.1)
         assert has_no_valkey(valkey.data)
@@ -133,7 +133,7 @@ def test_stop_ends_a_valkey_that_does_not_answer() -> None:
 
 def test_settings_are_in_force_and_ours_can_be_overridden_but_not_the_port(data: Path) -> None:
     extra = {"port": "6379", "list-max-listpack-size": "16", "client-output-buffer-limit": "pubsub 64mb 16mb 60"}
-    with Valkey(data, appendfsync="always", maxmemory_bytes=123_000_000, config=extra) as valkey:
+    with EmbeddedValkey(data, appendfsync="always", maxmemory_bytes=123_000_000, config=extra) as valkey:
         found = {
             name: valkey.cli("CONFIG", "GET", name)[name.encode()].decode()
             for name in (*embedded.SETTINGS, *extra, "appendfsync", "maxmemory", "dir")
@@ -150,7 +150,7 @@ def test_settings_are_in_force_and_ours_can_be_overridden_but_not_the_port(data:
 
 
 def test_a_job_hash_with_a_payload_of_a_kilobyte_stays_compact() -> None:
-    with Valkey() as valkey:
+    with EmbeddedValkey() as valkey:
         valkey.cli("HSET", "job", "payload", "x" * 1000, "name", "encode", "status", "pending")
         assert valkey.cli("OBJECT", "ENCODING", "job") == b"listpack"
 
@@ -159,7 +159,7 @@ def test_a_setting_that_valkey_does_not_know_is_said_at_once(data: Path) -> None
     server = EmbeddedServer(data, config={"no-such-setting": 'a\nb "c'})
     with pytest.raises(EmbeddedError, match="no-such-setting"):
         server.start()
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         assert valkey.cli("PING")
 
 
@@ -186,7 +186,7 @@ def test_second_process_on_a_folder_is_refused_naming_folder_and_holder(data: Pa
 
 
 def test_second_server_in_the_same_process_is_refused_too_even_by_another_name(data: Path) -> None:
-    with Valkey(data):
+    with EmbeddedValkey(data):
         alias = data.parent / "alias"
         alias.symlink_to(data)
         with pytest.raises(FolderInUse, match=f"process {os.getpid()}"):
@@ -196,7 +196,7 @@ def test_second_server_in_the_same_process_is_refused_too_even_by_another_name(d
 def test_a_start_that_failed_frees_the_folder(data: Path) -> None:
     with pytest.raises(EmbeddedError):
         EmbeddedServer(data, appendfsync="sometimes").start()
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         assert valkey.cli("PING")
 
 
@@ -210,7 +210,7 @@ def test_kill_9_of_our_process_ends_valkey_and_the_next_start_has_the_data(data:
         child.kill()
         child.wait(10)
         until(lambda: has_no_valkey(data))
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         assert valkey.cli("GET", "answered") == b"yes"
 
 
@@ -220,7 +220,7 @@ def test_kill_9_of_both_at_once_loses_no_write_that_was_synced(data: Path) -> No
         os.kill(valkey_pid, signal.SIGKILL)
         child.kill()
         child.wait(10)
-        with Valkey(data) as valkey:
+        with EmbeddedValkey(data) as valkey:
             assert valkey.cli("GET", "answered") == b"yes"
 
 
@@ -267,7 +267,7 @@ def test_a_leftover_is_ended_before_the_folder_is_served_again(data: Path) -> No
         child.kill()
         child.wait(10)
         assert not has_no_valkey(data)
-        with Valkey(data) as valkey:
+        with EmbeddedValkey(data) as valkey:
             assert valkey.server.pid != leftover_pid
             assert valkey.cli("GET", "answered") == b"yes"
         assert (data / "valkey.log").read_text().count("ready to exit") == 2
@@ -280,7 +280,7 @@ def test_a_leftover_that_ignores_sigterm_is_killed(data: Path) -> None:
         os.kill(leftover_pid, signal.SIGSTOP)
         child.kill()
         child.wait(10)
-        with Valkey(data) as valkey:
+        with EmbeddedValkey(data) as valkey:
             assert valkey.cli("GET", "answered") == b"yes"
 
 
@@ -290,14 +290,14 @@ def test_a_pid_in_a_lock_that_nobody_holds_is_left_in_peace(data: Path) -> None:
     ) as bystander:
         data.mkdir(mode=0o700)
         (data / "valkey.lock").write_text(f"{bystander.pid}\n")
-        with Valkey(data):
+        with EmbeddedValkey(data):
             assert bystander.poll() is None
         assert bystander.poll() is None
         bystander.kill()
 
 
 def test_a_fork_left_by_a_crash_does_not_hold_up_the_restart() -> None:
-    with Valkey(config={"rdb-key-save-delay": "100000"}) as valkey:
+    with EmbeddedValkey(config={"rdb-key-save-delay": "100000"}) as valkey:
         for number in range(200):
             valkey.cli("SET", f"key:{number}", "value")
         valkey.cli("BGREWRITEAOF")
@@ -315,17 +315,17 @@ def test_a_fork_left_by_a_crash_does_not_hold_up_the_restart() -> None:
 
 
 def test_half_a_command_at_the_end_of_the_file_is_cut_off(data: Path) -> None:
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         valkey.cli("SET", "whole", "1")
     increments = data / "appendonlydir" / "appendonly.aof.1.incr.aof"
     with increments.open("ab") as file:
         file.write(b"*3\r\n$3\r\nSET\r\n$4\r\nhal")
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         assert valkey.cli("KEYS", "*") == [b"whole"]
 
 
 def test_a_file_that_valkey_cannot_read_is_refused_with_the_end_of_the_log(data: Path) -> None:
-    with Valkey(data):
+    with EmbeddedValkey(data):
         pass
     increments = data / "appendonlydir" / "appendonly.aof.1.incr.aof"
     increments.write_bytes(b"*1\r\n$4\r\nNOPE\r\n")
@@ -336,7 +336,7 @@ def test_a_file_that_valkey_cannot_read_is_refused_with_the_end_of_the_log(data:
 
 def test_start_waits_for_data_to_load_beyond_its_timeout_and_can_be_stopped_meanwhile(data: Path) -> None:
     slow = {"key-load-delay": "10000", "loading-process-events-interval-bytes": "1024"}
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         for number in range(100):
             valkey.cli("SET", f"key:{number}", os.urandom(100))
         valkey.cli("BGREWRITEAOF")

@@ -13,7 +13,7 @@ import redis
 
 from app.local import embedded_valkey as embedded
 from app.local.embedded_valkey import EmbeddedServer
-from tests.valkey import Valkey, until
+from tests.valkey import EmbeddedValkey, until
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> Path:
 
 
 async def test_supervise_brings_a_killed_valkey_back_soon_and_ends_with_stop() -> None:
-    with Valkey(appendfsync="always") as valkey:
+    with EmbeddedValkey(appendfsync="always") as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         await asyncio.to_thread(valkey.cli, "SET", "answered", "yes")
         for word in (signal.SIGKILL, signal.SIGSEGV):
@@ -33,7 +33,7 @@ async def test_supervise_brings_a_killed_valkey_back_soon_and_ends_with_stop() -
         assert not valkey.server.alive()
 
 
-def seconds_away_after(word: signal.Signals, valkey: Valkey) -> float:
+def seconds_away_after(word: signal.Signals, valkey: EmbeddedValkey) -> float:
     pid, begun = valkey.server.pid, time.monotonic()
     assert pid is not None
     os.kill(pid, word)
@@ -42,7 +42,7 @@ def seconds_away_after(word: signal.Signals, valkey: Valkey) -> float:
     return time.monotonic() - begun
 
 
-def answers(valkey: Valkey) -> bool:
+def answers(valkey: EmbeddedValkey) -> bool:
     try:
         return bool(valkey.cli("PING"))
     except redis.RedisError:
@@ -50,7 +50,7 @@ def answers(valkey: Valkey) -> bool:
 
 
 async def test_supervise_says_why_a_restart_failed_and_tries_again(caplog: pytest.LogCaptureFixture) -> None:
-    with Valkey() as valkey:
+    with EmbeddedValkey() as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         manifest = valkey.data / "appendonlydir" / "appendonly.aof.manifest"
         good = manifest.read_bytes()
@@ -70,7 +70,7 @@ def test_supervise_without_a_start_does_nothing(data: Path) -> None:
 
 async def test_the_log_is_bounded_at_start_and_while_it_runs(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "VALKEY_LOG_BYTES", 100)
-    with Valkey(data) as valkey:
+    with EmbeddedValkey(data) as valkey:
         watch = asyncio.create_task(valkey.server.supervise())
         await asyncio.to_thread(until, lambda: (data / "valkey.log").stat().st_size == 0)
         watch.cancel()
