@@ -4,7 +4,7 @@ Most tests wait, for leases and clocks and processes that start, so there are mo
 `alone(why)` measures time or fills the machine. These come last, one after the other, in the worker that is left when
 every other has ended. A bound that they hold is then a bound of what they test, and not of their neighbours.
 
-Those of them which wait nearly all the time, by their files, come just before: two of these run at once. A
+Those of them which hold their bounds on a machine that does much else come just before: two of these run at once. A
 turnstile lets none of them begin while a test of another kind is running.
 """
 
@@ -22,11 +22,16 @@ from xdist.workermanage import WorkerController
 MOST_WORKERS = 8
 ALONE = "alone"
 AT_ONCE = 2
-WAITING = (
+IN_PAIRS = (
+    "cluster/test_faults.py",
+    "cluster/test_time.py::test_a_failover_to_a_clock_two_seconds_off_ends_no_lease_early_and_hands_no_job_out_twice",
+    "cluster/test_time.py::test_a_dead_shard_keeps_no_lease_and_no_schedule_of_the_others_waiting",
     "cluster/test_time.py",
     "faults/test_takeover.py",
 )
-"""Files whose tests that run alone use less than a third of a core, as was measured; the longest first."""
+"""Files, and tests of files, whose tests that run alone take less than half a core and have held their bounds while ten
+others were at work on two cores, as was measured; the longest first. The tests of one line may share what they start:
+they run in one process, one after the other."""
 
 LONGEST = (
     "local/test_cluster.py",
@@ -93,13 +98,22 @@ def tell_alone(item: pytest.Item) -> None:
         assert item.nodeid == told
 
 
-def waits(nodeid: str) -> bool:
-    """Whether a test that runs alone may have another one beside it that waits as well."""
-    return nodeid.endswith(f"@{ALONE}") and nodeid.partition("::")[0].removeprefix("tests/") in WAITING
+def is_in_pairs(nodeid: str) -> bool:
+    """Whether a test that runs alone may have another one of its kind beside it."""
+    return line_of(nodeid) is not None
+
+
+def line_of(nodeid: str) -> str | None:
+    """The line of IN_PAIRS that a test belongs to, if it is marked as one that runs alone."""
+    name, at, alone = nodeid.removeprefix("tests/").rpartition("@")
+    if at and alone == ALONE:
+        name = name.partition("[")[0]
+        return next((line for line in (name, name.partition("::")[0]) if line in IN_PAIRS), None)
+    return None
 
 
 class Turnstile:
-    """A file that each test of a run holds while it runs. One that waits first lets all end that hold it."""
+    """A file that each test of a run holds while it runs. One in pairs first lets all end that hold it."""
 
     def __init__(self, run: int) -> None:
         """A run is called by the process that started its workers."""
@@ -109,8 +123,8 @@ class Turnstile:
     def passed(self, nodeid: str) -> Iterator[None]:
         """The block is the run of a test."""
         with self._file.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX if waits(nodeid) else fcntl.LOCK_SH)
-            if waits(nodeid):
+            fcntl.flock(file, fcntl.LOCK_EX if is_in_pairs(nodeid) else fcntl.LOCK_SH)
+            if is_in_pairs(nodeid):
                 fcntl.flock(file, fcntl.LOCK_UN)
             yield
 
@@ -120,20 +134,20 @@ class Turnstile:
 
 
 class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
-    """A unit of work is what one file has for one kind of Redis. Those of tests that wait come after all others, a file
-    each; the unit of those that run alone comes last."""
+    """A unit of work is what one file has for one kind of Redis. Those of tests in pairs come after all others, a line
+    of IN_PAIRS each; the unit of those that run alone comes last."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, name = nodeid.partition("::")
-        if waits(nodeid):
-            return f"{ALONE}-{file}"
+        if line := line_of(nodeid):
+            return f"{ALONE}-{line}"
         if nodeid.endswith(f"@{ALONE}"):
             return ALONE
         parameters = name.partition("[")[2].rstrip("]").split("-")
         return f"{file}-fake" if "fake" in parameters else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        for unit in (*(f"{ALONE}-tests/{file}" for file in WAITING), ALONE):
+        for unit in (*(f"{ALONE}-{line}" for line in IN_PAIRS), ALONE):
             if unit in self.workqueue:
                 self.workqueue.move_to_end(unit)
         if long := next((name for file in LONGEST if (name := f"tests/{file}") in self.workqueue), None):
@@ -159,7 +173,7 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
 
     def _may_work(self, node: WorkerController) -> bool:
         """Whether a node may have what is next. Where it is too much for so many nodes, some end, and those that are
-        left wait for that; before tests that wait, they also wait for each other.
+        left wait for that; before tests in pairs, they also wait for each other.
 
         A worker keeps its newest test until it knows what follows it, or that nothing does: so those that end are told.
         """
@@ -177,6 +191,6 @@ class AloneLast(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no type
         return 1 if list(self.workqueue) == [ALONE] else AT_ONCE
 
     def _others_of(self, node: WorkerController) -> int:
-        """How many tests a node has before it that are none of those that wait."""
+        """How many tests a node has before it that are none of those in pairs."""
         work = self.assigned_work[node].items()
         return sum(self._pending_of({unit: tests}) for unit, tests in work if not unit.startswith(ALONE))

@@ -1,4 +1,4 @@
-"""What runs beside a test that is to run alone: nothing, or one that waits beside one that waits."""
+"""What runs beside a test that is to run alone: nothing, or one of those in pairs beside another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.scheduling import ALONE, AT_ONCE, LONGEST, WAITING, AloneLast, Turnstile, waits
+from tests.scheduling import ALONE, AT_ONCE, IN_PAIRS, LONGEST, AloneLast, Turnstile, is_in_pairs, line_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,9 +82,13 @@ def is_alone(name: str) -> bool:
     return name.endswith(f"@{ALONE}")
 
 
-def of_those_that_wait() -> list[str]:
-    """The ids of tests in files whose tests wait, and of others there."""
-    return [f"tests/{file}::test_{name}" for file in WAITING for name in ("a", f"b@{ALONE}", f"c@{ALONE}")]
+def of_those_in_pairs() -> list[str]:
+    """The ids of tests in pairs, and of others in their files."""
+    return [
+        f"tests/{line}{name}@{ALONE}"
+        for line in IN_PAIRS
+        for name in (("[1]", "[2]") if "::" in line else ("::test_b", "::test_c"))
+    ] + [f"tests/{line}::test_a" for line in IN_PAIRS if "::" not in line]
 
 
 def suite(files: int) -> list[str]:
@@ -109,35 +113,35 @@ def test_nothing_runs_beside_a_test_that_is_alone_and_each_runs_once(files: int,
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 @pytest.mark.parametrize("files", [0, 1, 3, 8])
-def test_tests_that_wait_run_some_at_once_when_all_others_have_ended_but_those_that_are_alone(
+def test_tests_in_pairs_run_two_at_once_when_all_others_have_ended_but_those_that_are_alone(
     files: int, workers: int
 ) -> None:
-    tests = [*of_those_that_wait(), *suite(files)]
+    tests = [*of_those_in_pairs(), *suite(files)]
     most = 0
     for seed in range(20):
         spread = Spread(tests, workers, random.Random(seed))
         assert sorted(name for _, name in spread.ran) == sorted(tests)
         for test, others in spread.beside:
             # A worker may still have the test that it kept: the turnstile lets that one end first.
-            assert len(others) < (AT_ONCE if waits(test) else 1)
-            most = max(most, sum(map(waits, others)))
-        kinds = [waits(name) + 2 * (is_alone(name) and not waits(name)) for _, name in spread.ran]
+            assert len(others) < (AT_ONCE if is_in_pairs(test) else 1)
+            most = max(most, sum(map(is_in_pairs, others)))
+        kinds = [is_in_pairs(name) + 2 * (is_alone(name) and not is_in_pairs(name)) for _, name in spread.ran]
         kept = [kind for kind in kinds[kinds.index(1) :] if kind == 0]
         assert len(kept) < AT_ONCE
         assert kinds[len(kinds) - kinds.count(2) :] == [2] * kinds.count(2)
     assert most == min(AT_ONCE, workers) - 1
 
 
-def test_a_test_that_waits_begins_when_the_others_have_ended_and_lets_others_of_its_kind_begin(
+def test_a_test_in_pairs_begins_when_the_others_have_ended_and_lets_others_of_its_kind_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     order: list[str] = []
-    first, second, *_ = (name for name in of_those_that_wait() if waits(name))
+    first, second, *_ = (name for name in of_those_in_pairs() if is_in_pairs(name))
 
     def wait() -> None:
         with turnstile.passed(first), turnstile.passed(second):
-            order.append("waits")
+            order.append("pair")
 
     turnstile = Turnstile(1)
     with turnstile.passed("tests/test_a.py::test_a"), turnstile.passed("tests/test_b.py::test_b"):
@@ -146,7 +150,7 @@ def test_a_test_that_waits_begins_when_the_others_have_ended_and_lets_others_of_
         beside.join(0.2)
         order.append("others end")
     beside.join(10)
-    assert order == ["others end", "waits"]
+    assert order == ["others end", "pair"]
     turnstile.remove()
     assert not list(tmp_path.iterdir())
 
@@ -162,8 +166,20 @@ def test_what_a_file_has_for_one_kind_of_redis_stays_together() -> None:
     assert len(set.union(*owners.values())) == 3
 
 
+def test_what_stands_in_one_line_of_those_in_pairs_stays_together() -> None:
+    spread = Spread(of_those_in_pairs(), 2, random.Random(1))
+    owners: dict[str | None, set[Worker]] = {}
+    for worker, name in spread.ran:
+        if is_in_pairs(name):
+            owners.setdefault(line_of(name), set()).add(worker)
+    assert set(owners) == set(IN_PAIRS)
+    assert all(len(workers) == 1 for workers in owners.values())
+    assert len(set.union(*owners.values())) == AT_ONCE
+
+
 def test_files_that_take_long_begin_first_and_exist() -> None:
-    assert all((Path(__file__).parent / file).exists() for file in (*LONGEST, *WAITING))
+    for file, _, test in (line.partition("::") for line in (*LONGEST, *IN_PAIRS)):
+        assert f"def {test}" in (Path(__file__).parent / file).read_text()
     long = [f"tests/{file}::test_a" for file in LONGEST]
     spread = Spread([*suite(3), *long], 1, random.Random(1))
     assert [name for _, name in spread.ran][: len(long)] == long
@@ -194,7 +210,8 @@ def test_a_real_run_keeps_to_it(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import *")
     files = {f"tests/files/test_{n}.py": ("any", "filterwarnings('error')") for n in range(5)}
     files["tests/files/test_alone.py"] = ("alone", "alone('why')")
-    files |= {f"tests/{file}": ("waits", "alone('why')") for file in WAITING[:2]}
+    paired = {Path(line).name: line for line in IN_PAIRS if "::" not in line}  # pytest wants each name once
+    files |= {f"tests/{file}": ("pairs", "alone('why')") for file in list(paired.values())[:2]}
     for file, (kind, mark) in files.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(TIMED.format(kind=kind, mark=mark))
@@ -206,7 +223,7 @@ def test_a_real_run_keeps_to_it(tmp_path: Path) -> None:
     for kind, *span in map(str.split, (tmp_path / "times").read_text().splitlines()):
         begun, ended = map(float, span)
         times.setdefault(kind, []).append((begun, ended))
-    assert {kind: len(spans) for kind, spans in times.items()} == {"any": 15, "waits": 6, "alone": 3}
-    assert max(ended for _, ended in times["any"]) < min(begun for begun, _ in times["waits"])
-    assert max(ended for _, ended in times["waits"]) < min(begun for begun, _ in times["alone"])
+    assert {kind: len(spans) for kind, spans in times.items()} == {"any": 15, "pairs": 6, "alone": 3}
+    assert max(ended for _, ended in times["any"]) < min(begun for begun, _ in times["pairs"])
+    assert max(ended for _, ended in times["pairs"]) < min(begun for begun, _ in times["alone"])
     assert all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(sorted(times["alone"])))
