@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.wire.direct_exchange import CLOSING
 from app.wire.listening_socket import ListeningSocket
 from app.wire.stalled_requests import StalledRequests
 
@@ -100,7 +101,7 @@ class Server(uvicorn.Server):
         """Drain before uvicorn does anything: it would close the listening socket, then every connection at once."""
         ends_s = asyncio.get_running_loop().time() + WINDOW_S
         state = self.server_state
-        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        state.default_headers = [*state.default_headers, CLOSING]
         drain = self.lifespan.state.get(DRAIN)
         if drain is not None:
             draining = asyncio.ensure_future(drain())

@@ -177,11 +177,15 @@ def http(rig: Rig) -> list[Figure]:
 
 
 def routed(rig: Rig) -> list[Figure]:
-    """A progress call by the fast path, and through Starlette's middleware and router."""
+    """A progress call by the fast path, by the same with messages of ASGI, and through Starlette's router."""
     jobs = rig.service.claimed(CONNECTIONS)
     requests = [rig.request(f"/jobs/{job['id']}/progress", PROGRESS, job["leaseToken"]) for job in jobs]
     with ExitStack() as stack:
-        there = {"fast path": start(rig, stack, "web"), "Starlette's router": start(rig, stack, "routed")}
+        there = {
+            "fast path": start(rig, stack, "web"),
+            "fast path, messages of ASGI": start(rig, stack, "web", "messages"),
+            "Starlette's router": start(rig, stack, "routed"),
+        }
         take = {f"progress: {name}": partial(request_us, rig, side, requests) for name, side in there.items()}
         figures = beside(rig, "us", take, LESS)
     rig.service.tidy()

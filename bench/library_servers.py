@@ -1,13 +1,15 @@
 """What stands in the place of a library, and the library: `python -m bench.library_servers APP [HTTP]`.
 
-Each is a process as `jobwire web` is one; HTTP is `ours`, or the name of a protocol of uvicorn's. `POST /send` with
-`COUNT SIZE` sends so many texts of so many bytes to everybody who watches, each in a turn of the event loop of its own.
+Each is a process as `jobwire web` is one; HTTP is `ours`, `messages`, or the name of a protocol of uvicorn's.
+`POST /send` with `COUNT SIZE` sends so many texts of so many bytes to everybody who watches, each in a turn of the
+event loop of its own.
 """
 
 import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,13 +17,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.api.fast_path import Application
 from app.main import web_from_environment
 from app.serve import OPTIONS, address_of, open_listening_socket, run_process, serve
 from app.wire.connection import Connection
+from app.wire.direct_exchange import DIRECT
 from app.wire.framing import unchunked_event
-from app.wire.handover import HAND_OVER
+from app.wire.handover import HAND_OVER, HandoverHttpProtocol
 from bench.server import echo
 from bench.service import BASE
 
@@ -36,6 +40,15 @@ def routed() -> Starlette:
     assert isinstance(app, Application)
     app.fast_paths = {}
     return app
+
+
+class MessagesProtocol(HandoverHttpProtocol):
+    """Our HTTP, on which every request is read and answered by messages of ASGI."""
+
+    def on_request_begun(self, cycle: RequestResponseCycle) -> None:
+        super().on_request_begun(cycle)
+        extensions: Any = cycle.scope.get("extensions")
+        extensions.pop(DIRECT, None)
 
 
 def hall(to_all: Callable[[bytes], Awaitable[None]], *routes: BaseRoute) -> Starlette:
@@ -137,7 +150,9 @@ APPS: dict[str, Callable[[], Starlette]] = {
 
 def main(name: str, http: str = "ours") -> None:
     """Serve one of APPS on a free port until SIGTERM."""
-    if http != "ours":
+    if http == "messages":
+        OPTIONS["http"] = MessagesProtocol
+    elif http != "ours":
         OPTIONS["http"] = http
     if name == "sockets":
         OPTIONS["ws"] = "websockets-sansio"

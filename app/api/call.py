@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from starlette.types import Receive, Scope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.api.body_reading import check_json, receive_body
+from app.api.body_reading import UNCOUNTED_BYTES, check_json, receive_body
 from app.api.inflate import ENCODINGS, inflate_aside
 from app.api.request_log import SCOPE_HEADERS
 from app.api.responses import JSON
@@ -21,6 +22,7 @@ from app.model.errors import ApiError, Refusal, invalid
 from app.model.limits import IGNORED_BYTES, UNIT_BYTES
 from app.model.utf8 import is_plain, text_steps
 from app.wire.bytes_in_flight import BytesInFlight
+from app.wire.direct_exchange import take_body
 
 
 class Call:
@@ -30,6 +32,7 @@ class Call:
         "_rate",
         "_spent",
         "bytes_in_flight",
+        "direct",
         "headers",
         "held_bytes",
         "identity",
@@ -39,7 +42,9 @@ class Call:
         "space",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, direct: RequestResponseCycle | None = None) -> None:
+        """`direct` is the request on its connection, if it may be read and answered without messages."""
+        self.direct = direct
         self.scope = scope
         self.receive = receive
         self.params: Mapping[str, str] = scope.get("path_params", {})
@@ -112,6 +117,11 @@ class Call:
 
         Refusals: unsupported_media_type, too_large, rate_limited, invalid_json. Raises ClientGone.
         """
+        if self.direct is not None and b"content-encoding" not in self.headers:
+            self.media_type(*supported)
+            body = take_body(self.direct, min(limit_bytes, UNCOUNTED_BYTES))
+            if body is not None:
+                return body if is_plain(body) else await in_turns(text_steps(body))
         return await self.inflate(await self.read_sent(wire_bytes or limit_bytes, supported), limit_bytes)
 
     async def read_sent(self, limit_bytes: int, supported: Sequence[str] = (JSON,)) -> bytes:

@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.call import Call
 from app.api.error_answers import bug_answer
 from app.api.method_dispatch import Resource
 from app.api.request_log import SCOPE_HEADERS, SCOPE_REQUEST_ID, LoggedSend, RequestLog, request_id_of
 from app.api.responses import JSON
+from app.wire.direct_exchange import DIRECT
 
 
 class FastPath(NamedTuple):
@@ -45,7 +47,10 @@ class Application(Starlette):
             await self._long_way(super().__call__, scope, receive, send)
             return
         begun_s = perf_counter()
-        status = await fast_path.resource.respond(scope, receive, send, (b"x-request-id", scope[SCOPE_REQUEST_ID]))
+        # Without the extensions the scope, which the log may keep, keeps nothing else of the request.
+        direct = scope.pop("extensions", {}).get(DIRECT)
+        call = Call(scope, receive, direct)
+        status = await fast_path.resource.respond(call, send, (b"x-request-id", scope[SCOPE_REQUEST_ID]))
         if self.request_log is not None:
             self.request_log.add(scope, status, perf_counter() - begun_s)
 

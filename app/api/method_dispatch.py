@@ -39,17 +39,17 @@ class Resource:
         self.allow = ", ".join(sorted(self._actions))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.respond(scope, receive, send)
+        await self.respond(Call(scope, receive), send)
 
-    async def respond(self, scope: Scope, receive: Receive, send: Send, *more: tuple[bytes, bytes]) -> int:
+    async def respond(self, call: Call, send: Send, *more: tuple[bytes, bytes]) -> int:
         """Answer a request, with `more` headers; the status, 0 when the client has gone."""
-        begun_s = perf_counter()
-        call = Call(scope, receive)
+        begun_s, method = perf_counter(), call.scope["method"]
         try:
             result = await self._outcome(call)
-            if scope["method"] in self._actions:
-                self._route.count(scope["method"], result.status, perf_counter() - begun_s)
-            await result.send(send, *more)
+            if method in self._actions:
+                self._route.count(method, result.status, perf_counter() - begun_s)
+            if call.direct is None or not result.write(call.direct, *more):
+                await result.send(send, *more)
             return result.status
         except ClientGone:
             return 0
@@ -59,7 +59,11 @@ class Resource:
 
     async def _outcome(self, call: Call) -> Answer | Streamed:
         try:
-            result = await self._result(call)
+            action = self._actions.get(call.scope["method"])
+            if action is None:
+                raise Refusal("method_not_allowed", f"This path allows {self.allow}.", headers={"allow": self.allow})
+            await self._gate.admit(call, action.scope)
+            result = await action.handler(call)
             if call.held_bytes or result.held_bytes:
                 hold_answer(call, result)
             return result
@@ -70,13 +74,6 @@ class Resource:
             raise
         except Exception:
             return bug_answer(call.scope)
-
-    async def _result(self, call: Call) -> Answer | Streamed:
-        action = self._actions.get(call.scope["method"])
-        if action is None:
-            raise Refusal("method_not_allowed", f"This path allows {self.allow}.", headers={"allow": self.allow})
-        await self._gate.admit(call, action.scope)
-        return await action.handler(call)
 
 
 def hold_answer(call: Call, result: Answer | Streamed) -> None:

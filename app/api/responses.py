@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 from starlette.types import Message, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.wire.direct_exchange import write_answer
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -37,6 +40,13 @@ class Answer(NamedTuple):
         else:
             await send({"type": "http.response.body", "body": self.body})
 
+    def write(self, cycle: RequestResponseCycle, *more: tuple[bytes, bytes]) -> bool:
+        """As `send`, at once. False, and nothing was done, where it has to be sent."""
+        if self.headers or not self.body or len(self.body) > BUFFER_BYTES:
+            return False
+        length = (b"content-length", b"%d" % len(self.body))
+        return write_answer(cycle, self.status, (JSON_HEADER, length, *more), self.body)
+
     @property
     def held_bytes(self) -> int:
         """How many bytes are to be counted until it was taken."""
@@ -55,6 +65,10 @@ class Streamed(NamedTuple):
     async def send(self, send: Send, *more: tuple[bytes, bytes]) -> None:
         """Send it; what it begins with is its own, so that `more` headers are not for it."""
         await self.run(send)
+
+    def write(self, cycle: RequestResponseCycle, *more: tuple[bytes, bytes]) -> bool:
+        """It is never written at once."""
+        return False
 
 
 NO_CONTENT = Answer(204, b"")

@@ -22,7 +22,8 @@ from websockets.server import ServerProtocol
 from app.metrics import catalog
 from app.model.errors import ApiError, invalid
 from app.wire.connection import EventStreamConnection, UnchunkedEventStreamConnection, WebSocketConnection
-from app.wire.http_protocol import UNREADABLE, HttpProtocol
+from app.wire.direct_exchange import DIRECT
+from app.wire.http_protocol import UNREADABLE, HttpProtocol, StrictCycle
 
 log = logging.getLogger("jobwire.web")
 quiet = logging.getLogger("jobwire.websocket")
@@ -113,7 +114,10 @@ class HandoverHttpProtocol(HttpProtocol):
     def on_request_begun(self, cycle: RequestResponseCycle) -> None:
         super().on_request_begun(cycle)
         scope: Any = cycle.scope
-        scope.setdefault("extensions", {})[HAND_OVER] = functools.partial(self.hand_over, cycle)
+        extensions: dict[str, Any] = {HAND_OVER: functools.partial(self.hand_over, cycle)}
+        scope["extensions"] = extensions
+        if not isinstance(cycle, StrictCycle):
+            extensions[DIRECT] = cycle
 
     def hand_over(self, cycle: RequestResponseCycle) -> EventStreamConnection | None:
         """Hand over, after the head of a response without a length."""
