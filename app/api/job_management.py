@@ -26,10 +26,13 @@ from app.loop.turns import in_turns
 from app.model.errors import job_not_found
 from app.model.job import NO_SPACE
 from app.model.limits import BATCH_BYTES, KIB, TEXT_BODY_BYTES, UNIT_JOBS
+from app.model.steps import exhaust
 from app.settings import Settings
 from app.webhooks.forbidden_addresses import parse_networks
 
 REPLAYED = (b"idempotency-replayed", b"true")
+SHORT_BYTES = 4096
+"""A body up to this size is decoded within a millisecond, whatever it holds."""
 
 
 class ProducerHandlers:
@@ -46,7 +49,8 @@ class ProducerHandlers:
         """POST /spaces/:spaceId/jobs"""
         body = await call.read_body(BATCH_BYTES)
         idem_key = call.idempotency_key()
-        jobs, many = await in_turns(decode_jobs_steps(body))
+        steps = decode_jobs_steps(body)
+        jobs, many = exhaust(steps) if len(body) <= SHORT_BYTES else await in_turns(steps)
         if any(job.callback_url for job in jobs):
             await in_turns(check_callbacks_steps(jobs, self._allowed, many=many))
         if any(job.claim for job in jobs):

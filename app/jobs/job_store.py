@@ -102,7 +102,7 @@ class JobStore(WorkerStore):
             return Created([m[0] for m in created], [m[2] for m in created], int(reply[1]), True)
         done = self._scripts.done("job_create", reply)
         catalog.count_transitions("created", len(jobs))
-        catalog.count_transitions("delivered", sum(job.claim for job in jobs))
+        catalog.count_transitions("delivered", len(jobs) - tokens.count(""))
         at_ms = int(done[0])
         if dues := [_first_due_ms(job, at_ms) for job in jobs if job.claim or (job.scheduled_ms or 0) > at_ms]:
             self._hint_due(space, min(dues))

@@ -17,12 +17,12 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 def nested_deeper(text: bytes, most: int) -> bool:
     """Whether a valid JSON text is nested deeper than `most`."""
-    return exhaust(nesting_steps(text, most))
+    return _may_be_nested_deeper(text, most) and exhaust(nesting_steps(text, most))
 
 
 def nesting_steps(text: bytes, most: int) -> Steps[bool]:
     """The same in steps of PIECE_BYTES."""
-    if text.count(b"[") + text.count(b"{") <= most:
+    if not _may_be_nested_deeper(text, most):
         return False
     depth, quoted, start = 0, False, 0
     while start < len(text):
@@ -40,6 +40,11 @@ def nesting_steps(text: bytes, most: int) -> Steps[bool]:
             return True
         depth = end
     return False
+
+
+def _may_be_nested_deeper(text: bytes, most: int) -> bool:
+    """Whether there are brackets enough. In most texts there are not."""
+    return text.count(b"[") + text.count(b"{") > most
 
 
 def whole_escapes(piece: bytes) -> bytes:
