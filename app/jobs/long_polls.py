@@ -69,16 +69,20 @@ class SpaceWaiters:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def wake_one(self, name: bytes | None) -> None:
+    def hear(self, hint: bytes | None) -> None:
         """A job of this name became pending: wake the first who wants it.
 
         None: hints were lost; the next look is at all queues. An empty name: there are more jobs than hints, look now.
         """
-        if not name:
-            self.stale = True
-            if name is not None:
-                self._look_now()
+        if hint:
+            self.wake_one(hint)
             return
+        self.stale = True
+        if hint is not None:
+            self._look_now()
+
+    def wake_one(self, name: bytes) -> None:
+        """A job of this name is pending, or of whatever name if it is ANY_NAME: wake the first who wants it."""
         firsts = [queue[0] for queue in (self._idle.get(name), self._idle.get(ANY_NAME)) if queue]
         if firsts:
             waiter = self._waiters[min(firsts)]
@@ -212,7 +216,7 @@ class LongPolls:
             await waiters.hears.wait()
             return
         try:
-            await self._relay.subscribe(self._keys.wake(space), waiters.wake_one)
+            await self._relay.subscribe(self._keys.wake(space), waiters.hear)
         finally:
             waiters.hears.set()
 
@@ -250,7 +254,7 @@ class LongPolls:
         waiters.empty_checks += 1
         if waiters.empty_checks >= LINGER_CHECKS:
             del self._waiters_of[space]
-            self._relay.unsubscribe(self._keys.wake(space), waiters.wake_one)
+            self._relay.unsubscribe(self._keys.wake(space), waiters.hear)
 
     async def _check_queues(self, space: str, waiters: SpaceWaiters) -> None:
         """Wake who waits for jobs that are there. Of a job that nobody wants, one number is read."""

@@ -191,6 +191,16 @@ async def test_more_jobs_at_once_than_are_hinted_wake_all_the_same_who_wants_the
             await asyncio.gather(*(waiter.woken.wait() for waiter in waiters[:90]))
 
 
+async def test_a_look_wakes_who_wants_a_job_of_any_name(room_redis: AnyRedis) -> None:
+    async with new_room(room_redis) as room, contextlib.AsyncExitStack() as stack:
+        waiting = room.backend.long_polls.waiting
+        first, second = [(await stack.enter_async_context(waiting(room.space, [], "key")))[1] for _ in range(2)]
+        await room.call("ZADD", room.keys.pending(room.space), 1, "a job of which nobody was told")
+        async with asyncio.timeout(5):
+            await first.woken.wait()
+        assert not second.woken.is_set()
+
+
 def test_a_wake_that_came_while_its_waiter_took_another_job_is_not_lost() -> None:
     room = SpaceWaiters()
     first, second = Waiter(["a"]), Waiter(["a"])
