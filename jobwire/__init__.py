@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .api.response_structs import (
         Appended,
         BulkRetry,
+        CallAnswered,
         Delivery,
         Ends,
         Failure,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         LogPage,
         NameStats,
         Progress,
+        Released,
         Renewal,
         Space,
         SpaceStats,
@@ -50,6 +52,7 @@ __all__ = [
     "Admin",
     "Appended",
     "BulkRetry",
+    "CallAnswered",
     "Delivery",
     "Ends",
     "Entry",
@@ -72,6 +75,7 @@ __all__ = [
     "Progress",
     "RateLimited",
     "Refused",
+    "Released",
     "Renewal",
     "ShipperStopped",
     "Space",
@@ -87,7 +91,8 @@ _PLACES = {
     ".api.admin": "Admin",
     ".api.jobs": "Jobs",
     ".api.response_structs": (
-        "Appended BulkRetry Delivery Ends Failure Job LogLine LogPage NameStats Progress Renewal Space SpaceStats Token"
+        "Appended BulkRetry CallAnswered Delivery Ends Failure Job LogLine LogPage NameStats Progress Released Renewal "
+        "Space SpaceStats Token"
     ),
     ".errors": (
         "AccessDenied InvalidState JobwireError LeaseLost NotConfigured NotDone NotFound Outage "

@@ -14,6 +14,9 @@ from app.model.errors import Refusal, invalid, too_large
 from app.model.limits import NESTING_MOST
 from app.model.nesting import nested_deeper
 
+ERROR_TEXT_CHARS = 300
+"""How much is said of what was not of its type."""
+
 UNCOUNTED_BYTES = 4096
 """Bodies that come whole and are no larger are not counted: their connection's own objects are."""
 
@@ -28,7 +31,7 @@ async def receive_body(receive: Receive, declared: bytes, limit_bytes: int, hold
     Refusal `too_large`, before anything is read if the length was declared. Raises ClientGone, and what `hold` raises.
     """
     if declared.isdigit() and int(declared) > limit_bytes:
-        raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+        raise body_too_large(limit_bytes)
     whole, more = bytearray(), True  # not a list: a byte that comes alone would take fifty in it
     while more:
         message = await receive()
@@ -37,7 +40,7 @@ async def receive_body(receive: Receive, declared: bytes, limit_bytes: int, hold
         piece: bytes = message.get("body", b"")
         size = len(whole) + len(piece)
         if size > limit_bytes:
-            raise too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
+            raise body_too_large(limit_bytes)
         more = message.get("more_body", False)
         if more or size > UNCOUNTED_BYTES:
             hold(size)
@@ -45,6 +48,11 @@ async def receive_body(receive: Receive, declared: bytes, limit_bytes: int, hold
             return piece
         whole += piece
     return bytes(whole)
+
+
+def body_too_large(limit_bytes: int) -> Refusal:
+    """More than is read of a body."""
+    return too_large(f"The body is larger than {limit_bytes} bytes.", "bodyBytes", limit_bytes)
 
 
 def check_json(body: bytes, what: str = "The body") -> None:
@@ -74,6 +82,8 @@ def decode_body(decoder: "msgspec.json.Decoder[Any]", body: bytes, *, nesting: b
         text = str(error)
         place = text.rpartition(" - at `")[2]
         more = {"index": int(place[2 : place.index("]")])} if place.startswith(_INDEX) and place[2].isdigit() else {}
+        if len(text) > ERROR_TEXT_CHARS:  # it says what was sent
+            text = f"{text[:ERROR_TEXT_CHARS]}..." + (f" - at `{place}" if place else "")
         raise invalid(f"{text.replace(' - at `$', ' - at `body')}.", **more) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal("invalid_json", f"The body is not JSON: {error}.") from None

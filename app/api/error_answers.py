@@ -36,10 +36,14 @@ def method_refused_answer(allow: str) -> Answer:
     return error_answer(Refusal("method_not_allowed", f"This path allows {allow}.", headers={"allow": allow}))
 
 
-def bug_answer(scope: Scope) -> Answer:
-    """The answer when our own code failed: told to the log, with an id that the client is told, too."""
+def bug_answer(scope: Scope, error: BaseException | None = None) -> Answer:
+    """The answer when our own code failed with `error`, or with the exception that is being handled.
+
+    It is told to the log, with an id that the client is told, too.
+    """
     catalog.BUGS.inc()
     known: bytes = scope.get(SCOPE_REQUEST_ID) or secrets.token_hex(8).encode()
     request_id = known.decode()
-    log.exception("request %s failed: %s %s", request_id, scope.get("method"), scope["path"])
+    what = (request_id, scope.get("method"), scope["path"])
+    log.error("request %s failed: %s %s", *what, exc_info=error or True)
     return error_answer(ApiError("internal", "This is a bug in jobwire. It has been logged.", requestId=request_id))

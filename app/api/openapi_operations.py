@@ -13,6 +13,7 @@ from app.api.log_schemas import LogPage, LogsAppended
 from app.api.logs import LINES_DEFAULT, LINES_MOST
 from app.api.request_schemas import (
     BulkRetryRequest,
+    CallEntry,
     Entries,
     EntriesObject,
     FailRequest,
@@ -26,6 +27,7 @@ from app.api.request_schemas import (
 )
 from app.api.response_schemas import (
     BulkRetried,
+    CallAnswered,
     DeliveredAnswer,
     Ended,
     EventPage,
@@ -44,7 +46,7 @@ from app.api.response_schemas import (
 from app.api.responses import NDJSON
 from app.api.space_settings import SpacePatch
 from app.model.job import Status
-from app.model.limits import BATCH_JOBS, EVENTS_ANSWERED, SEQ_MOST
+from app.model.limits import BATCH_CALLS, BATCH_JOBS, EVENTS_ANSWERED, SEQ_MOST
 
 _ANY_STATUS = f"({'|'.join(Status)})"
 STATUSES = Annotated[str, Meta(pattern=f"^{_ANY_STATUS}(,{_ANY_STATUS})*$")]
@@ -58,6 +60,9 @@ FULL_ERRORS = ("space_full",)
 
 RESIZE_EXAMPLE = {"name": "resize", "payload": {"image": 7}, "maxRetries": 2}
 PROGRESS_EXAMPLE = {"percent": 40, "message": "scaling", "subProgress": {"upload": {"percent": 10}}}
+CALLS_EXAMPLE = [
+    {"verb": "complete", "jobId": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "leaseToken": "kX3J...", "body": {"width": 640}}
+]
 LINES_EXAMPLE = ["opened image 7", {"message": "no alpha channel", "level": "warn", "metadata": {"image": 7}}]
 
 
@@ -122,6 +127,7 @@ LOGS_QUERY = (
 )
 
 Jobs = Annotated[list[JobRequest], Meta(min_length=1, max_length=BATCH_JOBS)]
+Calls = Annotated[list[CallEntry], Meta(min_length=1, max_length=BATCH_CALLS)]
 AnyObject = dict[str, Any]
 
 
@@ -164,6 +170,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=CHECKED_ERRORS,
         body_needed=False,
         example={"count": 1, "names": ["resize"], "waitSeconds": 0},
+    ),
+    ("POST", "/spaces/{space_id}/calls"): Operation(
+        "Many calls of a worker in one request, done in their order. Each needs the scope of its own route, and is "
+        "answered with the status and the body that it would get there.",
+        "worker",
+        list[CallAnswered],
+        Calls,
+        errors=CHECKED_ERRORS,
+        example=CALLS_EXAMPLE,
     ),
     ("POST", "/spaces/{space_id}/jobs/retry"): Operation(
         "Bulk retry: let many dead or killed jobs run again, oldest created first.",

@@ -129,6 +129,15 @@ class ReleaseRequest(Struct, rename="camel"):
     reason: str | None = None
 
 
+class CallEntry(Struct, rename="camel"):
+    """One call of a batch, with the body that it would have by itself."""
+
+    verb: Literal["ack", "progress", "checkpoint", "event", "keepalive", "complete", "fail", "release"]
+    job_id: str
+    lease_token: str | None = None
+    body: Raw = field(default_factory=lambda: NULL)
+
+
 class KillRequest(Struct):
     """Why a job is killed."""
 
@@ -192,6 +201,8 @@ JOBS_BODY = msgspec.json.Decoder(list[JobRequest])
 POLL_BODY = msgspec.json.Decoder(PollRequest)
 FAIL_BODY = msgspec.json.Decoder(FailRequest)
 RELEASE_BODY = msgspec.json.Decoder(ReleaseRequest)
+CALL_BODY = msgspec.json.Decoder(CallEntry)
+CALLS_BODY = msgspec.json.Decoder(list[CallEntry])
 KILL_BODY = msgspec.json.Decoder(KillRequest)
 BULK_RETRY_BODY = msgspec.json.Decoder(BulkRetryRequest)
 PROGRESS_BODY = msgspec.json.Decoder(ProgressRequest)
@@ -232,7 +243,7 @@ def _large_requests_steps(body: bytes, *, many: bool) -> Steps[list[JobRequest]]
             yield
             _check_sizes(text, place)
             yield
-            requests.append(_large_request(text, place))
+            requests.append(decode_element(JOB_BODY, text, place))
     except RecursionError:
         raise Refusal("invalid_json", f"The body is nested deeper than {NESTING_MOST}.") from None
     except msgspec.DecodeError as error:
@@ -242,15 +253,18 @@ def _large_requests_steps(body: bytes, *, many: bool) -> Steps[list[JobRequest]]
     return requests
 
 
-def _large_request(text: bytes, place: dict[str, Any]) -> JobRequest:
+def decode_element(decoder: "msgspec.json.Decoder[Any]", text: bytes, place: dict[str, Any]) -> Any:
+    """What one element of a body says, whose `index` is in `place`; refused as decode_body refuses the whole body."""
     try:
-        request: JobRequest = decode_body(JOB_BODY, text, nesting=False)
+        return decode_body(decoder, text, nesting=False)
     except Refusal as refusal:
         if not place:
             raise
-        text_of_it = refusal.text.replace("at `body", f"at `body[{place['index']}]", 1)
+        whole, part = f" - at `body[{place['index']}]", " - at `body"
+        text_of_it = refusal.text.replace(part, whole, 1)
+        if part not in refusal.text:
+            text_of_it = f"{refusal.text.removesuffix('.')}{whole}`."
         raise type(refusal)(refusal.code, text_of_it, **place) from None
-    return request
 
 
 def _check_sizes(text: bytes, place: dict[str, int]) -> None:

@@ -252,6 +252,13 @@ class Released(Struct, rename="camel"):
     success: bool = True
 
 
+class CallAnswered(Struct):
+    """One call of a batch: the status and the body that it would have been answered with by itself."""
+
+    status: int
+    body: dict[str, Any]
+
+
 class BulkRetried(Struct):
     """How many jobs run again after a bulk retry, and whether some are left for a further call."""
 

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.admission import Gate
 from app.api.asyncapi import asyncapi_document
+from app.api.call_batches import CallBatches
 from app.api.callback_retry import CallbackHandlers
 from app.api.error_answers import not_found_answer
 from app.api.fast_path import Application, find_fast_paths
@@ -45,6 +46,7 @@ class Handlers:
         self.gate = Gate(keyring, rate, backend.store.space_of, backend.spaces.exists, backend.settings)
         self.producer = ProducerHandlers(backend.store, backend.bulk_retries, backend.deletion, backend.settings)
         self.worker = WorkerHandlers(backend.store, backend.long_polls)
+        self.call_batches = CallBatches(backend.store)
         self.reader = ReaderHandlers(backend.store, backend.cursors, backend.settings)
         self.admin = AdminHandlers(backend.spaces)
         self.stats = StatsHandlers(backend.ends)
@@ -90,6 +92,7 @@ def route_table(handlers: Handlers) -> dict[str, dict[str, Action]]:
         "/jobs/{job_id}/kill": {"POST": Action("jobs:kill", producer.kill)},
         "/jobs/{job_id}/retry": {"POST": Action("jobs:retry", producer.retry)},
         "/jobs/{job_id}/events": {"GET": Action("jobs:read", reader.events)},
+        "/spaces/{space_id}/calls": {"POST": Action(ANY_KEY, handlers.call_batches.calls)},
         "/spaces/{space_id}/jobs/poll": {"POST": Action("jobs:poll", worker.poll)},
         "/spaces/{space_id}/jobs/retry": {"POST": Action("jobs:retry", producer.bulk_retry)},
         "/spaces/{space_id}/jobs": {

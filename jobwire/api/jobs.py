@@ -19,7 +19,19 @@ from ..errors import NotConfigured
 from ..log_lines import entry
 from .http_client import Answer, Http, Query
 from .response_decoding import decoded
-from .response_structs import Appended, BulkRetry, Delivery, Failure, Job, LogLine, LogPage, Progress, Renewal
+from .response_structs import (
+    Appended,
+    BulkRetry,
+    CallAnswered,
+    Delivery,
+    Failure,
+    Job,
+    LogLine,
+    LogPage,
+    Progress,
+    Released,
+    Renewal,
+)
 
 _PAGE_JOBS = 100
 _PAGE_LINES = 500
@@ -29,7 +41,8 @@ _NDJSON = "application/x-ndjson"
 class Jobs:
     """The jobs of one space: `Jobs(url, key, space)`, or `Jobs.from_env()` as the commands do it.
 
-    `space` is needed by create, list and poll only. Every method raises `NotDone`, `OutcomeUnknown` or `Refused`.
+    `space` is needed by create, list, poll and calls only. Every method raises `NotDone`, `OutcomeUnknown` or
+    `Refused`.
     """
 
     def __init__(self, url: str, key: str | None, space: str | None = None, *, http: Http | None = None) -> None:
@@ -152,9 +165,15 @@ class Jobs:
 
     # --- working -----------------------------------------------------------------------------------------------------
 
-    def poll(self, *, count: int = 1, names: Iterable[str] = (), wait_s: float = 0) -> list[Delivery]:
-        """Take up to `count` pending jobs, waiting up to `wait_s` (30 at most) for the first."""
-        fields = {"count": count, "types": [*names], "waitSeconds": wait_s}
+    def poll(
+        self, *, count: int = 1, names: Iterable[str] = (), wait_s: float = 0, ack: bool = False
+    ) -> list[Delivery]:
+        """Take up to `count` pending jobs, waiting up to `wait_s` (30 at most) for the first.
+
+        With `ack` they are running: no ack is needed.
+        """
+        fields: dict[str, Any] = {"count": count, "types": [*names], "waitSeconds": wait_s}
+        fields |= {"ack": True} if ack else {}
         body = msgspec.json.encode(fields)
         answer = self.http.call("POST", self._space_path("/jobs/poll"), body=body, extra_wait_s=wait_s)
         return decoded(answer, dict[str, list[Delivery]])["jobs"]
@@ -193,6 +212,26 @@ class Jobs:
         fields |= {} if retry else {"retry": False}
         fields |= {"claim": True} if claim else {}
         return decoded(self._post(job_id, "fail", fields, lease_token=lease_token), Failure)
+
+    def release(
+        self,
+        job_id: str,
+        reason: str | None = None,
+        *,
+        delay_s: float = 0,
+        lease_token: str | None = None,
+    ) -> Released:
+        """Give it back, for another worker or for later; no retry is used. Repeatable with the same token."""
+        fields = {"reason": reason, "delaySeconds": delay_s}
+        return decoded(self._post(job_id, "release", fields, lease_token=lease_token), Released)
+
+    def calls(self, calls: Iterable[Mapping[str, Any]]) -> list[CallAnswered]:
+        """Up to 1000 calls of a worker in one request, in their order; each is answered by itself.
+
+        Each is `{"verb", "jobId", "leaseToken"?, "body"?}`, as the API has it. Repeatable where each of its calls is.
+        """
+        body = msgspec.json.encode([*calls])
+        return decoded(self.http.call("POST", self._space_path("/calls"), body=body), list[CallAnswered])
 
     def progress(
         self, job_id: str, percent: float, message: str, *, lease_token: str | None = None, **sub_progress: Any

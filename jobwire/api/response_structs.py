@@ -91,6 +91,7 @@ class Delivery(_Record):
     attempt_number: int = 0
     created_at: str | None = None
     lease_token: str | None = None
+    timeout_at: str | None = None
     checkpoint_json: msgspec.Raw = msgspec.field(name="checkpoint", default=_NULL)
 
     @property
@@ -123,6 +124,25 @@ class Failure(_Record):
     will_retry: bool = False
     attempt_number: int = 0
     lease_token: str | None = None
+    timeout_at: str | None = None
+
+
+class Released(_Record):
+    """The answer to release: where the job stands now, and its attempt, which is as before."""
+
+    status: str = ""
+    attempt_number: int = 0
+
+
+class CallAnswered(_Record):
+    """What one call of a batch was answered: the status and the body that it would have got by itself."""
+
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == 200
 
 
 class Progress(_Record):

@@ -53,6 +53,22 @@ def test_a_failing_run_is_retried_and_ends_dead(up: Up) -> None:
     assert jobwire(up, "tail", "-f", job.id).returncode == exit_codes.JOB_FAILED
 
 
+def test_many_jobs_are_taken_running_and_ended_in_one_request(up: Up) -> None:
+    jobs = up.jobs
+    made = [jobs.create("many", payload=i).id for i in range(5)]
+    taken = jobs.poll(count=5, names=["many"], ack=True)
+    assert [job.id for job in taken] == made
+    assert all(job.timeout_at for job in taken)
+    calls = [{"verb": "complete", "jobId": job.id, "leaseToken": job.lease_token, "body": job.payload} for job in taken]
+    calls[3]["leaseToken"] = "another"
+    answers = jobs.calls(calls)
+    assert [answer.is_done for answer in answers] == [True, True, True, False, True]
+    assert answers[3].body["code"] == "lease_lost"
+    assert jobs.get(made[4]).result == 4
+    back = jobs.release(made[3], "deploy", delay_s=60, lease_token=taken[3].lease_token)
+    assert (back.status, back.attempt_number) == ("scheduled", 0)
+
+
 def test_a_kill_ends_a_run(up: Up) -> None:
     command = [sys.executable, "-m", "jobwire", "run", "--", "sh", "-c", "while :; do echo x; sleep 0.05; done"]
     with subprocess.Popen(command, env=up.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

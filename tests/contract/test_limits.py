@@ -100,6 +100,16 @@ def test_every_further_ten_jobs_of_a_create_are_a_unit(slow: Space, jobs: int, u
     assert spent(slow, slow.jobs, json=[{"name": "x"}] * jobs) == units
 
 
+@pytest.mark.parametrize(("calls", "units"), [(1, 1), (10, 1), (11, 2), (21, 3), (511, 52)])
+def test_every_further_ten_calls_of_a_batch_are_a_unit(slow: Space, calls: int, units: int) -> None:
+    assert spent(slow, f"/spaces/{slow.id}/calls", json=[{"verb": "ack", "jobId": "x"}] * calls) == units
+
+
+def test_every_64_kib_of_a_batch_of_calls_are_a_unit(slow: Space) -> None:
+    call = {"verb": "complete", "jobId": "x", "body": "y" * 64 * KIB}
+    assert spent(slow, f"/spaces/{slow.id}/calls", json=[call] * 3) == 1 + 3
+
+
 @pytest.mark.parametrize(("size", "units"), [(64 * KIB - 1, 1), (64 * KIB, 2), (1000 * KIB, 16)])
 @pytest.mark.parametrize("encoding", ["", "gzip"])
 def test_every_64_kib_of_a_body_are_a_unit_however_it_was_packed(

@@ -119,6 +119,15 @@ def bodies() -> Iterator[tuple[str, str, dict[str, str], Callable[[], bytes], tu
     yield "a deep payload", "jobs", {}, lambda: b'{"name":"x","payload":[' + DEEP * 8500 + b"1]}", (201,)
     yield "deep nothing", "jobs", {}, lambda: b'{"name":"x","nothing":[' + DEEP * 68_000 + b"1]}", (201,)
     yield "a deep result", "complete", {}, lambda: b"[" + DEEP * 8500 + b"1]", (200,)
+    result = b'{"verb":"complete","jobId":"x","body":"' + b"\xc3\xa9" * 3500 + b'"},'
+    yield "a thousand calls", "calls", {}, lambda: b"[" + result * 999 + result[:-1] + b"]", (200,)
+    call = b'{"verb":"event","jobId":"x","body":[' + DEEP * 2000 + b"1]},"
+    yield "deep calls", "calls", {}, lambda: b"[" + call * 30 + call[:-1] + b"]", (200,)
+    one = b'{"verb":"complete","jobId":"x","more":[' + DEEP * 67_000 + b"1]}"
+    yield "one long call", "calls", {}, lambda: b"[" + one + b"]", (200,)
+    failed = b'{"verb":"fail","jobId":"x","body":{"error":"' + rb"\u0001" * 170_000 + b'"}},'
+    yield "long errors", "calls", {}, lambda: b"[" + failed * 7 + failed[:-1] + b"]", (200,)
+    yield "too many calls", "calls", {}, lambda: b"[" + b'{"verb":"ack","jobId":"x"},' * 300_000 + b"1]", (413,)
     yield "many names", "jobs/poll", {}, lambda: b'{"names":[' + b'"a",' * (MIB // 4 - 20) + b'"a"]}', (400,)
 
 
