@@ -11,7 +11,6 @@ what to do by a line on stdin (bullmq_queue.js, saq_queue.py). One that is not i
 Of Valkey's time counts the CPU of all of its threads, what the system does for it included.
 """
 
-import http.client
 import json
 import os
 import shutil
@@ -187,16 +186,14 @@ class Polled(msgspec.Struct):
 
 
 class Ours:
-    """jobwire over HTTP: with `calls` and a poll that begins the jobs where the server has them, else call by call."""
+    """jobwire over HTTP: polls begin their jobs, and what is held is completed by one request."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self.redis = service.redis
         self.valkey_pid = service.nodes[0].pid or 0
         self._space = f"/spaces/{service.space}"
-        self._batched = takes_calls(service)
-        begun = b',"ack":true' if self._batched else b""
-        self._poll = self._post(f"{self._space}/jobs/poll", b'{"count":%d%s}' % (POLL, begun))
+        self._poll = self._post(f"{self._space}/jobs/poll", b'{"count":%d,"ack":true}' % POLL)
 
     def create(self, count: int) -> float:
         request = self._post(f"{self._space}/jobs", b"[" + b",".join([JOB] * BATCH) + b"]")
@@ -214,48 +211,33 @@ class Ours:
 
     def steps(self) -> dict[str, Callable[[int], float]]:
         """A life by its steps, each of which all jobs take before the next."""
-        held: list[Held] = []
+        held: list[list[Held]] = []
 
         def take() -> Flow:
             while jobs := jobs_of((yield self._poll)):
-                held.extend(jobs)
+                held.append(jobs)
 
-        def each(calls: Callable[[Sequence[Held]], Flow], _: int) -> float:
-            return self._drive([partial(calls, held[place::WORKERS]) for place in range(WORKERS)])
+        def complete(place: int) -> Flow:
+            for jobs in held[place::WORKERS]:
+                yield self._complete(jobs)
 
-        steps = {"create": self.create, "poll": lambda _: self._drive([take] * WORKERS)}
-        if self._batched:
-            return steps | {"calls": partial(each, self._complete_all)}
-        return steps | {"ack": partial(each, self._ack), "complete": partial(each, self._complete)}
+        return {
+            "create": self.create,
+            "poll": lambda _: self._drive([take] * WORKERS),
+            "calls": lambda _: self._drive([partial(complete, place) for place in range(min(WORKERS, len(held)))]),
+        }
 
     def _worker(self) -> Flow:
         while jobs := jobs_of((yield self._poll)):
-            if self._batched:
-                yield from self._complete_all(jobs)
-                continue
-            for job in jobs:
-                yield from self._ack([job])
-                yield from self._complete([job])
+            yield self._complete(jobs)
 
-    def _ack(self, jobs: Sequence[Held]) -> Flow:
-        for job in jobs:
-            yield self._post(f"/jobs/{job.id}/ack", b"", job.lease_token)
-
-    def _complete(self, jobs: Sequence[Held]) -> Flow:
-        for job in jobs:
-            yield self._post(f"/jobs/{job.id}/complete", RESULT, job.lease_token)
-
-    def _complete_all(self, jobs: Sequence[Held]) -> Flow:
+    def _complete(self, jobs: Sequence[Held]) -> bytes:
         result = msgspec.Raw(RESULT)
-        for at in range(0, len(jobs), POLL):
-            calls = [
-                {"verb": "complete", "jobId": job.id, "leaseToken": job.lease_token, "body": result}
-                for job in jobs[at : at + POLL]
-            ]
-            yield self._post(f"{self._space}/calls", msgspec.json.encode(calls))
+        calls = [{"verb": "complete", "jobId": job.id, "leaseToken": job.lease_token, "body": result} for job in jobs]
+        return self._post(f"{self._space}/calls", msgspec.json.encode(calls))
 
-    def _post(self, path: str, body: bytes, token: str = "") -> bytes:
-        return post(BASE + path, self._service.worker_key, body, token)
+    def _post(self, path: str, body: bytes) -> bytes:
+        return post(BASE + path, self._service.worker_key, body)
 
     def _drive(self, flows: Sequence[Callable[[], Flow]]) -> float:
         # By this process, not by the rig's client: flows share what they have polled.
@@ -271,16 +253,6 @@ class Ours:
 def jobs_of(answer: bytes) -> list[Held]:
     """The jobs of a poll's answer."""
     return msgspec.json.decode(body_of(answer), type=Polled).jobs
-
-
-def takes_calls(service: Service) -> bool:
-    """Whether the server takes many calls in one request."""
-    connection = http.client.HTTPConnection(*service.web, timeout=60)
-    call = msgspec.json.encode([{"verb": "keepalive", "jobId": "0" * 26}])
-    connection.request("POST", f"{BASE}/spaces/{service.space}/calls", call, {"x-api-key": service.root_key})
-    status = connection.getresponse().status
-    connection.close()
-    return status not in {404, 405}
 
 
 # Theirs

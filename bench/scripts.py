@@ -57,6 +57,7 @@ def run(rig: Rig) -> list[Figure]:
         "poll 50 of 50 names": names_polled,
         "list 100 of 1000, by statuses, far down": listed,
         "kill, and retry of 1000": killed_and_retried,
+        "1000 calls, complete with 8 KB each": completed_by_calls,
         "complete of a job with 2,000 events": completed_with_events,
         "event of 256 KiB that displaces 6,000": displaced,
         "read, pages and removal of a job with 16 MiB of events": read_and_removed,
@@ -99,26 +100,26 @@ def create(path: str, jobs: Sequence[dict[str, Any]], service: Service) -> None:
 def polled(service: Service) -> None:
     prepared(service, [PLAIN] * 500)
     for _ in range(10):
-        service.post(jobs_of(service, "poll"), {"count": POLL_JOBS})
+        poll(service)
 
 
 def large_polled(service: Service) -> None:
     large = {**PLAIN, "payload": "x" * (POLLED_BYTES // POLL_JOBS - 10)}
     for _ in range(2):
         prepared(service, [large] * (POLL_JOBS // 2))
-    service.post(jobs_of(service, "poll"), {"count": POLL_JOBS})
+    poll(service)
 
 
 def names_polled(service: Service) -> None:
     names = NAMES[:POLL_NAMES]
     for _ in range(3):
         prepared(service, [{**PLAIN, "name": name} for name in names] * (BATCH_JOBS // POLL_NAMES))
-    service.post(jobs_of(service, "poll"), {"count": POLL_JOBS, "names": names})
+    poll(service, names=names)
 
 
 def listed(service: Service) -> None:
     prepared(service, [LARGE] * BATCH_JOBS)
-    service.post(jobs_of(service, "poll"), {"count": POLL_JOBS})
+    poll(service)
     service.redis.slowlog_reset()
     service.get(f"{jobs_of(service)}?limit=100&offset=850")
     service.get(f"{jobs_of(service)}?limit=100&offset=500&status=pending,delivered,running,completed")
@@ -128,6 +129,15 @@ def killed_and_retried(service: Service) -> None:
     for job in prepared(service, [PLAIN] * BATCH_JOBS):
         service.post(f"/jobs/{job['id']}/kill", {})
     service.post(jobs_of(service, "retry"), {"status": "killed"})
+
+
+def completed_by_calls(service: Service) -> None:
+    prepared(service, [PLAIN] * BATCH_JOBS)
+    held = [job for _ in range(BATCH_JOBS // POLL_JOBS) for job in poll(service)]
+    service.redis.slowlog_reset()
+    calls = [{"verb": "complete", "jobId": job["id"], "body": "x" * 8000} for job in held]
+    answers = service.post(f"/spaces/{service.space}/calls", calls)
+    assert {answer["status"] for answer in answers} == {200}
 
 
 def completed_with_events(service: Service) -> None:
@@ -215,6 +225,14 @@ def prepared(service: Service, jobs: Sequence[dict[str, Any]]) -> list[dict[str,
     made: list[dict[str, Any]] = service.post(jobs_of(service), jobs)
     service.redis.slowlog_reset()
     return made
+
+
+def poll(service: Service, **asked: Any) -> list[dict[str, Any]]:
+    """As many jobs as a poll may take, begun."""
+    jobs: list[dict[str, Any]] = service.post(jobs_of(service, "poll"), {"count": POLL_JOBS, "ack": True, **asked})[
+        "jobs"
+    ]
+    return jobs
 
 
 def tell(service: Service, job: dict[str, Any], data: Any, count: int) -> None:
