@@ -1,8 +1,9 @@
 """The map of a cluster: which primary has which slot.
 
 Owns: the map, and asking the nodes for it, beside the calls: one at a time, at most once a second, any node. A map of
-very many pieces costs the node that tells it milliseconds, so it is asked for only when the cluster's epoch is another
-one, or when something contradicted it: whoever meets that calls `doubt`, or `moved` if a node told better.
+very many pieces costs the node that tells it milliseconds, so it is asked for when the cluster's epoch is another one,
+when something contradicted it (whoever meets that calls `doubt`, or `moved` if a node told better), or when it is old:
+a slot that is moved key by key to the node with the greatest epoch leaves the epoch as it is.
 
 Never: carries a call. What it knows may be old; whoever sends a command to the wrong node is told so, and nothing ran.
 https://valkey.io/topics/cluster-spec/
@@ -38,6 +39,9 @@ REFRESH_S = 1.0
 
 LOOK_S = 2.0
 """The longest."""
+
+MAP_S = 10.0
+"""How old a map becomes at most, but for one of very many pieces."""
 
 JITTER = 0.25
 """The part of these by which processes differ, so that not all ask at the same moment."""
@@ -130,6 +134,7 @@ class Topology:
         self._led_back: Counter[Place] = Counter()
         self._nodes: list[Place] = []
         self._epoch = -1
+        self._taken_s = 0.0
         self._doubt = asyncio.Event()
         self._pieces = 0
         self._changed = asyncio.Event()
@@ -239,6 +244,8 @@ class Topology:
                 self.problems = [UNREADABLE_MAP]
                 bugs.failed(error)
                 self._doubt.set()
+            if loop.time() - self._taken_s > max(MAP_S, 100 * PIECE_S * self._pieces):
+                self._doubt.set()
             least_s = max(REFRESH_S, PIECE_S * self._pieces) if self.primaries else REFRESH_S / 4
             await asyncio.sleep(jittered(begun_s + least_s - loop.time()))
             with contextlib.suppress(TimeoutError):
@@ -289,7 +296,7 @@ class Topology:
             if epoch > least or (epoch == least and self._doubt.is_set()):
                 self._doubt.clear()
                 slots = await ask(connection, "SLOTS")
-                self._pieces = len(slots)
+                self._pieces, self._taken_s = len(slots), asyncio.get_running_loop().time()
                 self._take(place, slots, is_news=epoch > least)
             return epoch
         finally:

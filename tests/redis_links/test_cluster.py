@@ -13,7 +13,7 @@ import hiredis
 import pytest
 
 from app.model.errors import OutcomeUnknown, Unavailable
-from app.redis_links import cluster
+from app.redis_links import cluster, topology
 from app.redis_links.cluster import ClusterLink
 from app.redis_links.dialling import ByCluster, Place
 from app.redis_links.link import RedisFault, ServerLink, ServerMoved
@@ -402,6 +402,19 @@ def test_a_map_that_nothing_contradicts_is_taken_again_only_when_the_epoch_is_an
             node.map = [(0, 16383, stage.high)]
         await eventually(lambda: truth(stage.topology.primaries == (("127.0.0.1", stage.high.port),)), within_s=15)
         assert sum(one.count("SLOTS") for one in asked) == 2
+
+    run(work)
+
+
+def test_a_map_that_is_old_is_taken_again_for_a_slot_may_have_moved_under_the_same_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topology, "MAP_S", 0.5)
+
+    async def work(stage: Stage) -> None:
+        for node in (stage.low, stage.high):
+            node.map = [(0, 16383, stage.high)]
+        await eventually(lambda: truth(stage.topology.primaries == (("127.0.0.1", stage.high.port),)), within_s=15)
 
     run(work)
 
