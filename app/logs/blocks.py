@@ -13,7 +13,7 @@ column that nobody asks for: a search opens the messages, and the rest only wher
 import struct
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import zstandard
@@ -114,12 +114,13 @@ def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:
 def _extras(rows: list[Row]) -> tuple[bytes, str]:
     """The columns of metadata and times."""
     metadata, logged = [row.metadata for row in rows], [row.loggedAt for row in rows]
-    without = (metadata.count(NULL), logged.count(None))
+    without_metadata, without_time = metadata.count(NULL), logged.count(None)
+    if without_metadata:
+        metadata = [Raw() if each is NULL else each for each in metadata]
+    times = [each or "" for each in logged] if without_time else cast("list[str]", logged)
     return (
-        b"\n".join([b"" if each is NULL else each for each in metadata] if without[0] else metadata)
-        if without[0] < len(rows)
-        else b"",
-        "\n".join([each or "" for each in logged]) if without[1] < len(rows) else "",
+        b"\n".join(metadata) if without_metadata < len(rows) else b"",
+        "\n".join(times) if without_time < len(rows) else "",
     )
 
 

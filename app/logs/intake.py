@@ -33,34 +33,31 @@ METADATA_BYTES = 16 * KIB
 SOURCE_CHARS = 200
 SLICE_BYTES = 60_000
 SLICE_ITEMS = 1000
+ARRAY_BYTES = 4 * SLICE_BYTES
+"""A body of JSON of up to so many bytes is decoded at once, which takes about a millisecond at the worst."""
+
 PART_BYTES = 64 * KIB
 
 
 NO_METADATA = Raw()
 
 
-class Line(Struct, omit_defaults=True, gc=False):
-    """A line as it is stored, in the order of docs/redis.md."""
-
-    message: str
-    level: Level = Level.INFO
-    source: str | None = None
-    metadata: Raw = NO_METADATA
-    loggedAt: str | None = None
-
-
 MessageText = Annotated[str, Meta(max_length=MESSAGE_BYTES // 4)]
 """A message of at most 16 Ki characters needs no look at its bytes."""
 
 
-class UsualEntry(Struct, omit_defaults=True, gc=False):
-    """What a client sends, as nearly all of them do. Without time and metadata it is stored as it is."""
+class Line(Struct, omit_defaults=True, gc=False):
+    """An entry as nearly all are sent, which becomes the line that is stored, in the order of docs/redis.md."""
 
     message: MessageText
     level: Level | None = Level.INFO
     source: Annotated[str, Meta(max_length=SOURCE_CHARS)] | None = None
     metadata: Raw = NO_METADATA
     timestamp: str | None = None
+    """None once it is a line."""
+
+    loggedAt: str | None = None
+    """Its time, once it is a line: what is sent under this name is not looked at."""
 
 
 class AnyEntry(Struct, gc=False):
@@ -79,6 +76,12 @@ class Wrapped(Struct, gc=False):
     logs: Raw
 
 
+class WrappedLines(Struct, gc=False):
+    """The same where all entries are usual."""
+
+    logs: list[Line | MessageText]
+
+
 class Part(NamedTuple):
     """One entry of the stream: how many lines it holds, and the JSON array of them."""
 
@@ -95,10 +98,11 @@ class Batch(NamedTuple):
     truncated: int
 
 
-_entries = msgspec.json.Decoder(list[UsualEntry | MessageText])
-_entry_lines = msgspec.json.Decoder(UsualEntry | MessageText)
+_entries = msgspec.json.Decoder(list[Line | MessageText])
+_entry_lines = msgspec.json.Decoder(Line | MessageText)
 _any_entry = msgspec.json.Decoder(AnyEntry | str)
 _wrapped = msgspec.json.Decoder(Wrapped)
+_wrapped_lines = msgspec.json.Decoder(WrappedLines)
 _encode = msgspec.json.Encoder().encode
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -112,6 +116,10 @@ def decode_batch_steps(body: bytes, *, ndjson: bool) -> Steps[Batch]:
 
     Raises Refusal: `too_large` or `invalid_entry` with the `index` of the entry, `invalid_json`, `invalid_request`.
     """
+    if not ndjson and len(body) <= ARRAY_BYTES:
+        batch = yield from usual_array_steps(body)
+        if batch is not None:
+            return batch
     intake = Intake()
     if ndjson:
         for number, piece in enumerate(line_pieces(body)):
@@ -124,6 +132,31 @@ def decode_batch_steps(body: bytes, *, ndjson: bool) -> Steps[Batch]:
                 yield
             intake.add_items(items)
     return intake.finish()
+
+
+def usual_array_steps(body: bytes) -> Steps[Batch | None]:
+    """The batch in a short body of JSON; None unless all of its entries are usual, and fine."""
+    try:
+        entries = entries_of(body)
+        if len(entries) > ENTRIES_MOST:
+            return None
+        intake, most = Intake(), max(1, len(entries) * SLICE_BYTES // len(body))
+        for start in range(0, len(entries), most):
+            yield
+            intake.add(lines_of(entries[start : start + most]))
+        return intake.finish()
+    except (*MALFORMED, Refusal):
+        return None
+
+
+def entries_of(body: bytes) -> list[Line | str]:
+    """The entries of a JSON array, or of the object around it, if all are usual. Raises what MALFORMED names."""
+    return _wrapped_lines.decode(body).logs if is_wrapped(body) else _entries.decode(body)
+
+
+def is_wrapped(body: bytes) -> bool:
+    """Whether a body is an object, if it is JSON."""
+    return body.lstrip()[:1] == b"{"
 
 
 def line_pieces(body: bytes) -> Iterator[bytes]:
@@ -158,9 +191,8 @@ def item_pieces(body: bytes) -> Iterator[list[Raw]]:
 def large_items_of(body: bytes) -> Iterator[Raw]:
     """As `items_of`, one by one; with `too_large` for an item or another member that is too long to be looked at."""
     items = 0
-    wrapped = body.lstrip()[:1] == b"{"
     try:
-        array = member_elements(body, "logs", ENTRY_BYTES) if wrapped else array_elements(body, ENTRY_BYTES)
+        array = member_elements(body, "logs", ENTRY_BYTES) if is_wrapped(body) else array_elements(body, ENTRY_BYTES)
         for item in array:
             yield Raw(item)
             items += 1
@@ -178,7 +210,7 @@ def items_of(body: bytes) -> Sequence[Raw]:
     """The items of the array, undecoded. Refusal `invalid_json`, `invalid_request`, `too_large`."""
     array = array_decoder(len(body) > SLICE_BYTES)
     try:
-        array_items = array.decode(body if body.lstrip()[:1] != b"{" else _wrapped.decode(body).logs)
+        array_items = array.decode(_wrapped.decode(body).logs if is_wrapped(body) else body)
     except msgspec.ValidationError as error:
         if "at most length" in str(error):
             raise too_many_entries() from None
@@ -229,13 +261,17 @@ class Intake:
             return
         lines = lines_in(_entry_lines.decode_lines, piece)
         if len(lines) == piece.count(b"\n") + 1:
-            self._count(len(lines))
-            self._keep(lines)
+            self.add(lines)
         elif (denser := _BLANK_LINES.sub(b"\n", piece)) != piece:
             self.add_lines(denser)
         else:
             texts = piece.split(b"\n")
             self._keep(self._one_by_one(self._count(len(texts)), texts))
+
+    def add(self, lines: Sequence[Line]) -> None:
+        """Lines that are fine."""
+        self._count(len(lines))
+        self._keep(lines)
 
     def add_items(self, items: list[Raw]) -> None:
         """Items of a JSON array."""
@@ -277,12 +313,12 @@ class Intake:
         else:
             self._bad = self._bad or fault
 
-    def _keep(self, lines: Sequence[UsualEntry | Line]) -> None:
+    def _keep(self, lines: Sequence[Line]) -> None:
         if lines and not (self._over or self._bad):
             self.parts.extend(encode_parts(lines))
 
 
-def encode_parts(lines: Sequence[UsualEntry | Line]) -> Iterator[Part]:
+def encode_parts(lines: Sequence[Line]) -> Iterator[Part]:
     """Parts of at most PART_BYTES that hold these lines; a longer line has one of its own."""
     text = _encode(lines)
     if len(text) <= PART_BYTES or len(lines) == 1:
@@ -293,7 +329,7 @@ def encode_parts(lines: Sequence[UsualEntry | Line]) -> Iterator[Part]:
     yield from encode_parts(lines[half:])
 
 
-def lines_in(decode: Callable[[bytes], list[UsualEntry | str]], text: bytes) -> Sequence[UsualEntry | Line]:
+def lines_in(decode: Callable[[bytes], list[Line | str]], text: bytes) -> Sequence[Line]:
     """The lines of a text of usual entries; none when one of them is not usual, or not fine."""
     try:
         return lines_of(decode(text))
@@ -301,37 +337,23 @@ def lines_in(decode: Callable[[bytes], list[UsualEntry | str]], text: bytes) -> 
         return ()
 
 
-def lines_of(entries: list[UsualEntry | str]) -> Sequence[UsualEntry | Line]:
-    """The lines of usual entries, made column by column. Refusal when a time or metadata are not fine."""
-    if list(map(type, entries)).count(UsualEntry) < len(entries):
-        return [Line(entry) if isinstance(entry, str) else line_of(entry) for entry in entries]
-    usual = cast("list[UsualEntry]", entries)
-    levels, times = [entry.level for entry in usual], [entry.timestamp for entry in usual]
-    sent = [entry.metadata for entry in usual]
-    metadata = metadata_column(sent)
-    if metadata is sent and None not in levels and times.count(None) == len(times):
-        return usual
-    return list(
-        map(
-            Line,
-            [entry.message for entry in usual],
-            [level or Level.INFO for level in levels] if None in levels else cast("list[Level]", levels),
-            [entry.source for entry in usual],
-            metadata,
-            times_column(times),
-        )
-    )
-
-
-def line_of(entry: UsualEntry) -> Line:
-    """The line of a usual entry. Refusal when its time or its metadata are not fine."""
-    return Line(
-        entry.message,
-        entry.level or Level.INFO,
-        entry.source,
-        metadata_of(entry.metadata) if entry.metadata else NO_METADATA,
-        None if entry.timestamp is None else logged_at(entry.timestamp),
-    )
+def lines_of(entries: Sequence[Line | str]) -> Sequence[Line]:
+    """The lines of usual entries, made in place, column by column. Refusal when a time or metadata are not fine."""
+    if list(map(type, entries)).count(Line) < len(entries):
+        entries = [Line(entry) if isinstance(entry, str) else entry for entry in entries]
+    lines = cast("Sequence[Line]", entries)
+    if None in [line.level for line in lines]:
+        for line in lines:
+            line.level = line.level or Level.INFO
+    sent = [line.metadata for line in lines]
+    if (metadata := metadata_column(sent)) is not sent:
+        for line, raw in zip(lines, metadata, strict=True):
+            line.metadata = raw
+    times = [line.timestamp for line in lines]
+    if times.count(None) < len(lines) or [line.loggedAt for line in lines].count(None) < len(lines):
+        for line, time in zip(lines, times_column(times), strict=True):
+            line.loggedAt, line.timestamp = time, None
+    return lines
 
 
 def metadata_column(sent: list[Raw]) -> list[Raw]:
@@ -381,8 +403,8 @@ def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     if entry.source is not None and len(entry.source) > SOURCE_CHARS:
         raise too_large(f"source has more than {SOURCE_CHARS} characters", "sourceChars", SOURCE_CHARS)
     message = shorten_message(entry.message)
-    usual = UsualEntry(message, level, entry.source, entry.metadata, entry.timestamp)
-    return line_of(usual), message is not entry.message
+    (line,) = lines_of([Line(message, level, entry.source, entry.metadata, entry.timestamp)])
+    return line, message is not entry.message
 
 
 def no_log_array() -> Refusal:
