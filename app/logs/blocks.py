@@ -105,10 +105,8 @@ def _numbers(levels: list[str]) -> bytes:
 def _sources(rows: list[Row]) -> tuple[list[str | None], bytes]:
     """The distinct sources, and the place of each line's among them."""
     sources = [row.source for row in rows]
-    if sources.count(sources[0]) == len(sources):
-        return [sources[0]], b""
     places = {source: place.to_bytes(2) for place, source in enumerate(dict.fromkeys(sources))}
-    return list(places), b"".join(map(places.__getitem__, sources))
+    return list(places), b"".join(map(places.__getitem__, sources)) if len(places) > 1 else b""
 
 
 def _extras(rows: list[Row]) -> tuple[bytes, str]:

@@ -125,7 +125,7 @@ def decode_batch_steps(body: bytes, *, ndjson: bool) -> Steps[Batch]:
         for number, piece in enumerate(line_pieces(body)):
             if number:
                 yield
-            intake.add_lines(piece)
+            yield from intake.add_lines_steps(piece)
     else:
         for number, items in enumerate(item_pieces(body)):
             if number:
@@ -251,7 +251,7 @@ class Intake:
         self._over: Refusal | None = None
         self._bad: Refusal | None = None
 
-    def add_lines(self, piece: bytes) -> None:
+    def add_lines_steps(self, piece: bytes) -> Steps[None]:
         """A piece of NDJSON; blank lines do not count."""
         piece = piece.strip(b" \t\r\n")
         if len(piece) > 2 * SLICE_BYTES:
@@ -263,10 +263,13 @@ class Intake:
         if len(lines) == piece.count(b"\n") + 1:
             self.add(lines)
         elif (denser := _BLANK_LINES.sub(b"\n", piece)) != piece:
-            self.add_lines(denser)
+            yield from self.add_lines_steps(denser)
         else:
             texts = piece.split(b"\n")
-            self._keep(self._one_by_one(self._count(len(texts)), texts))
+            first = self._count(len(texts))
+            for start in range(0, len(texts), SLICE_ITEMS):
+                yield
+                self._keep(self._one_by_one(first + start, texts[start : start + SLICE_ITEMS]))
 
     def add(self, lines: Sequence[Line]) -> None:
         """Lines that are fine."""
@@ -396,15 +399,17 @@ def unusual_line(text: bytes | Raw) -> tuple[Line, bool]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise bad_entry("not JSON") from None
     if isinstance(entry, str):
-        entry = AnyEntry(entry)
+        message = shorten_message(entry)
+        return Line(message), message is not entry
     level = SPELLINGS.get((entry.level or "info").lower())
     if level is None:
         raise bad_entry(f"level is one of {', '.join(each.value for each in Level)}")
     if entry.source is not None and len(entry.source) > SOURCE_CHARS:
         raise too_large(f"source has more than {SOURCE_CHARS} characters", "sourceChars", SOURCE_CHARS)
     message = shorten_message(entry.message)
-    (line,) = lines_of([Line(message, level, entry.source, entry.metadata, entry.timestamp)])
-    return line, message is not entry.message
+    metadata = metadata_of(entry.metadata) if entry.metadata else NO_METADATA
+    time = None if entry.timestamp is None else logged_at(entry.timestamp)
+    return Line(message, level, entry.source, metadata, loggedAt=time), message is not entry.message
 
 
 def no_log_array() -> Refusal:

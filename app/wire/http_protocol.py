@@ -159,14 +159,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _read_on(self, data: bytes = b"") -> None:
         """Look at what has come, piece by piece, until a request is to wait for those before it."""
-        data, start = data or self._unread, 0
+        view, start = memoryview(data or self._unread), 0
         self._unread = b""
-        while start < len(data) and not self.pipeline and not self.transport.is_closing() and self._is_open_and_ours():
-            piece = data[start : start + (self._declared_bytes_left() or PARSE_BYTES)]
+        while start < len(view) and not self.pipeline and not self.transport.is_closing() and self._is_open_and_ours():
+            piece = view[start : start + (self._declared_bytes_left() or PARSE_BYTES)]
             self._read(piece)
             start += len(piece)
         if self._is_open_and_ours():
-            self._unread = data[start:]
+            self._unread = bytes(view[start:])
             self._keep_pace()
 
     def _declared_bytes_left(self) -> int:
@@ -190,7 +190,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the connection is still there, and was not handed over."""
         return self.parser is not None and self.transport.get_protocol() is self
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes | memoryview) -> None:
         self._unset_keepalive_if_required()
         self._received_bytes += len(data)
         self._held_bytes += len(data)
