@@ -1,22 +1,27 @@
-"""The House: a job's calls against the bare echo, log appends against raw XADD, queue depth, memory, and the start."""
+"""The House: a job's calls against the bare echo, log appends against raw XADD, queue depth, memory, bulk creates
+of all in one process, and the start."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
+import redis
 
 from bench.ceilings import ECHO, XADD, echo, xadd
 from bench.harness import Figure, Rig, Target, Trial, body_of, post
 from bench.load import Flow, Load, repeat, times
-from bench.service import BASE
+from bench.service import BASE, cpu_s
 
 TITLE = "House: one web process, auth and validation on, JOBWIRE_RATE=0, AOF everysec"
 
@@ -35,11 +40,20 @@ LINES = [
 DEPTHS = (1_000, 1_000_000)
 POLLS = 100
 MEMORY_JOBS = 50_000
+THERE = 200_000
+FLOWS = 4
 
 
 def run(rig: Rig) -> list[Figure]:
     """All figures of the House."""
-    return [*rig.interleave(calls(rig)), *rig.interleave(appends(rig)), *memory(rig), *depth(rig), start(rig)]
+    return [
+        *rig.interleave(calls(rig)),
+        *rig.interleave(appends(rig)),
+        *memory(rig),
+        *depth(rig),
+        *all_in_one(rig),
+        start(rig),
+    ]
 
 
 def calls(rig: Rig) -> list[Trial]:
@@ -167,6 +181,85 @@ def _script_time(rig: Rig) -> tuple[int, int]:
     """Calls of scripts so far, and the microseconds that they took."""
     stats: dict[str, Any] = rig.service.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0, "usec": 0})
     return int(stats["calls"]), int(stats["usec"])
+
+
+def all_in_one(rig: Rig) -> list[Figure]:
+    """Bulk creates by `web` onto no jobs at all, and by `jobwire up` onto many that are there; in turns.
+
+    Beside the rates stand the CPU microseconds that the Valkey of each took for a job: the memory of a Valkey that has
+    many jobs is in pieces, and what a script needs for a moment costs more there.
+    """
+    there = THERE // (10 if rig.quick else 1)
+    with tempfile.TemporaryDirectory(prefix="jobwire-bench-") as folder, _running_up(Path(folder)) as up:
+        up.create(rig, there // 1000 // FLOWS, 1000)
+        rounds = []
+        for _ in range(rig.rounds):
+            rig.service.tidy()
+            rounds.append([maker.create(rig, 4, BULK) for maker in (_web_maker(rig), up)])
+    rig.service.tidy()
+    names = ("create 500, no jobs there", f"the same, by jobwire up, {there:,} there")
+    none, many = (
+        Figure(
+            name,
+            median(took[i].rate for took in rounds),
+            "jobs/s",
+            detail={"valkey_us": median(took[i].valkey_us for took in rounds)},
+        )
+        for i, name in enumerate(names)
+    )
+    ratio = median(many.rate / none.rate for none, many in rounds)
+    return [none, many._replace(ratio=ratio, target=Target(0.9, of_ratio=True))]
+
+
+class _Made(NamedTuple):
+    """What a load of bulk creates was like: jobs a second, and CPU microseconds of Valkey for a job."""
+
+    rate: float
+    valkey_us: float
+
+
+class _Maker(NamedTuple):
+    """A place to create jobs in: the service's address, a key, the space, and the path of Valkey's socket."""
+
+    address: tuple[str, int]
+    key: str
+    space: str
+    socket: str
+
+    def create(self, rig: Rig, requests: int, each: int) -> _Made:
+        """Create jobs on FLOWS connections, so many requests of so many jobs on each."""
+        bulk = post(f"{BASE}/spaces/{self.space}/jobs", self.key, b"[" + b",".join([JOB] * each) + b"]")
+        flows = [partial(times, bulk, requests)] * FLOWS
+        with redis.Redis(unix_socket_path=self.socket) as valkey:
+            pid: int = valkey.info("server")["process_id"]
+        before_s = cpu_s(pid)
+        outcome = rig.client.run(Load(self.address, flows, seconds=600, warm_s=0, whole=True))
+        if outcome.refused:
+            raise RuntimeError(f"{outcome.refused} refused, one with {outcome.refusal!r}")
+        return _Made(outcome.rate * each, (cpu_s(pid) - before_s) * 1e6 / (FLOWS * requests * each))
+
+
+def _web_maker(rig: Rig) -> _Maker:
+    """The service's web process and its space."""
+    return _Maker(rig.service.web, rig.service.root_key, rig.service.space, rig.service.socket)
+
+
+@contextmanager
+def _running_up(data: Path) -> Iterator[_Maker]:
+    """`jobwire up` on a folder, with its first space."""
+    environment = {**os.environ, "JOBWIRE_RATE": "0"}
+    command = _up_command(data)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            said = msgspec.json.decode(process.stdout.readline())
+            where = urlsplit(said["url"])
+            assert where.hostname is not None
+            assert where.port is not None
+            socket = str(data / "valkey.sock")
+            yield _Maker((where.hostname, where.port), said["rootKey"], said["spaceId"], socket)
+        finally:
+            process.terminate()
 
 
 def start(rig: Rig) -> Figure:

@@ -119,8 +119,7 @@ class Call:
         """
         if self.direct is not None and b"content-encoding" not in self.headers:
             self.media_type(*supported)
-            body = take_body(self.direct, min(limit_bytes, UNCOUNTED_BYTES))
-            if body is not None:
+            if (body := self._take_body(limit_bytes)) is not None:
                 return body if is_plain(body) else await in_turns(text_steps(body))
         return await self.inflate(await self.read_sent(wire_bytes or limit_bytes, supported), limit_bytes)
 
@@ -130,7 +129,13 @@ class Call:
         encoding = self.get_header(b"content-encoding")
         if encoding.strip().lower() not in ENCODINGS:
             raise Refusal("unsupported_media_type", f"The content encoding {encoding[:100]!r} is not gzip or zstd.")
+        if (body := self._take_body(limit_bytes)) is not None:
+            return body
         return await receive_body(self.receive, self.headers.get(b"content-length", b""), limit_bytes, self.hold)
+
+    def _take_body(self, limit_bytes: int) -> bytes | None:
+        """The body as it was sent, if it is small, has come whole, and may be read without messages."""
+        return None if self.direct is None else take_body(self.direct, min(limit_bytes, UNCOUNTED_BYTES))
 
     async def inflate(self, sent: bytes, limit_bytes: int) -> bytes:
         """The text that the body stands for, as app/model/utf8.py reads it; it is spent.
