@@ -457,12 +457,12 @@ def test_these_calls_start_the_lease_anew_and_say_until_when(space: Space, verb:
         job = space.job_in(status, timeoutSeconds=2)
         begun = time.monotonic()
         ends = []
-        while time.monotonic() - begun < 0.3:
+        while not ends or ends[-1] - ends[0] <= timedelta(milliseconds=150):
+            assert time.monotonic() - begun < 2
             answer = space.do(job, verb, VERBS[verb])
             assert (answer["success"], answer["status"]) == (True, status)
             ends.append(at(answer["timeoutAt"]))
         assert all(a <= b for a, b in pairwise(ends))
-        assert ends[-1] - ends[0] > timedelta(milliseconds=150)
         assert abs(ends[-1] - datetime.now(UTC) - timedelta(seconds=2)) < timedelta(seconds=0.5)
 
 
