@@ -57,7 +57,7 @@ def body_too_large(limit_bytes: int) -> Refusal:
 
 def check_json(body: bytes, what: str = "The body") -> None:
     """Refusal `invalid_json` unless `body` is one JSON value, nested at most 64 deep."""
-    decode_body(_RAW, body)
+    decode_body(_RAW, body, nesting=False)
     check_nesting(body, what)
 
 

@@ -33,7 +33,8 @@ def spelled_by_lua() -> set[str]:
 
 
 def test_lua_and_python_spell_the_same_keys_of_a_space() -> None:
-    assert spelled_by_lua() == spelled_by_python("space") - HANDED_IN
+    # `moving` never exists; scripts get it in KEYS, and those that work at maxmemory begin by deleting it.
+    assert spelled_by_lua() - {"moving"} == spelled_by_python("space") - HANDED_IN
 
 
 def test_headers_of_scripts_name_keys_that_there_are() -> None:

@@ -1,0 +1,62 @@
+"""A call of a batch that breaks, and one whose script has no outcome: what its neighbours and its caller see of it."""
+
+import logging
+
+import pytest
+
+from app.jobs.worker_verbs import WorkerCall
+from app.model.errors import outcome_unknown
+from app.model.limits import CALLS_SCRIPT_BYTES
+from tests.room import Room
+from tests.sweeping import PLAIN
+
+
+async def broken_job(room: Room, space: str) -> str:
+    """A job whose events are no list."""
+    (job,) = (await room.backend.store.create(space, [PLAIN])).ids
+    await room.backend.store.claim(space, job, "")
+    events = room.keys.events(space, job)
+    await room.call("DEL", events)
+    await room.call("SET", events, "no list")
+    return job
+
+
+async def test_a_call_that_breaks_is_a_bug_as_it_is_alone_and_harms_none_beside_it(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with room.client() as client:
+        space = (await client.post("/spaces", json={"name": "s"})).json()["id"]
+        made = await client.post(f"/spaces/{space}/jobs", json=[{"name": "a", "claim": True}] * 2)
+        good, alone, batched = [job["id"] for job in made.json()], *[await broken_job(room, space) for _ in "ab"]
+        with caplog.at_level(logging.CRITICAL):
+            single = await client.post(f"/jobs/{alone}/complete")
+            calls = [{"verb": "complete", "jobId": job} for job in (good[0], batched, good[1])]
+            answers = (await client.post(f"/spaces/{space}/calls", json=calls)).json()
+    assert [answer["status"] for answer in answers] == [200, 500, 200]
+    broken = answers[1]["body"]
+    assert single.status_code == 500
+    assert broken == single.json() | {"requestId": broken["requestId"]}
+
+
+async def test_calls_of_a_script_without_an_outcome_have_none_and_the_next_ones_are_sent_on(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, space = room.backend.store, (await room.backend.spaces.create("s"))[0].id
+    jobs = (await store.create(space, [PLAIN] * 4)).ids
+    await store.poll(space, 4)
+    large = b'"%b"' % (b"x" * (CALLS_SCRIPT_BYTES // 2))
+    run, names = store._scripts.run, []
+
+    async def first_is_lost(name: str, *rest: list[str]) -> object:
+        done = await run(name, *rest)
+        names.append(name)
+        if len(names) == 1:
+            raise outcome_unknown()
+        return done
+
+    monkeypatch.setattr(store._scripts, "run", first_is_lost)
+    calls = [WorkerCall("complete", job, "", large) for job in (*jobs[:3], jobs[0])]
+    outcomes = await store.calls(space, calls)
+    assert names == ["job_calls"] * 4, "about 1 MiB a script"
+    assert getattr(outcomes[0], "code", "") == "outcome_unknown"
+    assert outcomes[1:] == ["completed"] * 3
