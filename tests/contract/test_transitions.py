@@ -456,7 +456,7 @@ def test_these_calls_start_the_lease_anew_and_say_until_when(space: Space, verb:
     for status in ("delivered", "running"):
         job = space.job_in(status, timeoutSeconds=2)
         begun = time.monotonic()
-        ends = []
+        ends: list[datetime] = []
         while not ends or ends[-1] - ends[0] <= timedelta(milliseconds=150):
             assert time.monotonic() - begun < 2
             answer = space.do(job, verb, VERBS[verb])
