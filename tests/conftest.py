@@ -4,7 +4,10 @@
 fakeredis, all others on Valkey. A test marked `valkey_only(why)` is not selected for fakeredis, nor one marked
 `since(what, redis=..., valkey=...)` for older servers than these (tests/server_binary.py). With `--redis cluster` every
 test that asks for a Redis, of whatever kind, has a cluster of three primaries and three replicas (tests/any_redis.py),
-and no others run; a test marked `one_server(why)` is not selected. tests/scheduling.py spreads the whole of the tests
+and no others run; a test marked `one_server(why)` is not selected. With `--deploy previous` servers are of
+the release before this one, and each has one of this release beside it, as in a rolling deploy; with `--deploy this` it
+is the other way round (tests/deploy/releases.py). A test marked `since_release(version)` is not selected for servers of
+an older one. tests/scheduling.py spreads the whole of the tests
 over processes; files that are named run in one.
 """
 
@@ -21,6 +24,7 @@ from xdist.remote import Producer
 
 from app.serve import allow_open_files
 from tests.any_redis import AnyRedis, NewRedis, new_cluster, new_valkey
+from tests.deploy.releases import THIS, unpacked, version_of
 from tests.factories import Space
 from tests.room import Room, new_room
 from tests.scheduling import AloneLast, Turnstile, tell_alone, workers_for
@@ -33,6 +37,7 @@ CLUSTER = "cluster"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis", choices=(*KINDS, CLUSTER, "both"), default="both", help="Which Redis tests run on.")
+    parser.addoption("--deploy", choices=("previous", "this"), help="Whose servers are called; the others run beside.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,8 +55,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "since(what, redis=..., valkey=...): the versions of servers that have it, or None"
     )
+    config.addinivalue_line("markers", "since_release(version): the release before that one does not have it")
     config.addinivalue_line("markers", "one_server(why): a cluster cannot run it, or it would prove nothing there")
     config.addinivalue_line("markers", "alone(why): it measures time or fills the machine: see tests/scheduling.py")
+    if chosen := config.getoption("--deploy"):
+        releases = contextlib.ExitStack()
+        config.add_cleanup(releases.close)
+        both = THIS, releases.enter_context(unpacked())
+        Server.neighbour, Server.release = both if chosen == "previous" else reversed(both)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -97,7 +108,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select, rather than skip, what each Redis can run."""
     runs = _on_cluster if config.getoption("--redis") == CLUSTER else _on_its_kind
-    left = [item for item in items if not runs(item) or _lacks_server(item)]
+    left = [item for item in items if not runs(item) or _lacks_server(item) or _lacks_release(item)]
     if left:
         gone = set(left)
         items[:] = [item for item in items if item not in gone]
@@ -120,6 +131,14 @@ def _on_its_kind(item: pytest.Item) -> bool:
 
 def _lacks_server(item: pytest.Item) -> bool:
     return any(not is_since(**marker.kwargs) for marker in item.iter_markers("since"))
+
+
+def _lacks_release(item: pytest.Item) -> bool:
+    """Whether the servers that tests are to call are older than what a test is about."""
+    if Server.release == THIS:
+        return False
+    has = version_of(Server.release.version)
+    return any(version_of(marker.args[0]) > has for marker in item.iter_markers("since_release"))
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ LONGEST = (
     "local/test_cluster.py",
     "live/test_faults.py",
     "client/commands/test_commands.py",
+    "deploy/test_side_by_side.py",
     "browser/test_accessible.py",
     "browser/test_behind_proxy.py",
     "faults/test_outages.py",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import selectors
 import shutil
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from pathlib import Path
@@ -27,7 +29,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import redis
 
+from app.model.redis_keys import Keys
+from tests.deploy.releases import THIS, Release
 from tests.valkey import client_of
 
 READY_S = 20.0
@@ -69,6 +74,9 @@ class Server:
 
     program: tuple[str, ...] = ("-m", "jobwire")
     """What the interpreter runs; a test may put another program before the command."""
+    release: Release = THIS
+    neighbour: Release | None = None
+    """Which release answers, and which serves the same Redis beside it as in a rolling deploy: `--deploy` says so."""
 
     def __init__(self, redis_url: str, *, prefix: str = "", root_key: str = "", **environ: str) -> None:
         self.redis_url = redis_url
@@ -80,7 +88,8 @@ class Server:
         self._log = open(self._data / "server.log", "wb")  # noqa: SIM115  # closed with the server
         self._process = subprocess.Popen(
             [sys.executable, *self.program, "up", "--port", "0", "--json", "--data", str(self._data)],
-            env={**inherited, "JOBWIRE_RATE": "0", **ours, **environ},
+            env=self.release.environ({**inherited, "JOBWIRE_RATE": "0", **ours, **environ}),
+            cwd=self.release.folder,
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
@@ -91,6 +100,12 @@ class Server:
             timeout=ANSWER_S, limits=httpx.Limits(max_connections=200), trust_env=False, verify=False
         )
         self.root = self.caller(self.root_key)
+        self._companion = contextlib.ExitStack()
+        if self.neighbour:
+            beside = type("Beside", (Server,), {"release": self.neighbour, "neighbour": None})
+            same = {"prefix": self.prefix, "root_key": self.root_key}
+            self._companion.enter_context(beside(redis_url, **same, **environ))
+            self._companion.enter_context(restless_leaders(redis_url, self.prefix))
 
     def _wait_until_ready(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -158,6 +173,7 @@ class Server:
 
     def close(self) -> None:
         """Stop it. Its keys stay in Redis, which goes with the test session."""
+        self._companion.close()
         self._http.close()
         self._end()
         shutil.rmtree(self._data)
@@ -178,6 +194,27 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def restless_leaders(redis_url: str, prefix: str) -> Iterator[None]:
+    """While the block runs, now this process does what one alone is to do, and now that: who leads is forgotten about
+    once a second, and who asks next leads. On a cluster they share it anyway."""
+    over, keys = threading.Event(), Keys(prefix)
+
+    def forget() -> None:
+        while not over.wait(random.uniform(0.5, 1.5)):
+            with contextlib.suppress(redis.RedisError), client_of(redis_url) as client:
+                client.delete(keys.sweeper)
+                client.delete(keys.pusher)
+
+    forgets = threading.Thread(target=forget, daemon=True)
+    forgets.start()
+    try:
+        yield
+    finally:
+        over.set()
+        forgets.join(ANSWER_S)
 
 
 PORTS = range(10_000, 32_768)

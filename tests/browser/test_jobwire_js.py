@@ -117,7 +117,7 @@ def test_a_browser_is_told_what_the_store_has_lost(page: Page) -> None:
                 proxy.cut()
                 proxy.flow()
             page.until("frames_.at(-1).data === 'after'", 20)
-        truth = Truth(valkey.url, server.prefix, space, [job["id"]])
+        truth = Truth(valkey.url, server.prefix, space.id, [job["id"]])
         follower = JobFollower(lambda: server.url, job["id"], key)
         for frame in page.js("frames_"):
             follower.take(frame)

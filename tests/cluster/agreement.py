@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -45,10 +45,11 @@ class Kept(NamedTuple):
 class SpaceSight:
     """What Redis holds of a space, at one moment."""
 
-    def __init__(self, port: int, prefix: str, space: str) -> None:
-        """`port` is that of the primary that has the space."""
+    def __init__(self, url: str, prefix: str, space: str, gone: Collection[str] = ()) -> None:
+        """`url` is that of the server that has the space; of a cluster, its primary's. `gone` were deleted."""
+        self.gone = gone
         own = f"{prefix}:{{{space}}}"
-        with redis.Redis(port=port, socket_timeout=20) as client:
+        with redis.Redis.from_url(url, socket_timeout=20) as client:
             ids = [id_.decode() for id_ in zrange(client, f"{own}:jobs")]
             with client.pipeline(transaction=True) as together:
                 names = ["jobs", *(f"jobs:{status}" for status in STATUSES), *WAITING]
@@ -132,7 +133,7 @@ class SpaceSight:
                 wrong.append(f"{id_}: the feed tells {mine[-5:]}, its list {kinds[-5:]}")
             elif seqs and seqs[0] == 1 and len(mine) != len(kinds):
                 wrong.append(f"{id_}: the feed tells {len(mine)} events, its list {len(kinds)}")
-        wrong += [f"{id_}: the feed tells of it, and there is no such job" for id_ in told]
+        wrong += [f"{id_}: the feed tells of it, and there is no such job" for id_ in told if id_ not in self.gone]
         counts = next((event["counts"] for _, event in reversed(self.feed) if event["counts"]), self.counts)
         if counts != self.counts:
             wrong.append(f"the feed counts {counts}, the indexes have {self.counts}")
@@ -151,11 +152,11 @@ def kept_of(fields: dict[bytes, bytes], events: list[bytes], lease: bytes | None
     return Kept({name.decode(): value for name, value in fields.items()}, kinds, (lease or b"").decode())
 
 
-def sight_of(port: int, prefix: str, space: str, within_s: float = 10.0) -> SpaceSight:
+def sight_of(url: str, prefix: str, space: str, within_s: float = 10.0, *, gone: Collection[str] = ()) -> SpaceSight:
     """A space in which everything agrees. A lease that ends at this moment, and a key whose time is over, may look as
     if it did not: so it is looked at again for a while. Raises AssertionError."""
     begun_s = time.monotonic()
-    while wrong := (sight := SpaceSight(port, prefix, space)).disagreements():
+    while wrong := (sight := SpaceSight(url, prefix, space, gone)).disagreements():
         assert time.monotonic() - begun_s < within_s, "\n".join(wrong[:20])
         time.sleep(0.2)
     return sight

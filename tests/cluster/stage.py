@@ -208,7 +208,8 @@ class ClusterStage(Stage):
         self.workers.rest()
         truth = settle(self.crowd, self.truth, PATIENCE_S)
         settled(self.readers, truth, PATIENCE_S)
-        sight = sight_of(self.cluster.owner(self.space_slot).port, self.first.prefix, self.space.id)
+        here = f"redis://127.0.0.1:{self.cluster.owner(self.space_slot).port}"
+        sight = sight_of(here, self.first.prefix, self.space.id)
         assert sight.counts == truth.counts
         told = self.space.all.get(self.space.jobs).headers["x-total-count"]
         assert int(told) == len(sight.jobs)

@@ -11,6 +11,7 @@ import pytest
 from tests.factories import NO_JOB, STATUSES, Json, Space, at, refused
 from tests.server import Caller, Server
 
+pytestmark = pytest.mark.since_release("0.2.0")
 KIB = 1024
 MIB = 1024 * KIB
 DEEP = b"[" * 65 + b"]" * 65

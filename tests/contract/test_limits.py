@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.contract.test_transitions import since_0_2
 from tests.factories import Space, refused
 from tests.server import Server
 from tests.valkey import client_of
@@ -100,11 +101,13 @@ def test_every_further_ten_jobs_of_a_create_are_a_unit(slow: Space, jobs: int, u
     assert spent(slow, slow.jobs, json=[{"name": "x"}] * jobs) == units
 
 
+@since_0_2
 @pytest.mark.parametrize(("calls", "units"), [(1, 1), (10, 1), (11, 2), (21, 3), (511, 52)])
 def test_every_further_ten_calls_of_a_batch_are_a_unit(slow: Space, calls: int, units: int) -> None:
     assert spent(slow, f"/spaces/{slow.id}/calls", json=[{"verb": "ack", "jobId": "x"}] * calls) == units
 
 
+@since_0_2
 def test_every_64_kib_of_a_batch_of_calls_are_a_unit(slow: Space) -> None:
     call = {"verb": "complete", "jobId": "x", "body": "y" * 64 * KIB}
     assert spent(slow, f"/spaces/{slow.id}/calls", json=[call] * 3) == 1 + 3

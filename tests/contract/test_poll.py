@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.test_transitions import each_of, since_0_2
 from tests.factories import Space, refused
 from tests.server import Server
 from tests.valkey import until
@@ -132,7 +133,7 @@ def test_a_wait_ends_as_soon_as_a_job_comes(space: Space) -> None:
         assert [taken["id"] for taken in waiting.result(10)] == [job["id"]]
 
 
-@pytest.mark.parametrize("comes_by", ["fail", "retry", "schedule", "timeout", "release", "put off"])
+@pytest.mark.parametrize("comes_by", each_of("fail", "retry", "schedule", "timeout", "release", "put off"))
 def test_a_wait_ends_however_a_job_becomes_pending(space: Space, comes_by: str) -> None:
     job = {
         "fail": lambda: space.job_in("running"),
@@ -154,6 +155,7 @@ def test_a_wait_ends_however_a_job_becomes_pending(space: Space, comes_by: str) 
         assert [taken["id"] for taken in waiting.result(10)] == [job["id"]]
 
 
+@since_0_2
 def test_who_waited_with_ack_gets_a_job_that_runs(space: Space) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(space.poll, waitSeconds=20, ack=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.any_redis import AnyRedis
+from tests.contract.test_transitions import since_0_2
 from tests.factories import Json, Space, refused
 from tests.server import Server
 from tests.valkey import until
@@ -88,6 +89,7 @@ def taken(space: Space, count: int) -> list[Json]:
     return jobs
 
 
+@since_0_2
 def test_of_a_batch_whose_redis_stalls_the_outcome_is_unknown_and_the_lease_tokens_make_repeating_safe(
     valkey: AnyRedis, frail: Space
 ) -> None:
@@ -106,6 +108,7 @@ def test_of_a_batch_whose_redis_stalls_the_outcome_is_unknown_and_the_lease_toke
     assert {tuple(frail.events(job)) for job in jobs[::30]} == {("created", "started", "completed")}
 
 
+@since_0_2
 @pytest.mark.one_server("a node of a cluster refuses REPLICAOF; failovers are tested in tests/cluster")
 def test_a_batch_on_a_read_only_redis_is_unavailable_call_by_call(valkey: AnyRedis, frail: Space) -> None:
     jobs = taken(frail, 101)
@@ -118,6 +121,7 @@ def test_a_batch_on_a_read_only_redis_is_unavailable_call_by_call(valkey: AnyRed
     assert calls_of(frail, jobs, "complete") == [(200, "")] * 101
 
 
+@since_0_2
 def test_of_a_batch_on_a_full_redis_events_are_refused_and_what_goes_on_or_ends_is_not(
     valkey: AnyRedis, frail: Space
 ) -> None:

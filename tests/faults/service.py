@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 import urllib3
 
+from tests.deploy.releases import THIS, Release
 from tests.valkey import until
 
 COMMAND = (sys.executable, "-m", "jobwire")
@@ -45,7 +46,7 @@ class Reply(NamedTuple):
 class Process:
     """One command of ours, with its stderr kept in a file."""
 
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None, release: Release = THIS) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="jobwire-")
         self.folder = Path(self._folder.name)
         self._log = self.folder / "log"
@@ -55,7 +56,8 @@ class Process:
                 [*COMMAND, *args, *(("--data", str(self.folder / "data")) if args[0] == "up" else ())],
                 stdout=subprocess.PIPE,
                 stderr=out,
-                env={**kept, **(env or {})},
+                env=release.environ({**kept, **(env or {})}),
+                cwd=release.folder,
             )
 
     @property

@@ -19,7 +19,7 @@ import httpx
 import redis
 import zstandard
 
-from tests.factories import STATUSES, Space
+from tests.factories import STATUSES
 from tests.live.crowd import Crowd
 from tests.live.followers import Copy, Follower, JobFollower, ProgressFollower, Run, SpaceFollower, Wrong
 from tests.valkey import client_of, until
@@ -73,8 +73,8 @@ class JobTruth(NamedTuple):
 class Truth:
     """What Redis holds of a space and its jobs."""
 
-    def __init__(self, redis_url: str, prefix: str, space: Space, jobs: Sequence[str]) -> None:
-        own = f"{prefix}:{{{space.id}}}"
+    def __init__(self, redis_url: str, prefix: str, space: str, jobs: Sequence[str]) -> None:
+        own = f"{prefix}:{{{space}}}"
         with client_of(redis_url) as client:
             self.jobs = {job: read_job(client, f"{own}:job:{job}", f"{prefix}:{{{job}}}:log") for job in jobs}
             feed_seq: Any = client.hget(f"{own}:space", "seq")

@@ -91,7 +91,7 @@ def test_a_replica_that_lagged_takes_over(tmp_path: Path, while_away: bool) -> N
         proxy.cut()
 
         def truth() -> Truth:
-            return Truth(f"redis://127.0.0.1:{second}", server.prefix, space, [job["id"]])
+            return Truth(f"redis://127.0.0.1:{second}", server.prefix, space.id, [job["id"]])
 
         stood = max(follower.lines.position for follower in followers)
         until(lambda: truth().line_seqs[job["id"]] > stood + 200, 30)

@@ -120,7 +120,7 @@ class Stage:
 
     def truth(self) -> Truth:
         """What Redis holds."""
-        return Truth(self.valkey.url, self.first.prefix, self.space, self.jobs)
+        return Truth(self.valkey.url, self.first.prefix, self.space.id, self.jobs)
 
     def end(self) -> Truth:
         """Let the writers finish, check every viewer, and again after the end of every job."""

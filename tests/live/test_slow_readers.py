@@ -99,7 +99,7 @@ def flood(space: Space, job: Json, mebibytes: int = MEBIBYTES) -> None:
 
 def truth(space: Space, job: str) -> Truth:
     """What Redis holds of the job."""
-    return Truth(space.server.redis_url, space.server.prefix, space, [job])
+    return Truth(space.server.redis_url, space.server.prefix, space.id, [job])
 
 
 def metric(space: Space, name: str) -> float:

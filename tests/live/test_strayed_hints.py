@@ -41,7 +41,7 @@ class Watched:
         self.space.do(self.job, "logs", [text, text])
 
     def truth(self) -> Truth:
-        return Truth(self.server.redis_url, self.server.prefix, self.space, [self.job["id"]])
+        return Truth(self.server.redis_url, self.server.prefix, self.space.id, [self.job["id"]])
 
     def stray(self) -> None:
         """The messages of the next event and of three more lines, which are nowhere."""
