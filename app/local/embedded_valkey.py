@@ -35,6 +35,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +77,10 @@ LEAVING_S = 0.5
 TERMINATE_S = 10.0
 KILL_S = 5.0
 READY_POLL_S = 0.002
+
+TRIED_S = 5.0
+ALLOCATOR = "libjemalloc.so.2"
+"""Taken instead of the C library's, where the system has it; Debian's redis-server brings it."""
 PING_S = 1.0
 
 WATCH_S = 0.05
@@ -312,6 +317,7 @@ class EmbeddedServer:
                 pass_fds=(lock, self._watched),
                 start_new_session=True,
                 umask=0o077,
+                env=_environment(self.binary()),
             )
             write_pid(lock, self._process.pid)
             _terminate_on_close(self._watched, self._process.pid)
@@ -376,6 +382,24 @@ def folder_held(data: Path, layout: str) -> Iterator[None]:
         if holds := other_layout(data, layout):
             raise WrongLayout(data, holds)
         yield
+
+
+@cache
+def _environment(binary: str) -> Mapping[str, str]:
+    """Ours, and in it the better allocator, if the system has it and the binary runs with it.
+
+    On 200,000 jobs a bulk create takes a quarter of the CPU that it takes with the heap of glibc, which comes to be in
+    pieces: see docs/operations.md. Whoever preloads a library of their own has decided.
+    """
+    if "LD_PRELOAD" in os.environ or sys.platform != "linux":
+        return os.environ
+    preloaded = {**os.environ, "LD_PRELOAD": ALLOCATOR}
+    try:
+        tried = subprocess.run([binary, "--version"], env=preloaded, capture_output=True, check=False, timeout=TRIED_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return os.environ
+    # The loader says on stderr that there is no such library, and goes on; one that cannot work here ends the program.
+    return os.environ if tried.returncode or tried.stderr else preloaded
 
 
 def embedded_binary() -> Path:

@@ -351,3 +351,31 @@ def test_start_waits_for_data_to_load_beyond_its_timeout_and_can_be_stopped_mean
     with pytest.raises(EmbeddedError, match="stopped while it started"):
         server.start()
     assert has_no_valkey(data)
+
+
+def preloads(server: EmbeddedServer) -> bool:
+    return "jemalloc" in Path(f"/proc/{server.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is preloaded elsewhere")
+def test_it_allocates_with_jemalloc_where_the_system_has_it_and_without_a_word_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {**os.environ, "LD_PRELOAD": embedded.ALLOCATOR}
+    has_it = not subprocess.run(["true"], env=asked, capture_output=True, check=True).stderr
+    with EmbeddedServer(tmp_path / "first") as server:
+        assert preloads(server) is has_it
+    monkeypatch.setattr(embedded, "ALLOCATOR", "libnothing.so.2")
+    embedded._environment.cache_clear()
+    with EmbeddedServer(tmp_path / "second") as server:
+        assert not preloads(server)
+    assert "libnothing" not in (tmp_path / "second" / "valkey.log").read_text()
+    embedded._environment.cache_clear()
+
+
+def test_whoever_preloads_a_library_has_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "libc.so.6")
+    embedded._environment.cache_clear()
+    with EmbeddedServer(tmp_path) as server:
+        assert not preloads(server)
+    embedded._environment.cache_clear()
