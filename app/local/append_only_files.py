@@ -6,7 +6,8 @@ old values back.
 Never: cuts a file where whole commands follow, or one that was not the last; works on files that a Valkey has open.
 
 A file holds commands as they are sent, https://valkey.io/topics/protocol/, and may hold notes of the time.
-Its manifest lists the files in order: at most one base, a snapshot, and what was written since.
+Its manifest lists the files in order: at most one base, a snapshot, and what was written since. Redis 8 also
+writes there where in the stream of replication a file begins and ends (`startoffset`, `endoffset`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MANIFEST = "appendonly.aof.manifest"
 SNAPSHOTS = (b"REDIS", b"VALKEY")
 """What a snapshot begins with."""
 
-_ENTRY = re.compile(r"^file ([\w.]+) seq \d+ type [bi]$", re.MULTILINE)
+_ENTRY = re.compile(r"^file ([\w.]+) seq \d+ type [bi](?: \w+ \d+)*$", re.MULTILINE)
 _COUNT = re.compile(rb"\*([1-9]\d{0,8})\r\n")
 _LENGTH = re.compile(rb"\$(\d{1,10})\r\n")
 _NOTE = re.compile(rb"#TS:\d+\r\n")

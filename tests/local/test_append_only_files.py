@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.local.append_only_files import has_command, measure_whole, read_command
+from app.local.append_only_files import (
+    FOLDER,
+    MANIFEST,
+    has_command,
+    list_files,
+    measure_whole,
+    mend_files,
+    read_command,
+)
 from app.local.embedded_valkey import EmbeddedError, EmbeddedServer
 from tests.valkey import Valkey, until
 
@@ -74,6 +82,21 @@ def test_damage_with_whole_commands_behind_it_is_not_the_end() -> None:
 
 def test_a_command_is_read_to_its_end() -> None:
     assert read_command(TEXT, len(WHOLE[0])) == (len(WHOLE[0] + WHOLE[1]), b"SET")
+
+
+@pytest.mark.parametrize("place", ["", " startoffset 0", " startoffset 1024 endoffset 2048"])
+def test_what_a_manifest_says_behind_the_type_of_a_file_hides_no_file(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    base, last, old = (folder / f"appendonly.aof.{name}" for name in ("2.base.rdb", "2.incr.aof", "1.incr.aof"))
+    entries = (f"{base.name} seq 2 type b", f"{old.name} seq 1 type h{place}", f"{last.name} seq 2 type i{place}")
+    (folder / MANIFEST).write_text("".join(f"file {entry}\n" for entry in entries))
+    base.write_bytes(b"REDIS0012")
+    old.write_bytes(TEXT)
+    last.write_bytes(TEXT + WHOLE[1][:-1])
+    assert list_files(tmp_path) == [base, last]
+    assert mend_files(tmp_path)
+    assert last.read_bytes() == TEXT
 
 
 # By the real server
