@@ -87,6 +87,9 @@ class HttpProtocol(HttpToolsProtocol):
     _body_bytes = 0
     """Bytes received of the body that is coming, or came last."""
 
+    _answering: RequestResponseCycle | None = None
+    """The request that is being answered, or was last; `cycle` is the last that has begun."""
+
     _accepted_s = 0.0
     _awaited: Any = ()
     _awaited_s = 0.0
@@ -96,6 +99,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = PausingFlow(transport)
         self._accepted_s = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The one that is being answered hears of it, too: uvicorn tells the last that has begun."""
+        super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     @property
     def idle_since_s(self) -> float | None:
@@ -153,6 +163,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._read_on(self._unread + data)
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
         super().on_response_complete()
         if self._unread and not self.pipeline:
             self.loop.call_soon(self._read_on)
@@ -259,6 +271,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # where fields of a trailer go: they must not pass for those of the head
         if self.cycle is not before:
+            if before is None or before.response_complete:
+                self._answering = self.cycle
             self.on_request_begun(self.cycle)
 
     def on_request_begun(self, cycle: RequestResponseCycle) -> None:

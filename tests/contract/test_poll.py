@@ -194,7 +194,8 @@ def test_a_wait_is_woken_by_a_job_made_on_another_process(space: Space) -> None:
         assert waiting.result(10)[0]["id"] == made["id"]
 
 
-def test_a_caller_that_has_gone_takes_nothing(space: Space) -> None:
+@pytest.mark.parametrize("pipelined", [1, 2], ids=["alone", "another request behind it"])
+def test_a_caller_that_has_gone_takes_nothing(space: Space, pipelined: int) -> None:
     body = b'{"waitSeconds":20}'
     request = (
         f"POST /api/v1{space.jobs}/poll HTTP/1.1\r\nhost: x\r\nx-api-key: {space.all.key}\r\n"
@@ -202,7 +203,7 @@ def test_a_caller_that_has_gone_takes_nothing(space: Space) -> None:
     ).encode() + body
     gone = [socket.create_connection(("127.0.0.1", space.server.port)) for _ in range(5)]
     for sock in gone:
-        sock.sendall(request)
+        sock.sendall(request * pipelined)
     until(lambda: parked(space.server) == 5)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(space.poll, waitSeconds=20)
