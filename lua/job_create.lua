@@ -51,7 +51,7 @@ for i = 1, n do
   if ARGV[first + 9] ~= '' then claimed = claimed + 1 end
   bytes = bytes + JOB_BYTES + #ARGV[first + 1] + #ARGV[first + 2] + #ARGV[first + 6] + #ARGV[first + 7]
 end
-if most_bytes > 0 and tonumber(redis.call('HGET', space_key, 'bytes') or 0) + bytes > most_bytes then
+if most_bytes > 0 and held_bytes(space) + bytes > most_bytes then
   return { 'space_full', most_bytes }
 end
 

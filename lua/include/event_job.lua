@@ -10,7 +10,7 @@ local function event_job(space, now, id, token, data, most)
   local job, refusal = fenced_job(space, id, token)
   if refusal then return refusal end
   if has_ended(job.status) then return { 'state', job.status } end
-  if most_bytes > 0 and tonumber(redis.call('HGET', space .. 'space', 'bytes') or 0) + #data > most_bytes then
+  if most_bytes > 0 and held_bytes(space) + #data > most_bytes then
     return { 'space_full', most_bytes }
   end
 

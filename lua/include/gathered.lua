@@ -24,6 +24,12 @@ local function add_bytes(space, more)
   end
 end
 
+-- held_bytes(space): how many bytes are held by its jobs.
+local function held_bytes(space)
+  local held = tonumber(redis.call('HGET', space .. 'space', 'bytes') or 0)
+  return gathered and held + gathered.bytes or held
+end
+
 -- A list of values, and how many there are.
 local function list_in(lists, name)
   local list = lists[name]

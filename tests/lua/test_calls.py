@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +141,20 @@ def test_a_call_that_breaks_harms_none_beside_it(room: Room) -> None:
     told = [json.loads(fields[b"event"]) for _, fields in feed]
     assert [event["jobId"] for event in told if event["type"] == "completed"] == [first, last]
     assert room.on("job_complete", room.job_in("running"), "null", KEEP_MS)[0] == b"ok"
+
+
+def test_a_queue_that_takes_no_entries_keeps_nothing_else_from_being_written(room: Room) -> None:
+    jobs = [room.job_in("running") for _ in range(3)]
+    room.redis.set(room.keys.pending(room.space, room.field(jobs[1], "name").decode()), "no queue")
+    words = [word for job in jobs for word in ("release", 4, job, "", "null", 0)]
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        room.run("job_calls", [room.hash], words)
+    assert [room.field(job, "status") for job in jobs] == [b"pending"] * 3
+    for index in (room.keys.pending(room.space), room.keys.jobs(room.space, "pending")):
+        assert sorted(room.redis.zrange(index, 0, -1)) == sorted(job.encode() for job in jobs)
+    feed: Any = room.redis.xrange(room.keys.feed(room.space))
+    assert feed[-1][0] == room.redis.hget(room.hash, "seq") + b"-0"
+    assert room.on("job_keepalive", room.job_in("running"))[0] == b"ok"
 
 
 @pytest.mark.parametrize("token", ["", "lease"])

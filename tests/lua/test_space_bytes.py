@@ -175,6 +175,15 @@ def test_a_create_or_event_that_would_go_over_the_bound_is_refused_and_writes_no
     assert room.on("job_event", job, text(5), bound)[0] == b"ok"
 
 
+def test_events_in_one_script_stop_at_the_bound_as_they_do_one_by_one(room: Room) -> None:
+    jobs = [room.create() for _ in range(4)]
+    bound = counted(room) + 2 * (len(text(5000)) + 50)
+    words = [word for job in jobs for word in ("event", 4, job, "", text(5000), bound)]
+    replies = room.run("job_calls", [room.hash], words)[1:]
+    assert [reply[0] for reply in replies] == [b"ok", b"ok", b"space_full", b"space_full"]
+    assert counted(room) == recounted(room) <= bound
+
+
 ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
 
 
