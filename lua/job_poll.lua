@@ -13,12 +13,21 @@
 -- include: space_prefix
 -- include: clock
 -- include: gathering
+-- include: gathered
 -- include: job
+-- include: pending_queue
 -- include: deliver
 local space_key = KEYS[1]
 local deadline, most_bytes, begun, n = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
 local space = space_of(space_key)
 local now = now_ms()
+
+-- What stands in a queue and is not pending stands in the way of all behind it.
+local function take_out(id, job)
+  if job then return dequeue(space, id, job) end
+  drop_entry(space, 'pending', id)
+  for i = n + 5, #ARGV do drop_entry(space, 'pending:' .. ARGV[i], id) end
+end
 
 local function oldest_pending()
   if #ARGV == n + 4 then return redis.call('ZRANGE', space .. 'pending', 0, n - 1) end
@@ -48,6 +57,8 @@ return gathering(space, function()
       bytes = bytes + #payload + #(checkpoint or '')
       if bytes > most_bytes and #reply > 1 then break end
       reply[#reply + 1] = deliver(space, id, job, ARGV[#reply + 4], now, begun, payload, created_at, checkpoint, trace)
+    else
+      take_out(id, job)
     end
   end
   return reply

@@ -128,6 +128,18 @@ def test_what_is_polled_and_acked_in_one_step_runs_and_has_one_event(room: Room)
     assert room.on("job_ack", job, token="token") == [b"ok", b"running", reply[1][10]]
 
 
+@pytest.mark.parametrize("names", [[], ["n0"]], ids=["any name", "of a name"])
+def test_what_is_in_a_queue_and_not_pending_does_not_stand_in_the_way(room: Room, names: list[str]) -> None:
+    jobs = [room.create() for _ in range(7)]
+    for other in set(jobs) - set(jobs[::3]):
+        room.on("job_kill", other, "null", KEEP_MS)
+    running, gone, last = jobs[::3]
+    room.redis.hset(room.keys.job(room.space, running), "status", "running")
+    room.redis.delete(room.keys.job(room.space, gone))
+    replies = [room.run("job_poll", [room.hash], [LATE, MIB, 0, 1, "token", *names]) for _ in range(3)]
+    assert [[job[0] for job in reply[1:]] for reply in replies] == [[], [], [last.encode()]]
+
+
 def test_a_call_that_breaks_harms_none_beside_it(room: Room) -> None:
     first, broken, last = (room.job_in("running") for _ in range(3))
     events = room.keys.events(room.space, broken)
