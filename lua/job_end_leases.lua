@@ -68,15 +68,11 @@ return gathering(space, function()
     local left_ms = redis.call('PTTL', space .. 'lease:' .. id)
     local job = read_job(space, id)
     if left_ms > 0 then
-      -- A write that needs no memory, so that the next one passes at maxmemory, too.
-      redis.call('PEXPIRE', space .. 'lease:' .. id, left_ms)
       put_entry(space, 'deadlines', id, string.format('%d', now + left_ms))
     elseif job and is_leased(job.status) then
       local was_running = job.status == 'running'
       local till = math.max(graced_till(job, deadline, began, ended), granted_till(job, deadline))
       if till > now then
-        -- Again a write that needs no memory comes first.
-        redis.call('DEL', space .. 'lease:' .. id)
         if ahead > 0 then redis.call('HSET', job.key, 'leaseMoved', ended) end
         put_entry(space, 'deadlines', id, string.format('%d', till))
       else
