@@ -9,11 +9,13 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-COMMENT = re.compile(r"--.*")
+COMMENT = re.compile(r"^\s*--.*", re.MULTILINE)
+"""A line of comment. One behind code is not told from a string with two dashes: what it names counts as used."""
+
 WORD = re.compile(r"\w+")
 DEFINITION = re.compile(
     r"^local function (?P<name>\w+)\((?:.* end|.*\n(?:(?!end$).*\n)*end)\n"
-    r"|^local (?P<constant>[A-Z_]+) = .*[^{,]\n",
+    r"|^local (?P<constant>[A-Z_]+) = .*[^{,(.]\n",
     re.MULTILINE,
 )
 """What stands at the outermost level: a function, which ends in its first line or with a line `end`, or a constant."""

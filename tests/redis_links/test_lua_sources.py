@@ -59,3 +59,13 @@ def test_what_nothing_uses_is_left_out_and_what_only_that_used_as_well() -> None
     )
     call = "local LEAST = 2\nreturn double(LEAST)\n"
     assert without_unused(used + unused + call) == used + "-- outer(n): named in a comment alone.\n" + call
+
+
+def test_what_is_used_behind_two_dashes_of_a_string_is_kept() -> None:
+    text = "local FEW = 2\nlocal function few() return FEW end\nreturn '--' .. few()\n"
+    assert without_unused(text) == text
+
+
+def test_a_constant_that_goes_on_in_the_next_line_is_kept() -> None:
+    text = "local WORDS = table.concat(\n  { 'a' })\nlocal TEXT = 'a' ..\n  'b'\nreturn 1\n"
+    assert without_unused(text) == text
