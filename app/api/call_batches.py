@@ -9,6 +9,7 @@ Always: what is wrong with the batch refuses it before anything is done; what is
 from collections.abc import Sequence
 
 import msgspec
+from starlette.types import Scope
 
 from app.api.body_reading import body_too_large, check_json, decode_body
 from app.api.call import Call
@@ -43,21 +44,9 @@ class CallBatches:
         call.require_room(len(entries) * CALL_ANSWER_BYTES)  # else nobody could be told what was done
         read = await in_turns(read_calls_steps(entries, call.identity))
         wanted = [one for one in read if isinstance(one, WorkerCall)]
-        outcomes = iter(await self._store.calls(call.space, wanted))
-        answers = [
-            self._answer(call, one.verb, next(outcomes)) if isinstance(one, WorkerCall) else _refused(one)
-            for one in read
-        ]
+        outcomes = await self._store.calls(call.space, wanted)
+        answers = await in_turns(answer_calls_steps(call.scope, read, outcomes))
         return Answer(200, b"[" + b",".join(answers) + b"]")
-
-    @staticmethod
-    def _answer(call: Call, verb: str, outcome: object) -> bytes:
-        if not isinstance(outcome, Exception):
-            return _entry(200, WORKER_VERBS[verb].answer(outcome))
-        if isinstance(outcome, ApiError):
-            return _refused(outcome)
-        failed = bug_answer(call.scope, outcome)
-        return _entry(failed.status, failed.body)
 
 
 def decode_calls_steps(body: bytes) -> Steps[list[CallEntry]]:
@@ -113,6 +102,26 @@ def read_calls_steps(entries: Sequence[CallEntry], caller: Identity) -> Steps[li
             read.append(refusal)
         yield
     return read
+
+
+def answer_calls_steps(
+    scope: Scope, read: Sequence[WorkerCall | ApiError], outcomes: Sequence[object]
+) -> Steps[list[bytes]]:
+    """What each call is answered, one in a step; `outcomes` are of those that were not refused, in their order."""
+    answers, left = [], iter(outcomes)
+    for one in read:
+        answers.append(_answer(scope, one.verb, next(left)) if isinstance(one, WorkerCall) else _refused(one))
+        yield
+    return answers
+
+
+def _answer(scope: Scope, verb: str, outcome: object) -> bytes:
+    if not isinstance(outcome, Exception):
+        return _entry(200, WORKER_VERBS[verb].answer(outcome))
+    if isinstance(outcome, ApiError):
+        return _refused(outcome)
+    failed = bug_answer(scope, outcome)
+    return _entry(failed.status, failed.body)
 
 
 def _refused(error: ApiError) -> bytes:

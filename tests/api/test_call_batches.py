@@ -4,9 +4,11 @@ import logging
 
 import pytest
 
+from app.api.call_batches import answer_calls_steps
 from app.jobs.worker_verbs import WorkerCall
 from app.model.errors import outcome_unknown
 from app.model.limits import CALLS_SCRIPT_BYTES
+from app.redis_links.link import RedisFault
 from tests.room import Room
 from tests.sweeping import PLAIN
 
@@ -36,6 +38,14 @@ async def test_a_call_that_breaks_is_a_bug_as_it_is_alone_and_harms_none_beside_
     broken = answers[1]["body"]
     assert single.status_code == 500
     assert broken == single.json() | {"requestId": broken["requestId"]}
+
+
+def test_calls_that_broke_are_answered_and_logged_one_in_a_step(caplog: pytest.LogCaptureFixture) -> None:
+    call, scope = WorkerCall("ack", "x", "", None), {"method": "POST", "path": "/x"}
+    steps, logged = answer_calls_steps(scope, [call] * 3, [RedisFault("broken")] * 3), []
+    for _ in steps:
+        logged.append(len(caplog.records))
+    assert logged == [1, 2, 3]
 
 
 async def test_calls_of_a_script_without_an_outcome_have_none_and_the_next_ones_are_sent_on(
