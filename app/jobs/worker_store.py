@@ -228,7 +228,7 @@ def _scripts_of(calls: Sequence[WorkerCall]) -> Iterator[Sequence[WorkerCall]]:
     """The calls in their order, in pieces that a script does within some ms; each has at least one."""
     start = size_bytes = 0
     for index, call in enumerate(calls):
-        more_bytes = request_bytes(call.request)
+        more_bytes = request_bytes(call.request) + len(call.token)
         if index > start and (index - start == CALLS_SCRIPT or size_bytes + more_bytes > CALLS_SCRIPT_BYTES):
             yield calls[start:index]
             start, size_bytes = index, 0

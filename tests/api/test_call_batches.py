@@ -70,3 +70,20 @@ async def test_calls_of_a_script_without_an_outcome_have_none_and_the_next_ones_
     assert names == ["job_calls"] * 4, "about 1 MiB a script"
     assert getattr(outcomes[0], "code", "") == "outcome_unknown"
     assert outcomes[1:] == ["completed"] * 3
+
+
+async def test_long_lease_tokens_are_bytes_of_a_script_as_bodies_are(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, space = room.backend.store, (await room.backend.spaces.create("s"))[0].id
+    (job,) = (await store.create(space, [PLAIN])).ids
+    run, sizes = store._scripts.run, []
+
+    async def weighed(name: str, keys: list[str], words: list[object]) -> object:
+        sizes.append(sum(len(str(word)) for word in words))
+        return await run(name, keys, words)
+
+    monkeypatch.setattr(store._scripts, "run", weighed)
+    outcomes = await store.calls(space, [WorkerCall("keepalive", job, "x" * (CALLS_SCRIPT_BYTES // 4), None)] * 12)
+    assert {getattr(outcome, "code", "") for outcome in outcomes} == {"lease_lost"}
+    assert max(sizes) < CALLS_SCRIPT_BYTES * 1.1
