@@ -23,7 +23,11 @@ MODULES = (app.wire.http_protocol, app.wire.handover, app.serve)
 
 SET = {
     HttpToolsProtocol: {"cycle", "parser", "scope", "transport"},
-    RequestResponseCycle: {"disconnected", "keep_alive", "chunked_encoding", "expected_content_length"},
+    RequestResponseCycle: {
+        *("disconnected", "keep_alive", "chunked_encoding", "expected_content_length"),
+        *("more_body", "body", "message_event", "flow", "transport", "default_headers"),
+        *("response_started", "response_complete", "on_response"),
+    },
     WebSocketsSansIOProtocol: {"conn", "handshake_complete", "disconnected", "response", "logger"},
     uvicorn.Server: {"should_exit", "force_exit", "server_state", "servers", "lifespan", "started"},
     redis.asyncio.connection.AbstractConnection: {"_reader", "_writer"},
