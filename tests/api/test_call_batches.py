@@ -8,7 +8,7 @@ from app.api.call_batches import answer_calls_steps
 from app.jobs.worker_verbs import WorkerCall
 from app.model.errors import outcome_unknown
 from app.model.limits import CALLS_SCRIPT_BYTES
-from app.redis_links.link import RedisFault
+from app.redis_links.link import RedisFault, Word
 from tests.room import Room
 from tests.sweeping import PLAIN
 
@@ -79,7 +79,7 @@ async def test_long_lease_tokens_are_bytes_of_a_script_as_bodies_are(
     (job,) = (await store.create(space, [PLAIN])).ids
     run, sizes = store._scripts.run, []
 
-    async def weighed(name: str, keys: list[str], words: list[object]) -> object:
+    async def weighed(name: str, keys: list[str], words: list[Word]) -> object:
         sizes.append(sum(len(str(word)) for word in words))
         return await run(name, keys, words)
 
