@@ -6,8 +6,9 @@
 -- ARGV[2] hex    SHA-256 of the request's body, or '' without an Idempotency-Key
 -- ARGV[3] ms     how long the Idempotency-Key is kept
 -- ARGV[4] bytes  that jobs and events of the space may take, 0 for no bound
--- ARGV[5..]      per job ten: id, name, payload (JSON), maxRetries, timeoutSeconds, scheduledFor (ms or ''),
---                callbackUrl (or ''), callbackHeaders (JSON or ''), retryDelay (or ''), lease token of a claim (or '');
+-- ARGV[5..]      per job eleven: id, name, payload (JSON), maxRetries, timeoutSeconds, scheduledFor (ms or ''),
+--                callbackUrl (or ''), callbackHeaders (JSON or ''), retryDelay (or ''), lease token of a claim (or ''),
+--                limitSeconds (or '');
 --                after the last job, perhaps, the traceparent that all of them belong to
 -- Replies: {'ok', createdAt} | {'replay', createdAt, 'id:token,...'} | {'no_space'} | {'mismatch'} | {'past', index} |
 --          {'space_full', bytes}
@@ -24,9 +25,10 @@
 -- include: spelled
 -- include: gathered
 local JUST_NOW_MS = 60000
+local JOB_ARGS = 11
 local space_key, idem_key = KEYS[1], KEYS[2]
 local n, digest, idem_ms, most_bytes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local trace = ARGV[5 + n * 10]
+local trace = ARGV[5 + n * JOB_ARGS]
 local space = space_of(space_key)
 local now = now_ms()
 
@@ -41,7 +43,7 @@ if digest ~= '' then
 end
 local scheduled, claimed, bytes = 0, 0, 0
 for i = 1, n do
-  local first = i * 10 - 5
+  local first = (i - 1) * JOB_ARGS + 5
   local due = ARGV[first + 5]
   if due ~= '' and tonumber(due) <= now then
     if tonumber(due) < now - JUST_NOW_MS then return { 'past', i - 1 } end
@@ -66,7 +68,9 @@ local function add(list, first, second)
 end
 
 local function create(i)
-  local id, name, payload, max_retries, timeout_s, due, url, headers, delay, token = unpack(ARGV, i * 10 - 5, i * 10 + 4)
+  local first = (i - 1) * JOB_ARGS + 5
+  local id, name, payload, max_retries, timeout_s, due, url, headers, delay, token, limit_s = unpack(ARGV, first,
+    first + JOB_ARGS - 1)
   local feed = next_feed(space)
   local created = string.format('%d', feed)
   local status = due ~= '' and tonumber(due) > now and 'scheduled' or 'pending'
@@ -79,6 +83,7 @@ local function create(i)
   if url ~= '' then add(field, 'callbackUrl', url) end
   if headers ~= '' then add(field, 'callbackHeaders', headers) end
   if delay ~= '' then add(field, 'retryDelay', delay) end
+  if limit_s ~= '' then add(field, 'limitSeconds', limit_s) end
   if trace then add(field, 'traceparent', trace) end
   if batch then
     add(field, 'batch', batch)
@@ -94,7 +99,8 @@ local function create(i)
     put_entry(space, 'scheduled', id, due)
   elseif token ~= '' then
     put_entry(space, 'jobs:delivered', id, created)
-    claims[#claims + 1] = { id, job, token, tonumber(timeout_s) * 1000 }
+    job.timeout_ms, job.limit_ms = timeout_s * 1000, limit_s ~= '' and limit_s * 1000
+    claims[#claims + 1] = { id, job, token }
   else
     put_entry(space, 'jobs:pending', id, created)
     enqueue(space, id, job, feed)
@@ -102,11 +108,11 @@ local function create(i)
 end
 
 -- As include/deliver.lua, without the ways out of queues in which the job has never been.
-local function claim(id, job, token, timeout_ms)
+local function claim(id, job, token)
   number.pending, number.delivered = number.pending - 1, number.delivered + 1
   job.status = 'delivered'
   bytes = bytes - job.event_bytes
-  grant(space, id, token, timeout_ms, now)
+  grant(space, id, job, token, now)
   emit(space, id, job, 'delivered', 'null', next_feed(space), now, counts_json(number))
   redis.call('HSET', job.key, 'status', 'delivered', 'deliveredAt', at, 'leaseToken', token, 'deliveries', '1',
     'eventSeq', '2', 'eventBytes', job.event_bytes)

@@ -15,7 +15,7 @@
 -- Replies: {'stale'} when what is said of outages does not hold any more: nothing was done
 --          | {'ok', jobs looked at, moment of the callbacks that became due or false, jobs back to pending without a retry,
 --          jobs that got a retry, jobs that are dead now}
--- Events: delivery_timeout | retried | dead, the latter two with reason "timeout"
+-- Events: delivery_timeout | retried | dead, the latter two with reason "timeout" or "limit"
 -- Cost: about 12 commands a job and 25 in all; works at maxmemory
 -- include: space_prefix
 -- include: clock
@@ -36,7 +36,11 @@ local ahead = tonumber(ARGV[8] or 0)
 local now = now_ms()
 
 -- Returns when the callback of a job that died of it is due, or false.
-local function end_lease(id, job)
+local function end_lease(id, job, over_limit)
+  if over_limit then
+    local problem = '"The attempt ran for longer than its limit of ' .. job.limit_ms / 1000 .. ' s"'
+    return fail_attempt(space, id, job, problem, ',"reason":"limit"', true, math.random(), now, keep_ms)
+  end
   if job.status == 'running' then
     local problem = '"Execution timed out after ' .. job.timeout_ms / 1000 .. ' s"'
     return fail_attempt(space, id, job, problem, ',"reason":"timeout"', true, math.random(), now, keep_ms)
@@ -70,16 +74,18 @@ return gathering(space, function()
     if left_ms > 0 then
       put_entry(space, 'deadlines', id, string.format('%d', now + left_ms))
     elseif job and is_leased(job.status) then
-      local was_running = job.status == 'running'
+      local limit = limit_of(job, now)
+      local over_limit = limit and limit <= now
+      local costs_attempt = over_limit or job.status == 'running'
       local till = math.max(graced_till(job, deadline, began, ended), granted_till(job, deadline))
       if till > now then
         if ahead > 0 then redis.call('HSET', job.key, 'leaseMoved', ended) end
         put_entry(space, 'deadlines', id, string.format('%d', till))
       else
-        callback_due = end_lease(id, job) or callback_due
+        callback_due = end_lease(id, job, over_limit) or callback_due
         if job.status == 'dead' then
           dead = dead + 1
-        elseif was_running then
+        elseif costs_attempt then
           retried = retried + 1
         else
           again = again + 1

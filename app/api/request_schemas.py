@@ -27,6 +27,7 @@ from app.model.limits import (
     CALLBACK_HEADERS_MOST,
     ERROR_BYTES,
     KIB,
+    LIMIT_S_MOST,
     NAME_CHARS,
     NESTING_MOST,
     PAYLOAD_BYTES,
@@ -51,6 +52,9 @@ Retries = Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | Annotated[float, Meta(ge
 Timeout = Annotated[int, Meta(ge=1, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=1, le=TIMEOUT_S_MOST, multiple_of=1)]
 Count = Annotated[int, Meta(ge=1, le=POLL_JOBS)] | Annotated[float, Meta(ge=1, le=POLL_JOBS, multiple_of=1)]
 Limit = Annotated[int, Meta(ge=1, le=RETRY_JOBS)] | Annotated[float, Meta(ge=1, le=RETRY_JOBS, multiple_of=1)]
+LimitSeconds = (
+    Annotated[int, Meta(ge=1, le=LIMIT_S_MOST)] | Annotated[float, Meta(ge=1, le=LIMIT_S_MOST, multiple_of=1)]
+)
 DelaySeconds = Annotated[int, Meta(ge=0, le=TIMEOUT_S_MOST)] | Annotated[float, Meta(ge=0, le=TIMEOUT_S_MOST)]
 
 AT_ONCE_BYTES = 131_072
@@ -85,6 +89,7 @@ class JobRequest(Struct, rename="camel"):
     callback_url: str | None = None
     callback_headers: dict[str, str] | None = None
     retry_delay_seconds: DelaySeconds | RetryDelay | None = 0
+    limit_seconds: LimitSeconds | None = None
     claim: bool | None = False
 
 
@@ -341,6 +346,7 @@ def _new_job(request: JobRequest, place: dict[str, int]) -> NewJob:
         b"" if request.callback_headers is None else _callback_headers(request.callback_headers, place),
         _retry_delay(request.retry_delay_seconds),
         bool(request.claim),
+        None if request.limit_seconds is None else whole_number(request.limit_seconds, 0),
     )
 
 

@@ -35,6 +35,7 @@ class JobAnswer(Struct, rename="camel"):
     result: Raw
     created_at: str
     updated_at: str
+    limit_seconds: int | None = None
     traceparent: str | UnsetType = UNSET
     realtime_url: str | UnsetType = UNSET
     lease_token: str | UnsetType = UNSET
@@ -126,6 +127,7 @@ def job_fields(space: str, job: str, fields: HashFields) -> dict[str, Any]:
         "result": Raw(fields["result"]) if "result" in fields else NULL,
         "created_at": rfc3339(int(fields["createdAt"])),
         "updated_at": rfc3339(int(fields["updatedAt"])),
+        "limit_seconds": int(fields["limitSeconds"]) if "limitSeconds" in fields else None,
         "traceparent": fields["traceparent"].decode() if "traceparent" in fields else UNSET,
     }
 
@@ -152,10 +154,11 @@ def created_answer(
         result=NULL,
         created_at=at,
         updated_at=at,
+        limit_seconds=job.limit_s,
         traceparent=trace or UNSET,
         realtime_url=realtime_url,
         lease_token=token or UNSET,
-        timeout_at=rfc3339(at_ms + job.timeout_s * 1000) if token else UNSET,
+        timeout_at=rfc3339(at_ms + job.lease_s * 1000) if token else UNSET,
     )
 
 

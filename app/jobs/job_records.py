@@ -22,6 +22,12 @@ class NewJob(NamedTuple):
     callback_headers: bytes
     retry_delay: str
     claim: bool
+    limit_s: int | None = None
+
+    @property
+    def lease_s(self) -> int:
+        """How long the lease is with which an attempt begins."""
+        return self.timeout_s if self.limit_s is None else min(self.timeout_s, self.limit_s)
 
 
 class Created(NamedTuple):

@@ -90,6 +90,7 @@ class JobStore(WorkerStore):
             due = "" if job.scheduled_ms is None else job.scheduled_ms
             args += (id_, job.name, job.payload, job.max_retries, job.timeout_s, due)
             args += (job.callback_url, job.callback_headers, job.retry_delay, token)
+            args.append("" if job.limit_s is None else job.limit_s)
         if trace:
             args.append(trace)
         idem = self._keys.idem(space, idem_key) if digest else space_key
@@ -248,4 +249,6 @@ def list_slices(jobs: Sequence[Listed]) -> Iterator[list[Listed]]:
 
 def _first_due_ms(job: NewJob, now_ms: int) -> int:
     """When something of a scheduled or claimed job is due."""
-    return now_ms + job.timeout_s * 1000 if job.scheduled_ms is None else job.scheduled_ms
+    if job.scheduled_ms is not None:
+        return job.scheduled_ms
+    return now_ms + job.lease_s * 1000

@@ -14,6 +14,7 @@ local function ack_job(space, now, id, token)
   end
   if job.status ~= 'delivered' then return { 'state', job.status } end
 
+  job.started = now
   local lease_end = renew(space, id, job, now)
   move(space, id, job, 'running')
   emit(space, id, job, 'started', 'null', next_feed(space), now, job_counts(space))

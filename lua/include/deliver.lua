@@ -10,7 +10,7 @@
 -- running, with the event `started` alone. The last four are the fields of the job that only its worker gets.
 local function deliver(space, id, job, token, now, begun, payload, created_at, checkpoint, trace)
   dequeue(space, id, job)
-  local lease_end = grant(space, id, token, job.timeout_ms, now)
+  local lease_end = grant(space, id, job, token, now)
   local at = spelled(now)
   if begun then
     move(space, id, job, 'running')

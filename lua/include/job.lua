@@ -6,7 +6,8 @@
 local function read_job(space, id, ...)
   local key = space .. 'job:' .. id
   local field = redis.call('HMGET', key, 'status', 'name', 'attemptNumber', 'maxRetries', 'timeoutSeconds', 'leaseToken',
-    'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes', 'startedAt', 'callbackUrl', ...)
+    'created', 'deliveries', 'eventSeq', 'eventBytes', 'bytes', 'startedAt', 'callbackUrl', 'deliveredAt',
+    'limitSeconds', ...)
   if not field[1] then return nil end
   local job = {
     key = key,
@@ -23,9 +24,11 @@ local function read_job(space, id, ...)
     bytes = field[11] and tonumber(field[11]),
     started = field[12] and tonumber(field[12]),
     calls_back = field[13] ~= false,
+    delivered = field[14] and tonumber(field[14]),
+    limit_ms = field[15] and field[15] * 1000,
   }
   job.bytes_before, job.event_bytes_before = job.bytes, job.event_bytes
-  return job, unpack(field, 14, 13 + select('#', ...))
+  return job, unpack(field, 16, 15 + select('#', ...))
 end
 
 -- save_job(space, job, ...): fields and values that a transition changed; with them how many events and bytes there are,

@@ -13,11 +13,12 @@ from tests.server import Server
 
 OBJECT = {
     "id", "spaceId", "name", "payload", "status", "maxRetries", "attemptNumber", "timeoutSeconds", "scheduledFor",
-    "deliveredAt", "startedAt", "completedAt", "result", "createdAt", "updatedAt",
+    "deliveredAt", "startedAt", "completedAt", "result", "createdAt", "updatedAt", "limitSeconds",
 }  # fmt: skip
 MIB = 1024 * 1024
 
 
+@pytest.mark.since_release("0.2.0")
 def test_a_job_has_these_fields_and_defaults(space: Space) -> None:
     answer = space.all.post(space.jobs, json={"name": "work"})
     assert answer.status_code == 201
@@ -27,7 +28,7 @@ def test_a_job_has_these_fields_and_defaults(space: Space) -> None:
     assert fixed == {
         "spaceId": space.id, "name": "work", "payload": None, "status": "pending", "maxRetries": 3, "attemptNumber": 0,
         "timeoutSeconds": 300, "scheduledFor": None, "deliveredAt": None, "startedAt": None, "completedAt": None,
-        "result": None,
+        "result": None, "limitSeconds": None,
     }  # fmt: skip
     assert job["createdAt"] == job["updatedAt"]
     assert abs(at(job["createdAt"]) - datetime.now(UTC)) < timedelta(seconds=5)
@@ -84,6 +85,28 @@ def test_a_value_within_bounds_is_kept(space: Space, fields: dict[str, Any]) -> 
         if name in fields:
             assert stored[name] == fields[name]
     assert space.poll(names=[job["name"]])[0]["id"] == job["id"]
+
+
+@pytest.mark.since_release("0.2.0")
+@pytest.mark.parametrize("limit_s", [None, 1, 604_800])
+def test_a_limit_within_bounds_is_kept(space: Space, limit_s: int | None) -> None:
+    job = space.create(limitSeconds=limit_s)
+    assert job["limitSeconds"] == space.get(job)["limitSeconds"] == limit_s
+
+
+@pytest.mark.since_release("0.2.0")
+@pytest.mark.parametrize("limit_s", [0, -1, 604_801, 0.5, "300", False, 10**30, {}])
+def test_a_limit_out_of_bounds_is_refused(space: Space, limit_s: object) -> None:
+    refused(space.all.post(space.jobs, json={"name": "x", "limitSeconds": limit_s}), 400, "invalid_request")
+
+
+@pytest.mark.since_release("0.2.0")
+def test_a_limit_bounds_the_lease_of_a_claimed_job_and_of_its_renewals(space: Space) -> None:
+    job = space.create(claim=True, limitSeconds=60, timeoutSeconds=300)
+    begun = at(job["deliveredAt"])
+    assert at(job["timeoutAt"]) - begun == timedelta(seconds=60)
+    renewed = space.all.post(f"/jobs/{job['id']}/keepalive").json()
+    assert at(renewed["timeoutAt"]) - begun == timedelta(seconds=60)
 
 
 def bad() -> Iterator[tuple[dict[str, Any], int]]:

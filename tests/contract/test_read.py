@@ -11,7 +11,7 @@ from tests.server import Server
 
 OBJECT = {
     "id", "spaceId", "name", "payload", "status", "maxRetries", "attemptNumber", "timeoutSeconds", "scheduledFor",
-    "deliveredAt", "startedAt", "completedAt", "result", "createdAt", "updatedAt",
+    "deliveredAt", "startedAt", "completedAt", "result", "createdAt", "updatedAt", "limitSeconds",
 }  # fmt: skip
 
 
@@ -27,6 +27,7 @@ def test_an_empty_space_lists_an_empty_array(space: Space) -> None:
     assert (answer.status_code, answer.json(), answer.headers["x-total-count"]) == (200, [], "0")
 
 
+@pytest.mark.since_release("0.2.0")
 def test_the_list_is_newest_created_first_whatever_the_jobs_did_since(space: Space) -> None:
     jobs = [space.create(payload=i) for i in range(5)]
     space.do(jobs[2], "kill")
@@ -85,6 +86,7 @@ def test_a_job_shows_its_times_and_result_as_its_status_has_them(space: Space, s
     assert job["result"] == results.get(status)
 
 
+@pytest.mark.since_release("0.2.0")
 def test_a_job_shows_its_callback_and_no_lease(space: Space) -> None:
     headers = {"b": "2", "Authorization": "Bearer x", "a": "ü"}
     made = space.create(callbackUrl="https://example.com/x", callbackHeaders=headers, claim=True)

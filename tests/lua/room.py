@@ -55,11 +55,18 @@ class Room:
         return self.run(name, [self.hash], [job, token, *args])
 
     def create(
-        self, *, due_ms: Any = "", token: str = "", retries: int = 3, timeout_s: int = 300, url: str = ""
+        self,
+        *,
+        due_ms: Any = "",
+        token: str = "",
+        retries: int = 3,
+        timeout_s: int = 300,
+        url: str = "",
+        limit_s: Any = "",
     ) -> str:
         """A new job's id."""
         (id_,) = new_job_ids(self.space, 1_700_000_000_000, 1)
-        job = [id_, f"n{next(self._numbers) % 3}", '{"a":1}', retries, timeout_s, due_ms, url, "", "", token]
+        job = [id_, f"n{next(self._numbers) % 3}", '{"a":1}', retries, timeout_s, due_ms, url, "", "", token, limit_s]
         assert self.run("job_create", [self.hash, self.hash], [1, "", 1000, 0, *job])[0] == b"ok"
         return id_
 

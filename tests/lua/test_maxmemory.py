@@ -149,7 +149,7 @@ def callback(script: str) -> Callable[[Room], Call]:
     return prepare
 
 
-NEW_JOB = ["01M7ZVSKVK636VRC8ATN82Y7N7", "n", "null", 3, 300, "", "", "", "", ""]
+NEW_JOB = ["01M7ZVSKVK636VRC8ATN82Y7N7", "n", "null", 3, 300, "", "", "", "", "", ""]
 
 CASES: dict[str, Callable[[Room], Call]] = {
     "job_ack": on("delivered"),

@@ -62,7 +62,7 @@ def test_of_many_creates_under_one_key_one_creates(room: Room) -> None:
 
     def call(_: int) -> list[Any]:
         ids = new_job_ids(room.space, 1_700_000_000_000, 3)
-        jobs = [word for id_ in ids for word in (id_, "n", "null", 3, 300, "", "", "", "", "")]
+        jobs = [word for id_ in ids for word in (id_, "n", "null", 3, 300, "", "", "", "", "", "")]
         return room.run("job_create", [room.hash, idem], [3, "digest", 60_000, 0, *jobs])
 
     replies = room.race(call)
@@ -193,7 +193,7 @@ def test_deleting_a_job_spares_an_idempotency_key_that_was_used_again_since(room
     for digest in ("first", "second"):
         room.redis.delete(idem)
         (id_,) = new_job_ids(room.space, 1_700_000_000_000, 1)
-        job = [id_, "n", "null", 3, 300, "", "", "", "", ""]
+        job = [id_, "n", "null", 3, 300, "", "", "", "", "", ""]
         assert room.run("job_create", [room.hash, idem], [1, digest, 60_000, 0, *job])[0] == b"ok"
     listed: Any = room.redis.zrange(room.keys.jobs(room.space), 0, -1)
     first, second = (id_.decode() for id_ in listed)

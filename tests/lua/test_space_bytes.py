@@ -50,7 +50,7 @@ def create(room: Room, size: int, *, count: int = 1, token: str = "", due: Any =
     jobs = [
         word
         for id_ in ids
-        for word in (id_, "n", text(size), 1, 300, due, "http://x/" + "y" * (size % 50), text(size % 70), "", token)
+        for word in (id_, "n", text(size), 1, 300, due, "http://x/" + "y" * (size % 50), text(size % 70), "", token, "")
     ]
     key = room.keys.idem(room.space, secrets.token_hex(4)) if size else room.hash
     return room.run("job_create", [room.hash, key], [count, "digest" if size else "", 60_000, bound, *jobs])
@@ -190,7 +190,7 @@ ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
 def batch(room: Room, key: str, count: int = 3, idem_ms: int = 60_000) -> list[str]:
     """The jobs of a create under an Idempotency-Key, in their order; they have ended."""
     ids = new_job_ids(room.space, 1_700_000_000_000, count)
-    jobs = [word for id_ in ids for word in (id_, "n", "null", 1, 300, "", "", "", "", "")]
+    jobs = [word for id_ in ids for word in (id_, "n", "null", 1, 300, "", "", "", "", "", "")]
     assert room.run("job_create", [room.hash, key], [count, "digest", idem_ms, 0, *jobs])[0] == b"ok"
     for id_ in ids:
         assert room.on("job_kill", id_, "null", KEEP_MS)[0] == b"ok"
