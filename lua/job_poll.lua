@@ -9,7 +9,7 @@
 -- ARGV[n+5..]    names to choose from; none means any
 -- Replies: {'ok', job, ...} each as deliver makes it | {'late'} | {'no_space'}
 -- Events: delivered; started for a job that is acked
--- Cost: 7 commands a job, about 20 in all, and one for each name
+-- Cost: 7 commands a job, about 20 in all, and one for each name; works at maxmemory
 -- include: space_prefix
 -- include: clock
 -- include: gathering

@@ -4,7 +4,7 @@
 -- ARGV[1] int    jobs at most
 -- Replies: {'ok', jobs looked at}
 -- Events: pending
--- Cost: about 10 commands a job and 20 in all
+-- Cost: about 10 commands a job and 20 in all; works at maxmemory
 -- include: space_prefix
 -- include: clock
 -- include: job
