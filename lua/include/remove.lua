@@ -1,7 +1,6 @@
 -- include: statuses
 -- include: gathered
 -- include: lease
--- include: pending_queue
 -- include: spelled
 -- forget(...): the Idempotency-Key under which a job was made, unless jobs that were made with it are left.
 local function forget(space, id, key)
@@ -29,7 +28,7 @@ local function remove(space, id, job, now)
   end
   put_entry(space, 'log_work', id, spelled(now))
   if not job then return end
-  dequeue(space, id, job)
+  drop_entry(space, 'pending:' .. job.name, id)
   forget(space, id, job.key)
   if job.bytes then add_bytes(space, -job.bytes - job.event_bytes) end
   redis.call('UNLINK', job.key, job.key .. ':events')
