@@ -27,7 +27,7 @@ from tests.any_redis import AnyRedis, NewRedis, new_cluster, new_valkey
 from tests.deploy.releases import THIS, unpacked, version_of
 from tests.factories import Space
 from tests.room import Room, new_room
-from tests.scheduling import AloneLast, Turnstile, tell_alone, workers_for
+from tests.scheduling import AloneLast, Turnstile, tell_alone, tell_apart, workers_for
 from tests.server import Server, ServerDidNotStart, fake_redis
 from tests.server_binary import is_since
 
@@ -113,6 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = set(left)
         items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left)
+    tell_apart(items)
     if hasattr(config, "workerinput"):
         for item in items:
             tell_alone(item)

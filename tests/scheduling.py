@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,12 +91,30 @@ def tell_alone(item: pytest.Item) -> None:
     xdist would do so for a mark of its own. It sets a member that pytest reads no more since 9.2, and nobody notices.
     """
     if item.get_closest_marker("alone"):
-        told = f"{item.nodeid}@{ALONE}"
-        if hasattr(item, "_id"):
-            item._id = type(item._id).parse(told)
-        else:
-            item._nodeid = told  # type: ignore[attr-defined]  # of pytest before 9.2
-        assert item.nodeid == told
+        rename(item, f"{item.nodeid}@{ALONE}")
+
+
+def tell_apart(items: Sequence[pytest.Item]) -> None:
+    """Let no two tests have the same id: the scheduler takes them for one, and runs one of them.
+
+    Those that schemathesis makes of one function have no other ids since pytest 9.2.
+    """
+    of_id: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        of_id.setdefault(item.nodeid, []).append(item)
+    for nodeid, same in of_id.items():
+        if len(same) > 1:
+            for number, item in enumerate(same):
+                rename(item, f"{nodeid}[{number}]")
+
+
+def rename(item: pytest.Item, nodeid: str) -> None:
+    """Give a test another id."""
+    if hasattr(item, "_id"):
+        item._id = type(item._id).parse(nodeid)
+    else:
+        item._nodeid = nodeid  # type: ignore[attr-defined]  # of pytest before 9.2
+    assert item.nodeid == nodeid
 
 
 def is_in_pairs(nodeid: str) -> bool:

@@ -227,3 +227,11 @@ def test_a_real_run_keeps_to_it(tmp_path: Path) -> None:
     assert max(ended for _, ended in times["any"]) < min(begun for begun, _ in times["pairs"])
     assert max(ended for _, ended in times["pairs"]) < min(begun for begun, _ in times["alone"])
     assert all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(sorted(times["alone"])))
+
+
+def test_no_two_tests_have_the_same_id() -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-p", "no:cacheprovider", "tests/api"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    ids = [line for line in told.splitlines() if "::" in line]
+    assert len(ids) > 100
+    assert len(ids) == len(set(ids))
