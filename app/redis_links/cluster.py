@@ -31,6 +31,7 @@ from app.redis_links.link import (
     ScriptUnknown,
     ServerLink,
     Word,
+    all_of,
 )
 from app.redis_links.topology import Topology, place_led_to, slot_of
 
@@ -112,8 +113,9 @@ class ClusterLink:
     async def call(self, *command: Word) -> Any:
         slot = slot_of_command(command)
         server = self._up_for(slot) or await self._wait_for(slot)
+        server.admit(1)
         try:
-            return await server.call(*command)
+            return await server.send(command)
         except (Redirected, ClusterDown) as told:
             return await self._send_on(told, server, slot, command)
 
@@ -127,7 +129,10 @@ class ClusterLink:
         for server in set(servers):
             server.admit(servers.count(server))
         sent = [server.send(command) for server, command in zip(servers, commands, strict=True)]
-        replies: list[Any] = await asyncio.gather(*sent, return_exceptions=True)
+        try:
+            return await all_of(sent)
+        except Exception:
+            replies: list[Any] = [future.exception() or future.result() for future in sent]
         not_run = [at for at, reply in enumerate(replies) if isinstance(reply, NotRun)]
         for at, reply in zip(
             not_run,
@@ -217,6 +222,8 @@ class ClusterLink:
 
     async def _wait_for_all(self, slots: Sequence[int]) -> list[ServerLink]:
         """The links to the owners of slots once all of them stand at the same moment. Raises Unavailable."""
+        if None not in (servers := [self._up_for(slot) for slot in slots]):
+            return cast(list[ServerLink], servers)
         try:
             async with asyncio.timeout(CONNECT_GRACE_S):
                 while None in (servers := [self._up_for(slot) for slot in slots]):
