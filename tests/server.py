@@ -77,6 +77,7 @@ class Server:
     release: Release = THIS
     neighbour: Release | None = None
     """Which release answers, and which serves the same Redis beside it as in a rolling deploy: `--deploy` says so."""
+    _companion: contextlib.ExitStack | None = None
 
     def __init__(self, redis_url: str, *, prefix: str = "", root_key: str = "", **environ: str) -> None:
         self.redis_url = redis_url
@@ -100,8 +101,8 @@ class Server:
             timeout=ANSWER_S, limits=httpx.Limits(max_connections=200), trust_env=False, verify=False
         )
         self.root = self.caller(self.root_key)
-        self._companion = contextlib.ExitStack()
         if self.neighbour:
+            self._companion = contextlib.ExitStack()
             beside = type("Beside", (Server,), {"release": self.neighbour, "neighbour": None})
             same = {"prefix": self.prefix, "root_key": self.root_key}
             self._companion.enter_context(beside(redis_url, **same, **environ))
@@ -173,7 +174,8 @@ class Server:
 
     def close(self) -> None:
         """Stop it. Its keys stay in Redis, which goes with the test session."""
-        self._companion.close()
+        if self._companion is not None:
+            self._companion.close()
         self._http.close()
         self._end()
         shutil.rmtree(self._data)
