@@ -1,7 +1,7 @@
 """Scale: the same calls on one server and on clusters of one, two and three primaries, by CPU time of each process.
 
-The costs of one call, and of a primary that nobody calls, are those of the cluster of one primary. What they say of two
-and three stands beside what was measured there: CPU and memory of each primary, of the web process, and connections.
+The costs of one call are those of the cluster of one primary. What they say of two and three stands beside what was
+measured there: CPU and memory of each primary, of the web process, and connections.
 """
 
 import contextlib
@@ -41,7 +41,6 @@ POLLED = 10
 CONNECTIONS = 32
 CALLS_A_CONNECTION = 8
 SETTLE_S = 0.1
-IDLE_S = 3.0
 NDJSON = "application/x-ndjson"
 
 TENTH_MORE = Target(1.1, at_least=False)
@@ -115,11 +114,10 @@ class Call(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What one kind of work took in one round, and how long; `units` by server."""
+    """What one kind of work took in one round; `units` by server."""
 
     units: list[float]
     used: Used
-    seconds: float
 
 
 Samples = dict[str, list[Sample]]
@@ -133,19 +131,17 @@ def run(rig: Rig) -> list[Figure]:
         for fleet in fleets:
             fleet.make_spaces(12 if rig.quick else SPACES)
             round_of(fleet, rig.client, {})  # Links are opened and scripts loaded before the first round that counts.
-        idle = idle_share(fleets[1])
         for number in range(rig.rounds):
             for fleet in fleets[:: -1 if number % 2 else 1]:
                 round_of(fleet, rig.client, samples.setdefault(fleet.primaries, {}))
         connections = {fleet.primaries: fleet.connections() for fleet in fleets}
-    costs = {name: cost_of(taken, idle) for name, taken in samples[1].items()}
+    costs = {name: cost_of(taken) for name, taken in samples[1].items()}
     figures = [cost_figure(name, cost) for name, cost in costs.items()]
-    figures.append(Figure("cost of a primary that nobody calls", 100 * idle, "% of a core"))
     figures += [over_one_server(samples, primaries) for primaries in PRIMARIES[1:]]
     figures += [over_one_server(samples, PRIMARIES[-1], kind) for kind in costs]
     for primaries in PRIMARIES[2:]:
         figures += busiest(samples[primaries], primaries)
-        figures += predicted(costs, idle, samples[primaries], primaries)
+        figures += predicted(costs, samples[primaries], primaries)
     return figures + [
         Figure(f"connections of a web process to a primary, {primaries or 'no cluster'}", count, "")
         for primaries, count in connections.items()
@@ -172,11 +168,11 @@ def round_of(fleet: Scaled, client: Client, samples: Samples) -> None:
 def measured(fleet: Scaled, client: Client, calls: Sequence[Call]) -> Sample:
     """Make the calls, all of them; RuntimeError when one was refused."""
     waiting = iter([call.request for call in calls])
-    before, begun_s = fleet.used(), time.perf_counter()
+    before = fleet.used()
     flows = [partial(drain, waiting)] * min(CONNECTIONS, -(-len(calls) // CALLS_A_CONNECTION))
     outcome = client.run(Load(fleet.web, flows, seconds=600, warm_s=0))
     time.sleep(SETTLE_S)
-    after, seconds = fleet.used(), time.perf_counter() - begun_s
+    after = fleet.used()
     if outcome.refused:
         raise RuntimeError(f"{outcome.refused} refused, one with {outcome.refusal!r}")
     units = [0.0] * len(fleet.nodes)
@@ -184,15 +180,7 @@ def measured(fleet: Scaled, client: Client, calls: Sequence[Call]) -> Sample:
         units[fleet.node_of(call.tag)] += call.units
     redis_s = [own - then for own, then in zip(after.redis_s, before.redis_s, strict=True)]
     held = [own - then for own, then in zip(after.held, before.held, strict=True)]
-    return Sample(units, Used(after.web_s - before.web_s, redis_s, held), seconds)
-
-
-def idle_share(fleet: Scaled) -> float:
-    """The part of a core that a primary takes while nobody calls."""
-    before = fleet.used()
-    time.sleep(IDLE_S)
-    after = fleet.used()
-    return (sum(after.redis_s) - sum(before.redis_s)) / len(fleet.nodes) / IDLE_S
+    return Sample(units, Used(after.web_s - before.web_s, redis_s, held))
 
 
 def drain(waiting: Iterator[bytes]) -> Flow:
@@ -280,12 +268,12 @@ def read_away(selector: selectors.BaseSelector, done: threading.Event) -> None:
             sock.recv(262_144)
 
 
-def cost_of(taken: Sequence[Sample], idle: float) -> Cost:
-    """The cost of a unit on one primary, over all rounds: as `predicted` compares it."""
+def cost_of(taken: Sequence[Sample]) -> Cost:
+    """The cost of a unit, over all rounds: as `predicted` compares it."""
     units = sum(sum(sample.units) for sample in taken)
     return Cost(
         sum(sample.used.web_s for sample in taken) / units * 1e6,
-        sum(sum(sample.used.redis_s) - idle * sample.seconds for sample in taken) / units * 1e6,
+        sum(sum(sample.used.redis_s) for sample in taken) / units * 1e6,
         sum(sum(sample.used.held) for sample in taken) / units,
     )
 
@@ -311,7 +299,7 @@ def typical_web_s(samples: Samples, kind: str) -> float:
 
 def busiest(samples: Samples, primaries: int) -> list[Figure]:
     """CPU of the busiest primary for lines of LOGS logs, over an equal share: the median round, and the worst."""
-    rounds = [max(used.redis_s) / sum(used.redis_s) * primaries for _, used, _ in samples["line"]]
+    rounds = [max(used.redis_s) / sum(used.redis_s) * primaries for _, used in samples["line"]]
     name = f"busiest of {primaries}, lines of {LOGS} logs (model: at most {busiest_share(LOGS, primaries):.2f})"
     return [
         Figure(name, median(rounds), "shares", None, SHARE),
@@ -319,15 +307,13 @@ def busiest(samples: Samples, primaries: int) -> list[Figure]:
     ]
 
 
-def predicted(costs: dict[str, Cost], idle: float, samples: Samples, primaries: int) -> list[Figure]:
+def predicted(costs: dict[str, Cost], samples: Samples, primaries: int) -> list[Figure]:
     """What was measured in all rounds, what the costs say of it, and by how much they are wrong at most."""
     figures, errors = [], []
-    idle_us = idle * 1e6 * sum(sample.seconds for taken in samples.values() for sample in taken)
     for at in range(primaries):
         work = {name: sum(sample.units[at] for sample in taken) for name, taken in samples.items()}
         used = [sample.used for taken in samples.values() for sample in taken]
         told = total(costs, work)
-        told = told._replace(redis_us=told.redis_us + idle_us)
         cpu = sum(one.redis_s[at] for one in used)
         held = sum(one.held[at] for one in used) / 2**20
         name = f"primary {at + 1} of {primaries}"
